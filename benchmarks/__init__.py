@@ -1,0 +1,1 @@
+"""The performance table of the README: `python -m benchmarks`."""
