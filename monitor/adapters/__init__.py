@@ -1,0 +1,1 @@
+"""The rim: one module for each thing of the outside world."""

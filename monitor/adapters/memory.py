@@ -1,0 +1,218 @@
+"""A store and a log in memory: a second implementation, not a mock. Replay runs on them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from monitor.domain import ledger as books
+from monitor.domain.alerts import Transition, Vote
+from monitor.domain.counts import Cell, Counts, merge, without_zeros
+from monitor.domain.cut import Cut, Progress
+from monitor.domain.engine import Changes
+from monitor.domain.errors import CommitConflict
+from monitor.domain.events import NextOffsets, Partition, PredictionId, Record
+from monitor.domain.join import EMPTY, RETENTION_SLACK_MS, Entry, expiry_ms
+from monitor.domain.slices import SliceKey
+from monitor.domain.windows import ALL_TIME, PaneKey
+from monitor.ports import Evaluation, Heartbeat, OutRecord
+
+SWEEP_ENTRIES = 2_000
+"""Entries looked at in one sweep."""
+
+
+class _Shard:
+    def __init__(self) -> None:
+        self.cut: dict[Partition, Progress] = {}
+        self.entries: dict[PredictionId, Entry] = {}
+        self.panes: defaultdict[PaneKey, Counter[Cell]] = defaultdict(Counter)
+        self.ledger: Counter[str] = Counter()
+        self.votes: set[Vote] = set()
+        self.unswept: list[PredictionId] = []
+
+
+class MemoryStore:
+    """State in this process, gone with it. ``keep_ms`` is the panes' retention by size."""
+
+    def __init__(self, shards: int = 1, keep_ms: Mapping[int, int] | None = None) -> None:
+        self._shards = [_Shard() for _ in range(shards)]
+        self._keep_ms = dict(keep_ms or {})
+        self._evaluation = Evaluation()
+        self._transitions: list[Transition] = []
+        self._heartbeats: dict[str, Heartbeat] = {}
+
+    @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return len(self._shards)
+
+    def load(self, shard: int, ids: Iterable[PredictionId]) -> dict[PredictionId, Entry]:
+        """The entries that exist among ``ids``."""
+        entries = self._shards[shard].entries
+        return {key: entry for key in ids if (entry := entries.get(key)) is not None}
+
+    def commit(self, shard: int, expected: Cut, changes: Changes) -> None:
+        """Apply at once, or raise CommitConflict and apply nothing."""
+        state = self._shards[shard]
+        for partition in changes.progress:
+            if state.cut.get(partition) != expected.get(partition):
+                raise CommitConflict(f"shard {shard}: {partition} was moved by another worker")
+        for key, entry in changes.loaded.items():
+            if state.entries.get(key, EMPTY) != entry:
+                raise CommitConflict(f"shard {shard}: an entry was changed by another worker")
+        state.cut.update(changes.progress)
+        state.entries.update(changes.entries)
+        for pane, cells in changes.cells.items():
+            state.panes[pane].update(cells)
+        state.ledger.update(changes.ledger)
+        for change in changes.votes:
+            if change.old is None or change.old in state.votes:
+                state.votes.discard(change.old)  # type: ignore[arg-type] # None is never in it
+                if change.new is not None:
+                    state.votes.add(change.new)
+
+    def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
+        """Drop dropped panes, and expired entries among the next ``SWEEP_ENTRIES``."""
+        for state in self._shards:
+            for pane in [p for p in state.panes if self._is_dropped(p, watermark_ms)]:
+                del state.panes[pane]
+            if not state.unswept:
+                state.unswept = list(state.entries)
+            batch, state.unswept = state.unswept[-SWEEP_ENTRIES:], state.unswept[:-SWEEP_ENTRIES]
+            for key in batch:
+                end_ms = _end_ms(state.entries[key], horizon_ms) if key in state.entries else None
+                if end_ms is not None and end_ms <= watermark_ms:
+                    del state.entries[key]
+
+    def waiting(self, before_ms: int) -> list[Vote]:
+        """Votes of all shards released before ``before_ms``, in release order."""
+        return sorted(v for s in self._shards for v in s.votes if v.release_ms < before_ms)
+
+    def forget(self, votes: Iterable[Vote]) -> None:
+        """Remove released votes."""
+        for state in self._shards:
+            state.votes.difference_update(votes)
+
+    def commit_evaluation(self, evaluation: Evaluation, transitions: Sequence[Transition]) -> None:
+        """Save both, or raise CommitConflict."""
+        if self._evaluation.sequence != evaluation.sequence - 1:
+            raise CommitConflict("another evaluator was faster")
+        self._evaluation = evaluation
+        self._transitions += transitions
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        """Replace one worker's sign of life."""
+        self._heartbeats[heartbeat.worker] = heartbeat
+
+    def cuts(self) -> list[Cut]:
+        """How far each shard has come."""
+        return [dict(state.cut) for state in self._shards]
+
+    def ledger(self) -> Mapping[str, int]:
+        """The books of all shards added up."""
+        return books.merged([state.ledger for state in self._shards])
+
+    def slice_keys(self) -> list[SliceKey]:
+        """Every variant and slice counted so far."""
+        return sorted({pane.key for state in self._shards for pane in state.panes})
+
+    def panes(self, keys: Sequence[PaneKey]) -> list[Counts]:
+        """The panes in the order asked for; an unknown pane is empty."""
+        return [
+            Counts(
+                without_zeros(
+                    merge(Counts(s.panes[key]) for s in self._shards if key in s.panes).cells
+                )
+            )
+            for key in keys
+        ]
+
+    def pane_keys(self, size_ms: int) -> list[PaneKey]:
+        """Every stored pane of one size."""
+        return sorted({p for s in self._shards for p in s.panes if p.size_ms == size_ms})
+
+    def evaluation(self) -> Evaluation:
+        """What the evaluator last committed."""
+        return self._evaluation
+
+    def transitions(self) -> list[Transition]:
+        """Every transition, oldest first."""
+        return list(self._transitions)
+
+    def heartbeats(self) -> list[Heartbeat]:
+        """The workers' last signs of life."""
+        return [self._heartbeats[name] for name in sorted(self._heartbeats)]
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+    def _is_dropped(self, pane: PaneKey, watermark_ms: int) -> bool:
+        keep_ms = self._keep_ms.get(pane.size_ms)
+        if pane.size_ms == ALL_TIME or keep_ms is None:
+            return False
+        return pane.start_ms + pane.size_ms + keep_ms <= watermark_ms
+
+
+def _end_ms(entry: Entry, horizon_ms: int) -> int:
+    """Log time from which on nothing can find the entry any more."""
+    if entry.prediction is not None:
+        return expiry_ms(entry.prediction.event_ms, horizon_ms) + RETENTION_SLACK_MS
+    newest = max(label.log_ms for label in entry.labels)
+    return expiry_ms(newest, horizon_ms) + RETENTION_SLACK_MS
+
+
+class MemoryLog:
+    """Topics in this process. ``append`` is what a broker's producer would do."""
+
+    def __init__(self, topics: Mapping[str, int]) -> None:
+        self._records: dict[Partition, list[Record]] = {
+            Partition(topic, number): [] for topic, count in topics.items() for number in range(count)
+        }
+        self._next = dict.fromkeys(self._records, 0)
+        self.committed: dict[Partition, int] = {}
+
+    def append(self, record: Record) -> Record:
+        """Add a record at the end of its partition; its offset is set here."""
+        log = self._records[Partition(record.topic, record.partition)]
+        log.append(record._replace(offset=len(log)))
+        return log[-1]
+
+    def publish(self, records: Iterable[OutRecord]) -> None:
+        """Write records as a sink; partition 0 and log time 0 where none is given."""
+        for out in records:
+            self._records.setdefault(Partition(out.topic, out.partition or 0), [])
+            self.append(Record(out.topic, out.partition or 0, 0, out.log_ms or 0, out.key, out.value))
+
+    def poll(self, max_records: int) -> list[Record]:
+        """The next records, partition by partition."""
+        polled: list[Record] = []
+        for partition, start in self._next.items():
+            batch = self._records[partition][start : start + max_records - len(polled)]
+            self._next[partition] = start + len(batch)
+            polled += batch
+        return polled
+
+    def assigned(self) -> frozenset[Partition]:
+        """All partitions: there is one reader."""
+        return frozenset(self._next)
+
+    def partitions(self) -> frozenset[Partition]:
+        """All partitions."""
+        return frozenset(self._next)
+
+    def seek(self, next_offsets: NextOffsets) -> None:
+        """Read on from these offsets."""
+        self._next.update({p: offset for p, offset in next_offsets.items() if p in self._next})
+
+    def at_end(self) -> frozenset[Partition]:
+        """Partitions that have been read to their end."""
+        return frozenset(p for p, behind in self.lag().items() if not behind)
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Records not yet polled."""
+        return {p: len(self._records[p]) - start for p, start in self._next.items()}
+
+    def commit(self, next_offsets: NextOffsets) -> None:
+        """Remember, for whoever looks."""
+        self.committed.update(next_offsets)
+
+    def close(self) -> None:
+        """Nothing to leave."""

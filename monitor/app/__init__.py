@@ -1,0 +1,1 @@
+"""Life cycle and wiring; the only place that sees everything and reads the clock."""

@@ -1,0 +1,264 @@
+"""One turn of the flow: the order of effects, kept here and nowhere else.
+
+::
+
+    poll -> decode -> dead letters -> split by shard -> load -> engine.step (pure)
+         -> ONE atomic compare-and-commit per shard -> commit offsets -> evaluate
+
+A crash at any arrow repeats work, but neither loses nor doubles a count: a shard's cut is committed
+together with everything that was counted up to it, records before the cut are skipped, and dead
+letters carry their position as key. ``app.live`` and ``app.replay`` both drive this class; they
+differ in what is behind the ports.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from monitor.codec.records import RecordCodec
+from monitor.domain import alerts, engine
+from monitor.domain.alerts import Transition
+from monitor.domain.cut import IDLE, UNREAD, Cut, Progress, watermark
+from monitor.domain.engine import Spec
+from monitor.domain.errors import CommitConflict, TooManyRejects
+from monitor.domain.events import Envelope, Partition, Position, Record, Rejected
+from monitor.ports import Evaluation, OutRecord, RecordLog, RecordSink, StateStore, shard_of
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``batch_records`` a turn; more than ``max_consecutive_rejects`` in a row stop the worker."""
+
+    batch_records: int = 4_000
+    max_consecutive_rejects: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn did: records read, how many of them were rejected, newest log time (or None)."""
+
+    records: int = 0
+    rejected: int = 0
+    partitions: frozenset[Partition] = frozenset()
+
+
+class Flow:
+    """The flow between one log and one store. Not thread-safe; one for each worker."""
+
+    def __init__(  # noqa: PLR0913 - one argument for each port
+        self,
+        spec: Spec,
+        codec: RecordCodec,
+        log: RecordLog,
+        store: StateStore,
+        *,
+        dead_letters: RecordSink | None = None,
+        dead_letter_topic: str = "recallwatch.dead-letters",
+        limits: Limits | None = None,
+    ) -> None:
+        self._spec, self._codec, self._log, self._store = spec, codec, log, store
+        self._dead_letters, self._dead_letter_topic = dead_letters, dead_letter_topic
+        self._limits = limits or Limits()
+        self._cuts: list[Cut] = []
+        self._assigned: frozenset[Partition] = frozenset()
+        self._rejects_in_a_row = 0
+        self._watermark_ms: int | None = store.evaluation().watermark_ms
+
+    def turn(self) -> Turn:
+        """Read one batch and carry it to the end; a turn without records is fine."""
+        self._follow_assignment()
+        records = self._log.poll(self._limits.batch_records)
+        if self._log.assigned() != self._assigned:
+            self._follow_assignment()
+            records = []
+        if not records:
+            return Turn()
+        envelopes = self._codec.decode_all(records)
+        rejected = self._divert(records, envelopes)
+        reached = _reached(records)
+        by_shard: defaultdict[int, list[Envelope]] = defaultdict(list)
+        for envelope in envelopes:
+            by_shard[self._shard_of(envelope)].append(envelope)
+        for shard in range(self._store.shards):
+            self._commit(shard, by_shard[shard], reached)
+        self._log.commit({p: progress.next_offset for p, progress in reached.items()})
+        return Turn(len(records), rejected, frozenset(reached))
+
+    def mark_idle(self, partitions: Iterable[Partition]) -> None:
+        """Say of partitions read to their end that they hold the watermark back no longer."""
+        wanted = set(partitions)
+        for shard in range(self._store.shards):
+            cut = self._cut(shard)
+            idle = {
+                p: progress._replace(frontier_ms=IDLE)
+                for p, progress in cut.items()
+                if p in wanted and progress.frontier_ms != IDLE
+            }
+            if idle:
+                self._commit_progress(shard, idle)
+
+    def evaluate(self) -> list[Transition]:
+        """Release what the watermark allows to the rules, and save; [] when nothing is new.
+
+        When another evaluator was faster its result stands and this one is dropped.
+        """
+        store = self._store
+        before = store.evaluation()
+        cuts = store.cuts()
+        reached_ms = watermark(cuts)
+        if reached_ms is None or reached_ms <= (before.watermark_ms or UNREAD):
+            self._watermark_ms = before.watermark_ms
+            return []
+        store.forget(before.releasing)
+        votes = store.waiting(reached_ms)
+        states, found = alerts.evaluate(self._spec.rules, before.states, votes, reached_ms)
+        cut = tuple(sorted((str(p), progress.next_offset) for p, progress in _least(cuts).items()))
+        transitions = [replace(transition, cut=cut) for transition in found]
+        after = Evaluation(before.sequence + 1, reached_ms, states, tuple(votes))
+        try:
+            store.commit_evaluation(after, transitions)
+        except CommitConflict:
+            return []
+        store.forget(votes)
+        self._watermark_ms = reached_ms
+        return transitions
+
+    def sweep(self) -> None:
+        """Let the store drop some of what can no longer be reached."""
+        if self._watermark_ms is not None:
+            self._store.sweep(self._watermark_ms, self._spec.windows.horizon_ms)
+
+    def _follow_assignment(self) -> None:
+        """After a rebalance: read on from the cuts, which know better than committed offsets."""
+        assigned = self._log.assigned()
+        if self._cuts and assigned == self._assigned:
+            return
+        self._cuts = self._store.cuts()
+        self._register(self._log.partitions())
+        least = _least(self._cuts)
+        self._log.seek({p: least[p].next_offset for p in assigned if p in least})
+        self._assigned = assigned
+
+    def _register(self, partitions: frozenset[Partition]) -> None:
+        """Enter partitions nobody has read yet, so that they hold the watermark back."""
+        for shard in range(self._store.shards):
+            new = {p: Progress(0) for p in partitions if p not in self._cut(shard)}
+            if new:
+                self._commit_progress(shard, new)
+
+    def _divert(self, records: Sequence[Record], envelopes: Sequence[Envelope]) -> int:
+        """Write rejected records to the dead-letter topic before they count as dealt with."""
+        rejects = [(e.position, e.fact) for e in envelopes if isinstance(e.fact, Rejected)]
+        for envelope in envelopes:
+            is_reject = isinstance(envelope.fact, Rejected)
+            self._rejects_in_a_row = self._rejects_in_a_row + 1 if is_reject else 0
+            if self._rejects_in_a_row > self._limits.max_consecutive_rejects:
+                raise TooManyRejects(
+                    f"{envelope.position}: {self._rejects_in_a_row} records in a row were rejected, "
+                    f"the last as {envelope.fact[0]}; stopped before this batch was counted. "
+                    "Look at `recallwatch check`, mend the producer or the mapping, and start again"
+                )
+        if rejects and self._dead_letters is not None:
+            by_position = {record.position: record for record in records}
+            self._dead_letters.publish(
+                dead_letter(by_position[position], fact, self._dead_letter_topic)
+                for position, fact in rejects
+            )
+        return len(rejects)
+
+    def _commit(
+        self, shard: int, envelopes: Sequence[Envelope], reached: Mapping[Partition, Progress]
+    ) -> None:
+        while True:
+            cut = self._cut(shard)
+            progress = {
+                p: _further(cut.get(p), new)
+                for p, new in reached.items()
+                if new.next_offset > _next_offset(cut, p)
+            }
+            if not progress:
+                return
+            fresh = [e for e in envelopes if e.position.offset >= _next_offset(cut, _partition(e))]
+            changes = engine.step(
+                self._spec,
+                self._store.load(shard, engine.ids_of(fresh)),
+                fresh,
+                progress=progress,
+                watermark_ms=self._watermark_ms,
+            )
+            try:
+                self._store.commit(shard, cut, changes)
+            except CommitConflict:
+                self._cuts = self._store.cuts()
+                continue
+            self._cuts[shard] = {**cut, **progress}
+            return
+
+    def _commit_progress(self, shard: int, progress: Mapping[Partition, Progress]) -> None:
+        cut = self._cut(shard)
+        changes = engine.step(self._spec, {}, [], progress=progress, watermark_ms=None)
+        try:
+            self._store.commit(shard, cut, changes)
+            self._cuts[shard] = {**cut, **progress}
+        except CommitConflict:
+            self._cuts = self._store.cuts()
+
+    def _cut(self, shard: int) -> Cut:
+        return self._cuts[shard]
+
+    def _shard_of(self, envelope: Envelope) -> int:
+        """Rejected records have no id; the first shard keeps their books."""
+        fact = envelope.fact
+        return 0 if isinstance(fact, Rejected) else shard_of(fact.prediction_id, self._store.shards)
+
+
+def dead_letter(record: Record, rejected: Rejected, topic: str) -> OutRecord:
+    """The original bytes under the original position; key and headers say what and why."""
+    headers = (
+        ("reason", str(rejected.reason).encode()),
+        ("detail", rejected.detail.encode()),
+        ("topic", record.topic.encode()),
+        ("partition", str(record.partition).encode()),
+        ("offset", str(record.offset).encode()),
+        ("log_ms", str(record.log_ms).encode()),
+        ("key", json.dumps(None if record.key is None else record.key.decode(errors="replace")).encode()),
+    )
+    key = str(record.position).encode()
+    return OutRecord(topic, key, record.value, headers)
+
+
+def _reached(records: Iterable[Record]) -> dict[Partition, Progress]:
+    reached: dict[Partition, Progress] = {}
+    for record in records:
+        partition = Partition(record.topic, record.partition)
+        known = reached.get(partition)
+        newest = record.log_ms if known is None else max(known.last_log_ms, record.log_ms)
+        reached[partition] = Progress(record.offset + 1, newest, newest)
+    return reached
+
+
+def _further(known: Progress | None, new: Progress) -> Progress:
+    newest = max(known.last_log_ms, new.last_log_ms) if known else new.last_log_ms
+    return Progress(new.next_offset, newest, newest)
+
+
+def _next_offset(cut: Cut, partition: Partition) -> int:
+    progress = cut.get(partition)
+    return progress.next_offset if progress else 0
+
+
+def _partition(envelope: Envelope) -> Partition:
+    position: Position = envelope.position
+    return Partition(position.topic, position.partition)
+
+
+def _least(cuts: Iterable[Cut]) -> dict[Partition, Progress]:
+    """For each partition the progress of the shard that is furthest behind."""
+    least: dict[Partition, Progress] = {}
+    for cut in cuts:
+        for partition, progress in cut.items():
+            held = least.get(partition)
+            if held is None or progress.next_offset < held.next_offset:
+                least[partition] = progress
+    return least

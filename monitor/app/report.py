@@ -1,0 +1,223 @@
+"""The report: every number of one moment, as JSON that an auditor can compare (CONTRACTS.md 4).
+
+A value without data is null, never 0. Proportions come with their support and 95 % interval.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from monitor.codec.snapshots import digest_of
+from monitor.domain import ledger as books
+from monitor.domain.alerts import Transition
+from monitor.domain.counts import Counts, merge
+from monitor.domain.engine import Spec
+from monitor.domain.events import Kind
+from monitor.domain.scores import exact_recall, group_scores, headline, intent_scores
+from monitor.domain.slices import ALL, SliceKey
+from monitor.domain.verdict import VerdictLimits, verdict_of
+from monitor.domain.windows import ALL_TIME, HOUR_MS, Clock, PaneKey
+from monitor.ports import StateReader
+
+REPORT_VERSION = 1
+_LATENCY_SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+def report_of(reader: StateReader, spec: Spec, limits: VerdictLimits) -> dict[str, object]:
+    """The present numbers of a store."""
+    evaluation = reader.evaluation()
+    ledger, transitions = reader.ledger(), reader.transitions()
+    variants = [key for key in reader.slice_keys() if key.slice == ALL]
+    totals = _with_all(variants, reader.panes([_total(key) for key in variants]))
+    watermark_ms = evaluation.watermark_ms
+    return {
+        "version": REPORT_VERSION,
+        "as_of": iso(watermark_ms),
+        "digest": digest_of(ledger, _digested(reader), transitions),
+        "cut": _cut(reader),
+        "ledger": ledger_section(ledger, watermark_ms or 0, spec.windows.horizon_ms),
+        "variants": {
+            variant: variant_section(counts, spec, limits) for variant, counts in totals.items()
+        },
+        "hours": list(_hours(reader, spec)),
+        "transitions": [_transition(transition) for transition in transitions],
+    }
+
+
+def iso(instant_ms: int | None) -> str | None:
+    """ISO 8601 in UTC with milliseconds.
+
+    >>> iso(0)
+    '1970-01-01T00:00:00.000Z'
+    """
+    if instant_ms is None:
+        return None
+    instant = datetime.fromtimestamp(instant_ms / 1000, UTC)
+    return f"{instant:%Y-%m-%dT%H:%M:%S}.{instant_ms % 1000:03d}Z"
+
+
+def ledger_section(
+    ledger: Mapping[str, int], watermark_ms: int, horizon_ms: int
+) -> dict[str, object]:
+    """Both sides of the books as of ``watermark_ms``."""
+    section: dict[str, object] = {}
+    for kind in Kind:
+        side = books.balance_of(ledger, kind, watermark_ms=watermark_ms, horizon_ms=horizon_ms)
+        section[kind] = {
+            "received": side.received,
+            "accepted": side.accepted,
+            **side.parts,
+            "duplicate": side.duplicate,
+            "expired": side.expired,
+            "rejected": dict(side.rejected),
+        }
+    labels = section[Kind.LABELS]
+    if isinstance(labels, dict):
+        labels["early"] = ledger.get("labels.early", 0)
+        labels["corrected"] = ledger.get("labels.corrected", 0)
+    return section
+
+
+def variant_section(counts: Counts, spec: Spec, limits: VerdictLimits) -> dict[str, object]:
+    """All scores of one variant, or of ALL."""
+    scores = headline(counts.confusion)
+    relevance, judged = counts.relevance
+    confusion: dict[str, dict[str, int]] = {}
+    for (actual, predicted), count in counts.confusion.items():
+        confusion.setdefault(actual, {})[predicted] = count
+    return {
+        "predictions": counts.predictions,
+        "labelled": counts.labelled,
+        "coverage": counts.coverage,
+        "accuracy": scores.accuracy.value,
+        "accuracy_interval": scores.accuracy.interval,
+        "balanced_accuracy": scores.balanced_accuracy,
+        "macro_f1": scores.macro_f1,
+        "cohen_kappa": scores.cohen_kappa,
+        "mcc": scores.mcc,
+        "groups": {name: _group(counts, spec, name) for name in spec.groups.members},
+        "intents": {
+            intent: {
+                "support": score.recall.support,
+                "recall": score.recall.value,
+                "interval": score.recall.interval,
+                "precision": score.precision.value,
+                "f1": score.f1,
+            }
+            for intent, score in intent_scores(counts.confusion).items()
+        },
+        "confusion": confusion,
+        "verdict": _verdict(counts, spec, limits),
+        "latency_ms": {name: counts.latency_ms(share) for name, share in _LATENCY_SHARES.items()},
+        "relevance": {"mean": relevance, "n": judged},
+        "label_delay_s": {
+            name: _seconds(counts.delay_ms(share)) for name, share in _LATENCY_SHARES.items()
+        },
+    }
+
+
+def _group(counts: Counts, spec: Spec, name: str) -> dict[str, object]:
+    group = spec.groups.of(name)
+    scores = group_scores(counts.confusion, group)
+    return {
+        "support": scores.recall.support,
+        "hits": scores.hits,
+        "recall": scores.recall.value,
+        "interval": scores.recall.interval,
+        "precision": scores.precision.value,
+        "precision_interval": scores.precision.interval,
+        "f1": scores.f1,
+        "exact_recall": exact_recall(counts.confusion, group).value,
+    }
+
+
+def _verdict(counts: Counts, spec: Spec, limits: VerdictLimits) -> dict[str, object]:
+    verdict = verdict_of(counts, spec.groups, limits)
+    return {
+        "answer": verdict.answer,
+        "reasons": [
+            {
+                "name": reason.name,
+                "finding": reason.finding,
+                "text": reason.text,
+                "value": reason.value,
+                "limit": reason.limit,
+                "interval": reason.interval,
+                "n": reason.n,
+            }
+            for reason in verdict.reasons
+        ],
+    }
+
+
+def _hours(reader: StateReader, spec: Spec) -> Iterable[dict[str, object]]:
+    panes = [
+        pane
+        for pane in reader.pane_keys(HOUR_MS)
+        if pane.clock is Clock.EVENT and pane.key.slice == ALL
+    ]
+    by_start: dict[int, list[tuple[SliceKey, Counts]]] = {}
+    for pane, counts in zip(panes, reader.panes(panes), strict=True):
+        by_start.setdefault(pane.start_ms, []).append((pane.key, counts))
+    for start_ms, members in sorted(by_start.items()):
+        keys, counts_of = [key for key, _ in members], [counts for _, counts in members]
+        for variant, counts in _with_all(keys, counts_of).items():
+            groups = {}
+            for name in spec.groups.members:
+                hits, support = counts.hits_and_support(spec.groups.of(name))
+                groups[name] = {"support": support, "hits": hits}
+            yield {
+                "start": iso(start_ms),
+                "variant": variant,
+                "predictions": counts.predictions,
+                "labelled": counts.labelled,
+                "accuracy": headline(counts.confusion).accuracy.value,
+                "groups": groups,
+            }
+
+
+def _with_all(keys: Iterable[SliceKey], counts: Iterable[Counts]) -> dict[str, Counts]:
+    """Variant -> counts, the sum of all of them first under ALL."""
+    single = {key.variant: count for key, count in zip(keys, counts, strict=True)}
+    return {ALL: merge(single.values()), **dict(sorted(single.items()))}
+
+
+def _total(key: SliceKey) -> PaneKey:
+    return PaneKey(Clock.EVENT, ALL_TIME, 0, key)
+
+
+def _digested(reader: StateReader) -> Iterable[tuple[PaneKey, Counts]]:
+    keys = [*reader.pane_keys(ALL_TIME), *reader.pane_keys(HOUR_MS)]
+    return zip(keys, reader.panes(keys), strict=True)
+
+
+def _cut(reader: StateReader) -> dict[str, int]:
+    least: dict[str, int] = {}
+    for cut in reader.cuts():
+        for partition, progress in cut.items():
+            name = str(partition)
+            least[name] = min(least.get(name, progress.next_offset), progress.next_offset)
+    return dict(sorted(least.items()))
+
+
+def _transition(transition: Transition) -> dict[str, object]:
+    evidence = transition.evidence
+    return {
+        "id": transition.id,
+        "rule": transition.rule,
+        "variant": transition.key.variant,
+        "slice": transition.key.slice,
+        "from": transition.moved_from,
+        "to": transition.moved_to,
+        "at": iso(transition.at_ms),
+        "reason": transition.reason,
+        "evidence": None if evidence is None else evidence.upper,
+        "since": None if evidence is None else iso(evidence.since_ms),
+        "hits": None if evidence is None else evidence.hits,
+        "n": None if evidence is None else evidence.n,
+        "cut": dict(transition.cut),
+        "hindsight": None,
+    }
+
+
+def _seconds(millis: float | None) -> float | None:
+    return None if millis is None else millis / 1000

@@ -1,0 +1,110 @@
+"""What must fit across groups: topics, and the names of intents, slices and record fields."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from monitor.app.settings.values import DEFAULT_TOPICS, Loc, split_commas
+
+_RECORD_FIELDS = {
+    "predictions": (
+        "prediction_id",
+        "event_time",
+        "predicted_intent",
+        "variant",
+        "request_id",
+        "conversation_id",
+        "model_version",
+        "prompt_version",
+        "confidence",
+        "scores",
+        "latency_ms",
+        "relevance",
+        "channel",
+        "attributes",
+        "text",
+        "text_hash",
+    ),
+    "labels": (
+        "prediction_id",
+        "true_intent",
+        "label_time",
+        "label_id",
+        "revision",
+        "supersedes",
+        "annotator",
+        "source",
+        "relevance",
+        "sampling_rate",
+        "withdrawn",
+    ),
+}
+
+
+def reference_faults(data: Mapping[str, object]) -> Iterator[tuple[Loc, str]]:
+    """Topics that clash, and names used in one group and not declared in the other.
+
+    Reads plain data and passes over what has the wrong shape, so that it can also look at
+    settings that have faults of another kind: the operator then sees both at once.
+    """
+    groups = tuple(_mapping_in(data, "intents", "groups"))
+    slices = tuple(dict.fromkeys(("variant", *_names_in(data.get("slices")))))
+    yield from _topic_faults(data)
+    yield from _rule_faults(data, groups, slices)
+    for limit in ("recall", "precision"):
+        for name in _mapping_in(data, "verdict", limit):
+            if name not in groups:
+                yield ("verdict", limit, name), _undeclared("is not a group", groups)
+    for kind, fields in _RECORD_FIELDS.items():
+        known = tuple(dict.fromkeys((*fields, *slices))) if kind == "predictions" else fields
+        for name in _mapping_in(data, "mapping", kind, "fields"):
+            if name not in known:
+                loc = ("mapping", kind, "fields", name)
+                yield loc, _undeclared("is not a field of such a record", known)
+
+
+def _topic_faults(data: Mapping[str, object]) -> Iterator[tuple[Loc, str]]:
+    roles: dict[object, str] = {}
+    for role, default in DEFAULT_TOPICS.items():
+        topic = _mapping_in(data, "kafka", role).get("topic") or default
+        first = roles.setdefault(str(topic), role)
+        if first != role:
+            yield ("kafka", role, "topic"), f"is also the topic of {first}"
+
+
+def _rule_faults(
+    data: Mapping[str, object], groups: tuple[str, ...], slices: tuple[str, ...]
+) -> Iterator[tuple[Loc, str]]:
+    rules = data.get("rules")
+    intents = _mapping_in(data, "intents")
+    closed = str(intents.get("closed", False)).lower() in ("true", "yes", "on", "1")
+    targets = (*groups, *_names_in(intents.get("known")))
+    names: set[object] = set()
+    for index, rule in enumerate(rules if isinstance(rules, list | tuple) else ()):
+        of, name = _mapping_in(rule).get("of"), _mapping_in(rule).get("name")
+        if closed and isinstance(of, str) and of not in targets:
+            yield ("rules", index, "of"), _undeclared("is neither a group nor an intent", targets)
+        if isinstance(name, str) and name in names:
+            yield ("rules", index, "name"), "is the name of an earlier rule"
+        names.add(name if isinstance(name, str) else None)
+        attributes = [("where", key) for key in _mapping_in(rule, "where")]
+        attributes += [("per", key) for key in _names_in(_mapping_in(rule).get("per"))]
+        for part, key in attributes:
+            if key not in slices:
+                yield ("rules", index, part), f"{key} is not one of slices ({', '.join(slices)})"
+
+
+def _mapping_in(node: object, *path: str) -> Mapping[str, object]:
+    """The mapping at this path, empty when there is none or when it is something else."""
+    for name in path:
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node if isinstance(node, Mapping) else {}
+
+
+def _names_in(node: object) -> tuple[str, ...]:
+    names = split_commas(node)
+    if not isinstance(names, list | tuple):
+        return ()
+    return tuple(name for name in names if isinstance(name, str))
+
+
+def _undeclared(words: str, known: Iterable[str]) -> str:
+    return f"{words} ({', '.join(known) or 'none is declared'})"

@@ -1,0 +1,119 @@
+"""Messages of other systems: where in a foreign shape each of our fields stands.
+
+A path is dotted, list indices are numbers: ``parse_data.intent.name``, ``outputs.0.label``. A
+preset is a set of paths with the time unit of that system; single paths can be replaced.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+
+from monitor.domain.events import Kind
+
+
+class TimeUnit(StrEnum):
+    """How instants are written: ISO 8601 with zone, or a number since the epoch."""
+
+    ISO = "iso"
+    MILLISECONDS = "ms"
+    SECONDS = "s"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMapping:
+    """Our field -> path in the message. Empty: the message is already in our shape.
+
+    ``only`` names what a message must hold to concern us, as path -> value: Rasa's event broker
+    sends the bot's events in the same topic, for example. Others are skipped and not counted.
+    """
+
+    paths: Mapping[str, str] = field(default_factory=dict)
+    time_unit: TimeUnit = TimeUnit.ISO
+    only: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether messages can be decoded as they are."""
+        return not self.paths and not self.only
+
+    def with_paths(self, paths: Mapping[str, str]) -> "FieldMapping":
+        """The same mapping with some paths replaced or added."""
+        return replace(self, paths={**self.paths, **paths})
+
+
+_RASA = FieldMapping(
+    paths={
+        "prediction_id": "message_id",
+        "event_time": "timestamp",
+        "predicted_intent": "parse_data.intent.name",
+        "variant": "metadata.model_id",
+        "confidence": "parse_data.intent.confidence",
+        "conversation_id": "sender_id",
+        "channel": "input_channel",
+        "text": "text",
+    },
+    time_unit=TimeUnit.SECONDS,
+    only={"event": "user"},
+)
+_CLOUDEVENTS = FieldMapping(
+    paths={
+        "prediction_id": "id",
+        "event_time": "time",
+        "predicted_intent": "data.predictions.0.intent",
+        "confidence": "data.predictions.0.confidence",
+        "variant": "inferenceservicename",
+    },
+)
+_SAGEMAKER = FieldMapping(
+    paths={
+        "prediction_id": "eventMetadata.inferenceId",
+        "event_time": "eventMetadata.inferenceTime",
+        "predicted_intent": "captureData.endpointOutput.data.intent",
+        "confidence": "captureData.endpointOutput.data.confidence",
+        "variant": "eventMetadata.variantName",
+    },
+)
+
+PRESETS: Mapping[str, FieldMapping] = MappingProxyType(
+    {
+        "flat": FieldMapping(),
+        "rasa": _RASA,
+        "cloudevents": _CLOUDEVENTS,
+        "sagemaker": _SAGEMAKER,
+    }
+)
+"""Shapes that are known by name; labels have only ``flat``, their shape is everyone's own."""
+
+
+def flattened(message: Mapping[str, object], mapping: FieldMapping) -> dict[str, object]:
+    """Our fields as found in ``message``; what is not there is left out."""
+    found = {name: dig(message, path) for name, path in mapping.paths.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def concerns_us(message: Mapping[str, object], mapping: FieldMapping) -> bool:
+    """Whether the message is one of those that ``only`` asks for."""
+    return all(dig(message, path) == value for path, value in mapping.only.items())
+
+
+def dig(message: object, path: str) -> object:
+    """What stands at ``path``; None where a step leads nowhere.
+
+    >>> dig({"outputs": [{"label": "lost_card"}]}, "outputs.0.label")
+    'lost_card'
+    """
+    for name in path.split("."):
+        if isinstance(message, Mapping):
+            message = message.get(name)
+        elif isinstance(message, list) and name.isdigit() and int(name) < len(message):
+            message = message[int(name)]
+        else:
+            return None
+    return message
+
+
+KINDS_WITH_PRESETS: Mapping[Kind, frozenset[str]] = MappingProxyType(
+    {Kind.PREDICTIONS: frozenset(PRESETS), Kind.LABELS: frozenset({"flat"})}
+)
+"""Which presets make sense for which topic."""

@@ -1,0 +1,312 @@
+"""Record bytes -> Prediction, Label or Rejected. Bad data is a value here, never an exception.
+
+The common case is one msgspec decode of a typed struct; only a record that fails it is looked at
+again to say what is wrong with it. The order of the checks is fixed, so that a record with several
+faults always gets the same reason.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import Any, NoReturn
+
+import msgspec
+
+from monitor.codec.mapping import FieldMapping, TimeUnit, concerns_us, flattened
+from monitor.domain.counts import bucket_of
+from monitor.domain.events import (
+    Envelope,
+    Kind,
+    Label,
+    Prediction,
+    PredictionId,
+    Reason,
+    Record,
+    Rejected,
+)
+
+MAX_RECORD_BYTES = 256 * 1024
+FUTURE_MS = 24 * 3_600_000
+"""How far an event may lie after its own log time before its clock is held to be wrong."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_Time = str | int | float
+
+
+class PredictionWire(msgspec.Struct):
+    """Fields of a ``predictions`` record; unknown ones are ignored."""
+
+    prediction_id: str
+    event_time: _Time
+    predicted_intent: str
+    variant: str
+    request_id: str | None = None
+    conversation_id: str | None = None
+    model_version: str | None = None
+    prompt_version: str | None = None
+    confidence: float | None = None
+    scores: dict[str, float] | None = None
+    latency_ms: float | None = None
+    relevance: float | None = None
+    channel: str | None = None
+
+
+class LabelWire(msgspec.Struct):
+    """Fields of a ``labels`` record; ``true_intent`` may be missing when ``withdrawn``."""
+
+    prediction_id: str
+    label_time: _Time
+    true_intent: str | None = None
+    label_id: str | None = None
+    revision: int = 1
+    supersedes: str | None = None
+    annotator: str | None = None
+    source: str | None = None
+    relevance: float | None = None
+    sampling_rate: float | None = None
+    withdrawn: bool = False
+
+
+class _RejectedError(Exception):
+    """Carries a rejection out of the checks of this module; never leaves it."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.rejected = Rejected(reason, detail)
+
+
+@dataclass(frozen=True)
+class RecordCodec:
+    """Decodes both topics according to the settings.
+
+    ``known`` is None when any intent is accepted. ``slice_names`` are the declared slice attributes
+    without ``variant``; each is read from the field of the same name.
+    """
+
+    predictions_topic: str = "predictions"
+    labels_topic: str = "labels"
+    slice_names: tuple[str, ...] = ()
+    known: frozenset[str] | None = None
+    max_bytes: int = MAX_RECORD_BYTES
+    predictions: FieldMapping = field(default_factory=FieldMapping)
+    labels: FieldMapping = field(default_factory=FieldMapping)
+
+    def __post_init__(self) -> None:
+        """Prepare the typed decoders once; they are the hot path."""
+        extra = [n for n in self.slice_names if n not in PredictionWire.__struct_fields__]
+        wire = msgspec.defstruct(
+            "DeclaredPrediction",
+            [(name, str | int | float | bool | None, None) for name in extra],
+            bases=(PredictionWire,),
+        )
+        put = object.__setattr__
+        put(self, "_read_prediction", _reader(wire, self.predictions))
+        put(self, "_read_label", _reader(LabelWire, self.labels))
+        put(self, "_slices", _slice_getter(self.slice_names))
+
+    def decode(self, record: Record) -> Envelope | None:
+        """The fact in ``record``; None when its mapping says that it does not concern us."""
+        kind = Kind.PREDICTIONS if record.topic == self.predictions_topic else Kind.LABELS
+        try:
+            value = self._value(record)
+            fact = (
+                self._prediction(value, record.log_ms)
+                if kind is Kind.PREDICTIONS
+                else self._label(value, record.log_ms)
+            )
+        except _RejectedError as error:
+            return Envelope(kind, record.position, error.rejected)
+        return None if fact is None else Envelope(kind, record.position, fact)
+
+    def decode_all(self, records: Iterable[Record]) -> list[Envelope]:
+        """The facts in ``records``, in their order."""
+        return [envelope for record in records if (envelope := self.decode(record)) is not None]
+
+    def _value(self, record: Record) -> bytes:
+        value = record.value
+        if value is None:
+            _reject(Reason.NULL_VALUE, "the record has no value (a tombstone)")
+        if len(value) > self.max_bytes:
+            _reject(Reason.TOO_LARGE, f"{len(value)} bytes, at most {self.max_bytes} are read")
+        if not value.isascii():
+            try:
+                value.decode()
+            except UnicodeDecodeError as error:
+                _reject(Reason.NOT_UTF8, f"byte {error.start} is not UTF-8")
+        return value
+
+    def _prediction(self, value: bytes, log_ms: int) -> Prediction | None:
+        wire: PredictionWire | None = self._read_prediction(value)  # type: ignore[attr-defined] # set in __post_init__
+        if wire is None:
+            return None
+        _require(wire.prediction_id, "prediction_id", Reason.EMPTY_ID)
+        _require(wire.predicted_intent, "predicted_intent", Reason.MISSING_FIELD)
+        _require(wire.variant, "variant", Reason.MISSING_FIELD)
+        _share(wire.confidence, "confidence")
+        _share(wire.relevance, "relevance")
+        if wire.scores:
+            for probability in wire.scores.values():
+                _share(probability, "scores")
+        if wire.latency_ms is not None and not 0 <= wire.latency_ms < math.inf:
+            _reject(Reason.OUT_OF_RANGE, "latency_ms is below 0")
+        event_ms = _instant(wire.event_time, "event_time", self.predictions.time_unit)
+        self._intent(wire.predicted_intent, "predicted_intent")
+        _not_future(event_ms, log_ms, "event_time")
+        return Prediction(
+            PredictionId(wire.prediction_id),
+            event_ms,
+            log_ms,
+            wire.variant,
+            wire.predicted_intent,
+            self._slices(wire),  # type: ignore[attr-defined] # set in __post_init__
+            None if wire.latency_ms is None else bucket_of(wire.latency_ms),
+            _micros(wire.relevance),
+        )
+
+    def _label(self, value: bytes, log_ms: int) -> Label | None:
+        wire: LabelWire | None = self._read_label(value)  # type: ignore[attr-defined] # set in __post_init__
+        if wire is None:
+            return None
+        _require(wire.prediction_id, "prediction_id", Reason.EMPTY_ID)
+        actual = wire.true_intent or ""
+        if not wire.withdrawn:
+            _require(actual, "true_intent", Reason.MISSING_FIELD)
+        if wire.revision < 1:
+            _reject(Reason.OUT_OF_RANGE, "revision is below 1")
+        _share(wire.relevance, "relevance")
+        if wire.sampling_rate is not None and not 0 < wire.sampling_rate <= 1:
+            _reject(Reason.OUT_OF_RANGE, "sampling_rate is not above 0 and at most 1")
+        label_ms = _instant(wire.label_time, "label_time", self.labels.time_unit)
+        if actual:
+            self._intent(actual, "true_intent")
+        _not_future(label_ms, log_ms, "label_time")
+        content = f"={label_ms}:{wire.revision}:{wire.withdrawn:d}:{actual}"
+        return Label(
+            PredictionId(wire.prediction_id),
+            actual,
+            label_ms,
+            log_ms,
+            wire.label_id or content,
+            wire.revision,
+            wire.withdrawn,
+            _micros(wire.relevance),
+        )
+
+    def _intent(self, intent: str, name: str) -> None:
+        if self.known is not None and intent not in self.known:
+            _reject(Reason.UNKNOWN_INTENT, f"{name} is not among the known intents")
+
+
+def _reader(
+    wire: type[msgspec.Struct], mapping: FieldMapping
+) -> Callable[[bytes], msgspec.Struct | None]:
+    """Bytes -> struct, or None when the message does not concern us; raises _RejectedError."""
+    decoder = msgspec.json.Decoder(wire)
+
+    def read(value: bytes) -> msgspec.Struct | None:
+        try:
+            if mapping.is_flat:
+                return decoder.decode(value)
+            message = msgspec.json.decode(value)
+            if not isinstance(message, dict):
+                _reject(Reason.NOT_AN_OBJECT, "the value is JSON, but not an object")
+            if not concerns_us(message, mapping):
+                return None
+            return msgspec.convert(flattened(message, mapping), wire)
+        except msgspec.ValidationError as error:
+            raise _invalid(str(error)) from None
+        except (msgspec.DecodeError, RecursionError):
+            raise _not_json(value) from None
+
+    return read
+
+
+def _invalid(message: str) -> _RejectedError:
+    if message.startswith("Object missing required field"):
+        return _RejectedError(Reason.MISSING_FIELD, message)
+    if message.startswith("Expected `object`") and " - at " not in message:
+        return _RejectedError(Reason.NOT_AN_OBJECT, "the value is JSON, but not an object")
+    return _RejectedError(Reason.WRONG_TYPE, message)
+
+
+def _not_json(value: bytes) -> _RejectedError:
+    """NaN and infinities are not JSON, but many writers emit them: they get their own reason."""
+    constants: list[str] = []
+
+    def number(text: str) -> float:
+        if math.isinf(float(text)):
+            constants.append(text)
+        return 0.0
+
+    try:
+        json.loads(value, parse_constant=constants.append, parse_float=number)
+    except json.JSONDecodeError as error:
+        return _RejectedError(Reason.NOT_JSON, f"{error.msg} at character {error.pos}")
+    except (ValueError, RecursionError):
+        return _RejectedError(Reason.NOT_JSON, "not JSON that can be read")
+    if constants:
+        return _RejectedError(Reason.NOT_FINITE, f"{constants[0]} is not a JSON number")
+    return _RejectedError(Reason.NOT_JSON, "not JSON that can be read")
+
+
+def _reject(reason: Reason, detail: str) -> NoReturn:
+    raise _RejectedError(reason, detail)
+
+
+def _require(text: str, name: str, reason: Reason) -> None:
+    if not text or text.isspace():
+        _reject(reason, f"{name} is empty")
+
+
+def _share(value: float | None, name: str) -> None:
+    if value is not None and not 0 <= value <= 1:
+        _reject(Reason.OUT_OF_RANGE, f"{name} is not within 0..1")
+
+
+def _micros(share: float | None) -> int | None:
+    return None if share is None else round(share * 1e6)
+
+
+def _instant(value: _Time, name: str, unit: TimeUnit) -> int:
+    """Milliseconds since the epoch, rounded down."""
+    if unit is TimeUnit.ISO:
+        if not isinstance(value, str):
+            _reject(Reason.WRONG_TYPE, f"{name} is a number, but ISO 8601 text is declared")
+        try:
+            instant = datetime.fromisoformat(value)
+        except ValueError:
+            _reject(Reason.BAD_TIME, f"{name} is not ISO 8601")
+        if instant.tzinfo is None:
+            _reject(Reason.BAD_TIME, f"{name} has no time zone")
+        millis = (instant - _EPOCH) // _MILLISECOND
+    else:
+        if isinstance(value, str):
+            _reject(Reason.WRONG_TYPE, f"{name} is text, but a number ({unit}) is declared")
+        millis = math.floor(value * 1000 if unit is TimeUnit.SECONDS else value)
+    if millis < 0:
+        _reject(Reason.BAD_TIME, f"{name} lies before 1970")
+    return millis
+
+
+def _not_future(instant_ms: int, log_ms: int, name: str) -> None:
+    if instant_ms > log_ms + FUTURE_MS:
+        _reject(Reason.FUTURE_TIME, f"{name} lies more than a day after the record's log time")
+
+
+def _slice_getter(names: tuple[str, ...]) -> Callable[[PredictionWire], tuple[str, ...]]:
+    if not names:
+        return lambda _: ()
+    get: Callable[[PredictionWire], Any] = attrgetter(*names)
+    if len(names) == 1:
+        return lambda wire: (_text(get(wire)),)
+    return lambda wire: tuple(map(_text, get(wire)))
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

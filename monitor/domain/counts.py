@@ -1,0 +1,123 @@
+"""What a pane holds: counts that add, subtract and merge exactly, in any order.
+
+A pane is a bag of **cells**, each a tuple of strings with an integer count:
+
+=====================================  ============================================================
+``("outcome", actual, predicted)``     outcomes, the confusion matrix
+``("prediction", predicted)``          predictions received, labelled or not
+``("latency", bucket)``                latency sketch of the predictions
+``("relevance", "n")``, ``"micros"``   number of judged answers, sum of relevance in millionths
+``("delay", bucket)``                  verification latency sketch of the outcomes, milliseconds
+=====================================  ============================================================
+
+Sketches are histograms over logarithmic buckets 2 % wide: quantiles are right to 1 %, and unlike a
+t-digest two of them merge, and a correction is taken out again, without any error.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from monitor.domain.events import Intent
+
+Cell = tuple[str, ...]
+Cells = Mapping[Cell, int]
+
+_GAMMA = math.log(1.01 / 0.99)
+LEAST_BUCKET = math.ceil(math.log(1e-3) / _GAMMA)
+"""Bucket of everything up to a thousandth of the unit, zero included."""
+
+
+def bucket_of(value: float) -> int:
+    """Sketch bucket of a value >= 0; everything below a thousandth shares one bucket."""
+    return max(LEAST_BUCKET, math.ceil(math.log(value) / _GAMMA)) if value > 0 else LEAST_BUCKET
+
+
+def value_of(bucket: int) -> float:
+    """The value that stands for a bucket, at most 1 % from any value in it; 0.0 for the least."""
+    if bucket <= LEAST_BUCKET:
+        return 0.0
+    return 2 * math.exp(_GAMMA * bucket) / (math.exp(_GAMMA) + 1)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The cells of one pane or of many merged, and how to read them."""
+
+    cells: Cells = field(default_factory=dict)
+
+    @cached_property
+    def confusion(self) -> dict[tuple[Intent, Intent], int]:
+        """``(actual, predicted)`` -> outcomes, sorted; no zero entries."""
+        return {
+            (cell[1], cell[2]): count
+            for cell, count in sorted(self.cells.items())
+            if cell[0] == "outcome" and count
+        }
+
+    @cached_property
+    def predicted(self) -> dict[Intent, int]:
+        """Intent -> predictions that went to it, labelled or not."""
+        return {cell[1]: n for cell, n in sorted(self.cells.items()) if cell[0] == "prediction"}
+
+    @property
+    def predictions(self) -> int:
+        """Predictions received."""
+        return sum(self.predicted.values())
+
+    @cached_property
+    def labelled(self) -> int:
+        """Outcomes."""
+        return sum(self.confusion.values())
+
+    @property
+    def coverage(self) -> float | None:
+        """Outcomes per prediction, 0..1; None where nothing was predicted."""
+        return self.labelled / self.predictions if self.predictions else None
+
+    @property
+    def relevance(self) -> tuple[float | None, int]:
+        """Mean relevance 0..1 and the number of judged answers; None for none."""
+        n = self.cells.get(("relevance", "n"), 0)
+        return (self.cells.get(("relevance", "micros"), 0) / n / 1e6 if n else None), n
+
+    def latency_ms(self, share: float) -> float | None:
+        """Latency that ``share`` (0..1) of the predictions did not exceed; None for none."""
+        return self._quantile("latency", share)
+
+    def delay_ms(self, share: float) -> float | None:
+        """Verification latency that ``share`` (0..1) of the outcomes did not exceed."""
+        return self._quantile("delay", share)
+
+    def hits_and_support(self, group: frozenset[Intent]) -> tuple[int, int]:
+        """Outcomes whose actual is in ``group``: how many went to the group, and how many.
+
+        Going to another intent of the same group is a hit.
+        """
+        of_group = [(p, n) for (a, p), n in self.confusion.items() if a in group]
+        return sum(n for p, n in of_group if p in group), sum(n for _, n in of_group)
+
+    def _quantile(self, sketch: str, share: float) -> float | None:
+        buckets = sorted((int(c[1]), n) for c, n in self.cells.items() if c[0] == sketch and n > 0)
+        total = sum(n for _, n in buckets)
+        reached = 0
+        for bucket, count in buckets:
+            reached += count
+            if reached >= share * total:
+                return value_of(bucket)
+        return None
+
+
+def merge(many: Iterable[Counts]) -> Counts:
+    """The sum; merging is associative and commutative, and nothing merged is empty."""
+    total: Counter[Cell] = Counter()
+    for counts in many:
+        total.update(counts.cells)
+    return Counts(total)
+
+
+def without_zeros(cells: Cells) -> dict[Cell, int]:
+    """The cells sorted, empty ones left out: the canonical form."""
+    return {cell: count for cell, count in sorted(cells.items()) if count}

@@ -1,0 +1,42 @@
+"""Every error that Recallwatch raises on purpose.
+
+::
+
+    RecallwatchError           what happened, where, what to do
+    |-- IllegalMove            an alert state that has no way to the one asked for
+    |-- CommitConflict         somebody else wrote first: reload and step again
+    |-- WorldError             the outside failed; the command ends with exit code 3
+    |   |-- BrokerError
+    |   `-- StoreError
+    `-- TooManyRejects         a bad deploy, most likely: stop rather than divert everything
+
+``SettingsError`` (``app.settings``) and ``EmbeddedError`` (``app.embedded``) belong to the rim.
+"""
+
+
+class RecallwatchError(Exception):
+    """Base of all; its text is written for the person who reads it at night."""
+
+
+class IllegalMove(RecallwatchError):
+    """An alert was asked to go from one state to another that cannot follow it."""
+
+
+class CommitConflict(RecallwatchError):
+    """What a commit compares had changed since it was loaded; nothing was written."""
+
+
+class WorldError(RecallwatchError):
+    """Broker or store did not do what was asked; the text names it and the remedy."""
+
+
+class BrokerError(WorldError):
+    """Kafka is unreachable, refuses, or lacks a topic."""
+
+
+class StoreError(WorldError):
+    """Redis is unreachable, refuses, or holds a namespace that does not fit the settings."""
+
+
+class TooManyRejects(RecallwatchError):
+    """More records in a row were rejected than the settings allow."""

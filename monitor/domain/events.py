@@ -1,0 +1,132 @@
+"""The facts that arrive: what a record says once its bytes are understood.
+
+All instants are whole milliseconds since 1970-01-01T00:00Z, UTC. ``event_ms`` is when the chatbot
+predicted, ``log_ms`` when the broker wrote the record, ``label_ms`` when the annotator decided.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple, NewType
+
+PredictionId = NewType("PredictionId", str)
+Intent = str
+
+
+class Kind(StrEnum):
+    """Which of the two logs a record belongs to."""
+
+    PREDICTIONS = "predictions"
+    LABELS = "labels"
+
+
+class Partition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        """``topic[partition]``, as in every message and report."""
+        return f"{self.topic}[{self.partition}]"
+
+
+class Position(NamedTuple):
+    """Where one record stands in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        """``topic[partition]@offset``, as in every message and report."""
+        return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+class Record(NamedTuple):
+    """What the log holds, still bytes. ``value`` is None for a tombstone."""
+
+    topic: str
+    partition: int
+    offset: int
+    log_ms: int
+    key: bytes | None
+    value: bytes | None
+    log_append_time: bool = False
+
+    @property
+    def position(self) -> Position:
+        """Where the record stands."""
+        return Position(self.topic, self.partition, self.offset)
+
+
+class Prediction(NamedTuple):
+    """One answer of one variant, reduced to what is counted.
+
+    ``slices`` holds the values of the declared slice attributes in the order of the settings
+    ("" where the record has none). ``latency_bucket`` is a bucket of ``counts.bucket_of``;
+    ``relevance_micros`` is relevance in millionths, so that sums stay exact in any order.
+    """
+
+    prediction_id: PredictionId
+    event_ms: int
+    log_ms: int
+    variant: str
+    predicted: Intent
+    slices: tuple[str, ...] = ()
+    latency_bucket: int | None = None
+    relevance_micros: int | None = None
+
+
+class Label(NamedTuple):
+    """The true intent of one prediction, as one annotator saw it.
+
+    ``label_key`` tells copies of one label from different labels: the record's ``label_id``, or its
+    content where it has none. ``withdrawn`` takes the truth back: the prediction is unlabelled
+    again.
+    """
+
+    prediction_id: PredictionId
+    actual: Intent
+    label_ms: int
+    log_ms: int
+    label_key: str
+    revision: int = 1
+    withdrawn: bool = False
+    relevance_micros: int | None = None
+
+
+class Reason(StrEnum):
+    """Why a record was rejected; the words of the ledger, the dead letters and the dashboard."""
+
+    NULL_VALUE = "null_value"
+    TOO_LARGE = "too_large"
+    NOT_UTF8 = "not_utf8"
+    NOT_JSON = "not_json"
+    NOT_AN_OBJECT = "not_an_object"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    EMPTY_ID = "empty_id"
+    NOT_FINITE = "not_finite"
+    OUT_OF_RANGE = "out_of_range"
+    BAD_TIME = "bad_time"
+    FUTURE_TIME = "future_time"
+    UNKNOWN_INTENT = "unknown_intent"
+
+
+class Rejected(NamedTuple):
+    """A record that could not be understood; ``detail`` never quotes message content."""
+
+    reason: Reason
+    detail: str
+
+
+class Envelope(NamedTuple):
+    """A decoded record with the log it came from and its position."""
+
+    kind: Kind
+    position: Position
+    fact: Prediction | Label | Rejected
+
+
+NextOffsets = Mapping[Partition, int]
+"""For each partition the offset of the next record to read."""

@@ -1,0 +1,100 @@
+"""The books: where every record that was received has gone.
+
+``predictions received = labelled + pending + expired + duplicate + rejected`` and
+``labels received = applied + superseded + orphan + expired + duplicate + rejected`` hold at every
+commit. Counters are plain names with a count, so that a commit is a handful of additions; those of
+things that still can expire carry their hour (``predictions.pending@491234``) and are read as
+expired once the watermark has passed the end of that hour plus the label horizon.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from monitor.domain.events import Kind, Reason
+from monitor.domain.join import HOUR_MS, expiry_ms
+
+Ledger = Mapping[str, int]
+"""Counter name -> count; absent means 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One side of the ledger as a person reads it. All are counts of records."""
+
+    received: int
+    accepted: int
+    duplicate: int
+    expired: int
+    rejected: Mapping[str, int]
+    parts: Mapping[str, int]
+
+    @property
+    def difference(self) -> int:
+        """Received less everything accounted for: 0, or records were lost or counted twice."""
+        known = sum(self.parts.values()) + self.expired + self.duplicate
+        return self.received - known - sum(self.rejected.values())
+
+
+def received(kind: Kind) -> str:
+    """Counter of all records read from one of the two logs."""
+    return f"{kind}.received"
+
+
+def duplicate(kind: Kind) -> str:
+    """Counter of redelivered copies."""
+    return f"{kind}.duplicate"
+
+
+def expired(kind: Kind) -> str:
+    """Counter of what came past the label horizon."""
+    return f"{kind}.expired"
+
+
+def rejected(kind: Kind, reason: Reason) -> str:
+    """Counter of records rejected for one reason."""
+    return f"{kind}.rejected.{reason}"
+
+
+def balance_of(ledger: Ledger, kind: Kind, *, watermark_ms: int, horizon_ms: int) -> Balance:
+    """The side of ``kind`` as of ``watermark_ms``.
+
+    >>> books = {"predictions.received": 3, "predictions.labelled": 1, "predictions.pending@0": 2}
+    >>> balance_of(books, Kind.PREDICTIONS, watermark_ms=0, horizon_ms=HOUR_MS).parts
+    {'labelled': 1, 'pending': 2}
+    >>> balance_of(books, Kind.PREDICTIONS, watermark_ms=9 * HOUR_MS, horizon_ms=HOUR_MS).expired
+    2
+    """
+    names = (
+        ("labelled", "pending")
+        if kind is Kind.PREDICTIONS
+        else ("applied", "superseded", "orphan")
+    )
+    parts = {name: ledger.get(f"{kind}.{name}", 0) for name in names}
+    waiting = "pending" if kind is Kind.PREDICTIONS else "orphan"
+    gone = ledger.get(expired(kind), 0)
+    prefix = f"{kind}.{waiting}@"
+    for counter, count in ledger.items():
+        if counter.startswith(prefix):
+            hour_ms = int(counter.removeprefix(prefix)) * HOUR_MS
+            if expiry_ms(hour_ms, horizon_ms) <= watermark_ms:
+                gone += count
+            else:
+                parts[waiting] += count
+    prefix = f"{kind}.rejected."
+    reasons = {
+        counter.removeprefix(prefix): count
+        for counter, count in sorted(ledger.items())
+        if counter.startswith(prefix) and count
+    }
+    accepted = sum(parts.values()) + gone
+    total = ledger.get(received(kind), 0)
+    return Balance(total, accepted, ledger.get(duplicate(kind), 0), gone, reasons, parts)
+
+
+def merged(ledgers: list[Ledger]) -> dict[str, int]:
+    """The sum of several shards' ledgers, without empty counters."""
+    total: Counter[str] = Counter()
+    for ledger in ledgers:
+        total.update(ledger)
+    return {name: count for name, count in sorted(total.items()) if count}

@@ -1,0 +1,192 @@
+"""From counts to scores: value or None, with support and a 95 % interval.
+
+Scores come from one river ``ConfusionMatrix`` that is fed integer class codes in sorted order:
+river adds macro averages in set order, which for strings differs between processes. Undefined is
+None, where river says 0.0. The matrix is only ever fed, never indexed: reading a river matrix by
+``[]`` creates cells.
+
+Intervals are Wilson's score intervals (E. B. Wilson, JASA 22, 1927). The multi-class Matthews
+coefficient is Gorodkin's R_K (J. Gorodkin, Comput. Biol. Chem. 28, 2004), because river's is binary.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from river import metrics
+
+from monitor.domain.counts import Counts
+from monitor.domain.events import Intent
+
+Z95 = 1.959963984540054
+Confusion = Mapping[tuple[Intent, Intent], int]
+
+
+class Score(NamedTuple):
+    """A proportion with what it stands on. All None and 0 when there is nothing to judge."""
+
+    value: float | None
+    support: int
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The scores of a whole matrix; None without an outcome."""
+
+    labelled: int
+    accuracy: Score
+    balanced_accuracy: float | None
+    macro_f1: float | None
+    cohen_kappa: float | None
+    mcc: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """One class, or one group against the rest. ``hits`` are true positives."""
+
+    hits: int
+    recall: Score
+    precision: Score
+    f1: float | None
+
+
+def wilson(hits: float, n: float, z: float = Z95) -> tuple[float, float]:
+    """Wilson score interval of ``hits`` of ``n`` (> 0); within 0..1.
+
+    >>> [round(bound, 4) for bound in wilson(80, 100)]
+    [0.7112, 0.8666]
+    """
+    p, z2 = hits / n, z * z
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def proportion(hits: int, n: int) -> Score:
+    """``hits`` of ``n`` as a score; undefined when ``n`` is 0."""
+    return Score(hits / n, n, wilson(hits, n)) if n else Score(None, 0, None)
+
+
+def headline(confusion: Confusion) -> Headline:
+    """Accuracy and its kin over all classes that occur as actual or predicted."""
+    n = sum(confusion.values())
+    right = sum(count for (actual, predicted), count in confusion.items() if actual == predicted)
+    if not n:
+        return Headline(0, proportion(0, 0), None, None, None, None)
+    matrix = _coded(confusion)
+    accuracy = proportion(right, n)._replace(value=float(metrics.Accuracy(cm=matrix).get()))
+    return Headline(
+        labelled=n,
+        accuracy=accuracy,
+        balanced_accuracy=float(metrics.BalancedAccuracy(cm=matrix).get()),
+        macro_f1=float(metrics.MacroF1(cm=matrix).get()),
+        cohen_kappa=float(metrics.CohenKappa(cm=matrix).get()),
+        mcc=matthews(confusion),
+    )
+
+
+def group_scores(confusion: Confusion, group: frozenset[Intent]) -> ClassScores:
+    """``group`` against the rest: an outcome hits when actual and predicted are both in it."""
+    return _class_scores(fold(confusion, group))
+
+
+def intent_scores(confusion: Confusion) -> dict[Intent, ClassScores]:
+    """Every intent that occurs as actual or predicted, sorted, against the rest."""
+    rows: dict[Intent, int] = {}
+    columns: dict[Intent, int] = {}
+    for (actual, predicted), count in confusion.items():
+        rows[actual] = rows.get(actual, 0) + count
+        columns[predicted] = columns.get(predicted, 0) + count
+    n = sum(rows.values())
+    scores = {}
+    for intent in sorted(rows.keys() | columns.keys()):
+        hits, row, column = confusion.get((intent, intent), 0), rows.get(intent, 0), columns.get(intent, 0)
+        scores[intent] = _class_scores((hits, row - hits, column - hits, n - row - column + hits))
+    return scores
+
+
+def exact_recall(confusion: Confusion, group: frozenset[Intent]) -> Score:
+    """Share of the group's outcomes that went to their very intent."""
+    support = sum(count for (actual, _), count in confusion.items() if actual in group)
+    exact = sum(count for (a, p), count in confusion.items() if a in group and a == p)
+    return proportion(exact, support)
+
+
+def fold(confusion: Confusion, group: frozenset[Intent]) -> tuple[int, int, int, int]:
+    """Hits, misses, false alarms and the rest, for ``group`` against everything else."""
+    cells = [0, 0, 0, 0]
+    for (actual, predicted), count in confusion.items():
+        cells[(actual not in group) * 2 + (predicted not in group)] += count
+    hits, misses, false, rest = cells
+    return hits, misses, false, rest
+
+
+def matthews(confusion: Confusion) -> float | None:
+    """Gorodkin's R_K, -1..1; 0.0 when one side knows a single class; None without an outcome."""
+    rows: dict[Intent, int] = {}
+    columns: dict[Intent, int] = {}
+    for (actual, predicted), count in confusion.items():
+        rows[actual] = rows.get(actual, 0) + count
+        columns[predicted] = columns.get(predicted, 0) + count
+    n = sum(rows.values())
+    if not n:
+        return None
+    right = sum(confusion.get((intent, intent), 0) for intent in rows)
+    both = sum(count * columns.get(intent, 0) for intent, count in rows.items())
+    spread = (n * n - sum(c * c for c in columns.values())) * (n * n - sum(r * r for r in rows.values()))
+    return (right * n - both) / math.sqrt(spread) if spread else 0.0
+
+
+class RollingMatrix:
+    """A confusion matrix over the last ``panes`` panes, kept by adding and reverting whole panes.
+
+    River's own ``TimeRolling`` keeps every event and forgets only when a newer one arrives; here
+    the cost of a step is the number of different cells in the two panes concerned. Weights are
+    whole numbers, so that nothing is left behind when they are reverted.
+    """
+
+    def __init__(self, panes: int) -> None:
+        self._matrix = metrics.ConfusionMatrix()
+        self._panes: deque[Counts] = deque()
+        self._size = panes
+
+    def push(self, pane: Counts) -> None:
+        """Add the newest pane; the oldest leaves once there are more than ``panes``."""
+        self._panes.append(pane)
+        for (actual, predicted), count in pane.confusion.items():
+            self._matrix.update(actual, predicted, w=count)
+        if len(self._panes) > self._size:
+            for (actual, predicted), count in self._panes.popleft().confusion.items():
+                self._matrix.revert(actual, predicted, w=count)
+
+    def recall(self, group: frozenset[Intent]) -> Score:
+        """Group recall over the panes held."""
+        hits = support = 0
+        for actual in group:
+            for predicted, weight in self._matrix.data.get(actual, {}).items():
+                support += int(weight)
+                hits += int(weight) if predicted in group else 0
+        return proportion(hits, support)
+
+
+def _class_scores(folded: tuple[int, int, int, int]) -> ClassScores:
+    hits, misses, false, _ = folded
+    return ClassScores(
+        hits=hits,
+        recall=proportion(hits, hits + misses),
+        precision=proportion(hits, hits + false),
+        f1=2 * hits / (2 * hits + misses + false) if hits + misses + false else None,
+    )
+
+
+def _coded(confusion: Confusion) -> metrics.ConfusionMatrix:
+    classes: Iterable[Intent] = sorted({intent for pair in confusion for intent in pair})
+    code = {intent: number for number, intent in enumerate(classes)}
+    matrix = metrics.ConfusionMatrix()
+    for (actual, predicted), count in sorted(confusion.items()):
+        matrix.update(code[actual], code[predicted], w=count)
+    return matrix

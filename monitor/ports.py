@@ -1,0 +1,190 @@
+"""What the flow asks of the world.
+
+Each port has at least two implementations in ``monitor.adapters``, one of them in memory and shipped,
+and one contract suite in ``tests/contracts`` that every implementation passes. All of them raise
+``BrokerError`` or ``StoreError`` when the outside fails, and nothing of a client library.
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from monitor.domain.alerts import AlertKey, AlertState, Transition, Vote
+from monitor.domain.counts import Counts
+from monitor.domain.cut import Cut
+from monitor.domain.engine import Changes
+from monitor.domain.events import NextOffsets, Partition, PredictionId, Record
+from monitor.domain.join import Entry
+from monitor.domain.slices import SliceKey
+from monitor.domain.windows import PaneKey
+
+
+class RecordLog(Protocol):
+    """The two topics as one consumer reads them.
+
+    Offsets here are always *next* offsets: the record to read next, one past the last one read.
+    """
+
+    def poll(self, max_records: int) -> list[Record]:
+        """The next records, each partition in offset order; [] when none came within the wait.
+
+        An empty list is not the end of the log. Waits at most the time given at construction.
+        """
+
+    def assigned(self) -> frozenset[Partition]:
+        """The partitions this reader reads now; changes when a group rebalances."""
+
+    def partitions(self) -> frozenset[Partition]:
+        """All partitions of both topics, whoever reads them."""
+
+    def seek(self, next_offsets: NextOffsets) -> None:
+        """Read on from these offsets; partitions not named keep their place.
+
+        An offset that the log does not hold any more continues at the oldest record there is.
+        """
+
+    def at_end(self) -> frozenset[Partition]:
+        """Assigned partitions of which every record known to exist has been polled."""
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Records between the next offset and the end, for each assigned partition."""
+
+    def commit(self, next_offsets: NextOffsets) -> None:
+        """Tell the log how far we are. A convenience for others: the store's cut is the truth."""
+
+    def close(self) -> None:
+        """Leave; harmless when repeated."""
+
+
+class RecordSink(Protocol):
+    """Where records are written: dead letters, and captured records fed to a broker."""
+
+    def publish(self, records: Iterable["OutRecord"]) -> None:
+        """Write the records and return once the log has acknowledged all of them."""
+
+    def close(self) -> None:
+        """Leave; harmless when repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutRecord:
+    """A record to write. ``partition`` and ``log_ms`` None leave the choice to the log."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    partition: int | None = None
+    log_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All that the evaluator knows. ``sequence`` counts commits and guards them.
+
+    ``releasing`` are votes that have been stepped but may still stand in the shards: removing them
+    is the first thing the next evaluation does, so that a crash in between votes nobody twice.
+    """
+
+    sequence: int = 0
+    watermark_ms: int | None = None
+    states: Mapping[AlertKey, AlertState] = field(default_factory=dict)
+    releasing: tuple[Vote, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A worker's last sign of life. ``wall_ms`` is its wall time, the only such value stored."""
+
+    worker: str
+    wall_ms: int
+    lag: int
+    records: int
+
+
+class StateReader(Protocol):
+    """What dashboards and reports may ask; never writes."""
+
+    def cuts(self) -> list[Cut]:
+        """How far each shard has come, in shard order."""
+
+    def ledger(self) -> Mapping[str, int]:
+        """The books of all shards added up."""
+
+    def slice_keys(self) -> list[SliceKey]:
+        """Every variant and slice that has ever been counted, sorted; never the variant ALL."""
+
+    def panes(self, keys: Sequence[PaneKey]) -> list[Counts]:
+        """The panes in the order asked for, shards added up; an unknown pane is empty."""
+
+    def pane_keys(self, size_ms: int) -> list[PaneKey]:
+        """Every stored pane of one size, sorted."""
+
+    def evaluation(self) -> Evaluation:
+        """What the evaluator last committed; a fresh one if it never did."""
+
+    def transitions(self) -> list[Transition]:
+        """Every transition ever committed, oldest first."""
+
+    def heartbeats(self) -> list[Heartbeat]:
+        """The workers' last signs of life, sorted by name."""
+
+    def close(self) -> None:
+        """Leave; harmless when repeated."""
+
+
+class StateStore(StateReader, Protocol):
+    """Where state lives between batches. A shard's state changes in one atomic step, or not.
+
+    Shards are numbered from 0; which one a prediction id belongs to is ``shard_of``.
+    """
+
+    @property
+    def shards(self) -> int:
+        """Number of shards, fixed when the namespace was created."""
+
+    def load(self, shard: int, ids: Iterable[PredictionId]) -> dict[PredictionId, Entry]:
+        """The entries that exist among ``ids``."""
+
+    def commit(self, shard: int, expected: Cut, changes: Changes) -> None:
+        """Apply ``changes`` at once, or nothing.
+
+        Compares the cut for the partitions in ``changes.progress`` with ``expected`` (a partition
+        that is absent there must be absent in the store) and each touched entry with
+        ``changes.loaded``; CommitConflict when either differs, and nothing is written.
+        """
+
+    def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
+        """Drop some of what ``watermark_ms`` has made unreachable: entries, panes. Bounded work."""
+
+    def waiting(self, before_ms: int) -> list[Vote]:
+        """Votes of all shards with a release before ``before_ms``, in release order."""
+
+    def forget(self, votes: Iterable[Vote]) -> None:
+        """Remove released votes; harmless when repeated."""
+
+    def commit_evaluation(self, evaluation: Evaluation, transitions: Sequence[Transition]) -> None:
+        """Save both at once if the stored sequence is ``evaluation.sequence - 1``.
+
+        CommitConflict otherwise: another evaluator was faster.
+        """
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        """Replace one worker's sign of life."""
+
+
+class Clock(Protocol):
+    """Wall time; only ``app`` holds one."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch, UTC."""
+
+
+def shard_of(prediction_id: str, shards: int) -> int:
+    """The shard of a prediction id: CRC-32 modulo the number of shards, the same everywhere.
+
+    >>> shard_of("anything", 1)
+    0
+    """
+    return zlib.crc32(prediction_id.encode()) % shards if shards > 1 else 0
