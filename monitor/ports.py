@@ -1,8 +1,8 @@
 """What the flow asks of the world.
 
-Each port has at least two implementations in ``monitor.adapters``, one of them in memory and shipped,
-and one contract suite in ``tests/contracts`` that every implementation passes. All of them raise
-``BrokerError`` or ``StoreError`` when the outside fails, and nothing of a client library.
+Each port has at least two implementations in ``monitor.adapters``, one of them in memory and
+shipped, and one contract suite in ``tests/contracts`` that every implementation passes. All of them
+raise ``BrokerError`` or ``StoreError`` when the outside fails, and nothing of a client library.
 """
 
 import zlib
@@ -32,8 +32,15 @@ class RecordLog(Protocol):
         An empty list is not the end of the log. Waits at most the time given at construction.
         """
 
+    @property
+    def generation(self) -> int:
+        """Grows with every rebalance, also with one that gives back the same partitions.
+
+        When it has changed after a poll, the reader seeks before it uses records again.
+        """
+
     def assigned(self) -> frozenset[Partition]:
-        """The partitions this reader reads now; changes when a group rebalances."""
+        """The partitions this reader reads now."""
 
     def partitions(self) -> frozenset[Partition]:
         """All partitions of both topics, whoever reads them."""

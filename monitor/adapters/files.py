@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from monitor.domain.errors import WorldError
 from monitor.domain.events import Kind, NextOffsets, Partition, Record
@@ -33,7 +33,11 @@ class FilesLog:
     def __init__(self, folder: Path, topics: Mapping[Kind, str]) -> None:
         self._open = ExitStack()
         sources = [
-            _records(self._open.enter_context(open_capture(capture_path(folder, kind))), kind, topics[kind])
+            _records(
+                self._open.enter_context(open_capture(capture_path(folder, kind))),
+                kind,
+                topics[kind],
+            )
             for kind in Kind
         ]
         self._skip: dict[Partition, int] = {}
@@ -48,6 +52,11 @@ class FilesLog:
         for record in batch:
             self._next[Partition(record.topic, record.partition)] = record.offset + 1
         return batch
+
+    @property
+    def generation(self) -> int:
+        """Always 0: there is one reader."""
+        return 0
 
     def assigned(self) -> frozenset[Partition]:
         """None in advance: which partitions there are shows only as the files are read."""
@@ -94,7 +103,7 @@ def capture_path(folder: Path, kind: Kind) -> Path:
 def open_capture(path: Path) -> IO[bytes]:
     """A captured file, unpacked on the fly when its name ends in ``.gz``."""
     try:
-        return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+        return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
     except OSError as error:
         raise CaptureError(f"{path}: cannot be read ({error.strerror})") from error
 

@@ -64,10 +64,12 @@ class MemoryStore:
             state.panes[pane].update(cells)
         state.ledger.update(changes.ledger)
         for change in changes.votes:
-            if change.old is None or change.old in state.votes:
-                state.votes.discard(change.old)  # type: ignore[arg-type] # None is never in it
-                if change.new is not None:
-                    state.votes.add(change.new)
+            if change.old is not None:
+                if change.old not in state.votes:
+                    continue
+                state.votes.remove(change.old)
+            if change.new is not None:
+                state.votes.add(change.new)
 
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
         """Drop dropped panes, and expired entries among the next ``SWEEP_ENTRIES``."""
@@ -164,7 +166,9 @@ class MemoryLog:
 
     def __init__(self, topics: Mapping[str, int]) -> None:
         self._records: dict[Partition, list[Record]] = {
-            Partition(topic, number): [] for topic, count in topics.items() for number in range(count)
+            Partition(topic, number): []
+            for topic, count in topics.items()
+            for number in range(count)
         }
         self._next = dict.fromkeys(self._records, 0)
         self.committed: dict[Partition, int] = {}
@@ -179,7 +183,9 @@ class MemoryLog:
         """Write records as a sink; partition 0 and log time 0 where none is given."""
         for out in records:
             self._records.setdefault(Partition(out.topic, out.partition or 0), [])
-            self.append(Record(out.topic, out.partition or 0, 0, out.log_ms or 0, out.key, out.value))
+            self.append(
+                Record(out.topic, out.partition or 0, 0, out.log_ms or 0, out.key, out.value)
+            )
 
     def poll(self, max_records: int) -> list[Record]:
         """The next records, partition by partition."""
@@ -189,6 +195,11 @@ class MemoryLog:
             self._next[partition] = start + len(batch)
             polled += batch
         return polled
+
+    @property
+    def generation(self) -> int:
+        """Always 0: there is one reader."""
+        return 0
 
     def assigned(self) -> frozenset[Partition]:
         """All partitions: there is one reader."""

@@ -28,7 +28,7 @@ client never retries by itself; a commit whose answer was lost is found out from
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -71,7 +71,7 @@ class RedisStore:
     number of shards or of buckets.
     """
 
-    def __init__(  # noqa: PLR0913 - the settings of one namespace
+    def __init__(
         self,
         url: str,
         namespace: str,
@@ -197,8 +197,10 @@ class RedisStore:
             with self._reaching():
                 self._sweep(
                     keys=[self._key(shard, "cut")],
-                    args=[self._key(shard), self._buckets, count, last_hour, watermark_ms]
-                    + [str(size) for size in self._keep_ms],
+                    args=[
+                        *(self._key(shard), self._buckets, count, last_hour, watermark_ms),
+                        *self._keep_ms,
+                    ],
                 )
 
     def waiting(self, before_ms: int) -> list[Vote]:
@@ -209,7 +211,7 @@ class RedisStore:
                 rows = self._client.zrangebyscore(
                     self._key(shard, "votes"), "-inf", f"({before_ms}"
                 )
-            found += [snapshots.unpack_vote(row) for row in rows]
+            found += [snapshots.unpack_vote(row) for row in cast(list[bytes], rows)]
         return sorted(found)
 
     def forget(self, votes: Iterable[Vote]) -> None:
@@ -230,8 +232,10 @@ class RedisStore:
         with self._reaching():
             answer = self._evaluate(
                 keys=[self._rules_key("evaluation"), self._rules_key("transitions")],
-                args=[evaluation.sequence - 1, evaluation.sequence, state]
-                + [snapshots.pack_transition(transition) for transition in transitions],
+                args=[
+                    *(evaluation.sequence - 1, evaluation.sequence, state),
+                    *map(snapshots.pack_transition, transitions),
+                ],
             )
         if answer != b"OK":
             raise CommitConflict(f"another evaluator was faster ({answer.decode()})")
@@ -292,13 +296,15 @@ class RedisStore:
         """What the evaluator last committed."""
         with self._reaching():
             state = self._client.hget(self._rules_key("evaluation"), "state")
-        return Evaluation(*snapshots.unpack_evaluation(state)) if state else Evaluation()
+        if state is None:
+            return Evaluation()
+        return Evaluation(*snapshots.unpack_evaluation(cast(bytes, state)))
 
     def transitions(self) -> list[Transition]:
         """Every transition, oldest first."""
         with self._reaching():
             rows = self._client.lrange(self._rules_key("transitions"), 0, -1)
-        return [snapshots.unpack_transition(row) for row in rows]
+        return [snapshots.unpack_transition(row) for row in cast(list[bytes], rows)]
 
     def heartbeats(self) -> list[Heartbeat]:
         """The workers' last signs of life."""
@@ -317,7 +323,7 @@ class RedisStore:
         if not read_only:
             for field, value in wanted.items():
                 self._client.hsetnx(key, field, value)
-        held = {k.decode(): int(v) for k, v in self._client.hgetall(key).items()}
+        held = {k.decode(): int(v) for k, v in self._hash(key).items()}
         if not held and read_only:
             return shards, buckets
         for field, value in wanted.items():
@@ -356,12 +362,15 @@ class RedisStore:
 
         def name_of(code: bytes) -> str:
             if code not in names:
-                names.update(
-                    {k: v.decode() for k, v in self._client.hgetall(self._key(shard, "names")).items()}
-                )
+                with self._reaching():
+                    held = self._hash(self._key(shard, "names"))
+                names.update({k: v.decode() for k, v in held.items()})
             return names[code]
 
         return name_of
+
+    def _hash(self, key: str) -> dict[bytes, bytes]:
+        return cast(dict[bytes, bytes], self._client.hgetall(key))
 
     def _pipelined(self, ask: Callable[[Any, int], object]) -> list[Any]:
         pipe = self._client.pipeline(transaction=False)

@@ -186,8 +186,11 @@ def _private_folder(data_dir: Path | None, stack: ExitStack) -> Path:
 @contextmanager
 def _locked(folder: Path) -> Iterator[int]:
     """The folder is ours alone. The servers inherit the lock: it lasts as long as any of them."""
-    path = folder / "lock"
-    with path.open("a+", encoding="ascii") as file:
+    try:
+        lock = (folder / "lock").open("a+", encoding="ascii")
+    except OSError as error:
+        raise EmbeddedError(f"{folder}: cannot be written: {error.strerror}") from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -221,12 +224,19 @@ def _start(program: _Program, folder: Path, lock: int) -> _Running:
     raise EmbeddedError(_did_not_start(program, f"(exit status {process.returncode})", log))
 
 
+def dies_with_us(command: Sequence[str]) -> list[str]:
+    """The command, made to end when this process is killed; only Linux can do that.
+
+    Start it from the main thread: Linux means the thread, not the process.
+    """
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, str(os.getpid()), *command]
+
+
 def _spawn(command: Sequence[str], output: IO[bytes], lock: int) -> subprocess.Popen[bytes]:
-    if sys.platform == "linux":
-        guard = [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, str(os.getpid())]
-        command = [*guard, *command]
     return subprocess.Popen(
-        command,
+        dies_with_us(command),
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

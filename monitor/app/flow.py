@@ -36,7 +36,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one turn did: records read, how many of them were rejected, newest log time (or None)."""
+    """What one turn did: records read, how many of them were rejected, and where they stood."""
 
     records: int = 0
     rejected: int = 0
@@ -46,7 +46,7 @@ class Turn:
 class Flow:
     """The flow between one log and one store. Not thread-safe; one for each worker."""
 
-    def __init__(  # noqa: PLR0913 - one argument for each port
+    def __init__(
         self,
         spec: Spec,
         codec: RecordCodec,
@@ -61,7 +61,7 @@ class Flow:
         self._dead_letters, self._dead_letter_topic = dead_letters, dead_letter_topic
         self._limits = limits or Limits()
         self._cuts: list[Cut] = []
-        self._assigned: frozenset[Partition] = frozenset()
+        self._generation: int | None = None
         self._rejects_in_a_row = 0
         self._watermark_ms: int | None = store.evaluation().watermark_ms
 
@@ -69,9 +69,8 @@ class Flow:
         """Read one batch and carry it to the end; a turn without records is fine."""
         self._follow_assignment()
         records = self._log.poll(self._limits.batch_records)
-        if self._log.assigned() != self._assigned:
-            self._follow_assignment()
-            records = []
+        if self._log.generation != self._generation:
+            return Turn()
         if not records:
             return Turn()
         envelopes = self._codec.decode_all(records)
@@ -131,14 +130,15 @@ class Flow:
 
     def _follow_assignment(self) -> None:
         """After a rebalance: read on from the cuts, which know better than committed offsets."""
-        assigned = self._log.assigned()
-        if self._cuts and assigned == self._assigned:
+        generation = self._log.generation
+        if generation == self._generation:
             return
         self._cuts = self._store.cuts()
         self._register(self._log.partitions())
         least = _least(self._cuts)
+        assigned = self._log.assigned()
         self._log.seek({p: least[p].next_offset for p in assigned if p in least})
-        self._assigned = assigned
+        self._generation = generation
 
     def _register(self, partitions: frozenset[Partition]) -> None:
         """Enter partitions nobody has read yet, so that they hold the watermark back."""
@@ -155,8 +155,9 @@ class Flow:
             self._rejects_in_a_row = self._rejects_in_a_row + 1 if is_reject else 0
             if self._rejects_in_a_row > self._limits.max_consecutive_rejects:
                 raise TooManyRejects(
-                    f"{envelope.position}: {self._rejects_in_a_row} records in a row were rejected, "
-                    f"the last as {envelope.fact[0]}; stopped before this batch was counted. "
+                    f"{envelope.position}: {self._rejects_in_a_row} records in a row were "
+                    f"rejected, the last as {envelope.fact[0]}; stopped before this batch was "
+                    "counted. "
                     "Look at `recallwatch check`, mend the producer or the mapping, and start again"
                 )
         if rejects and self._dead_letters is not None:
@@ -215,6 +216,7 @@ class Flow:
 
 def dead_letter(record: Record, rejected: Rejected, topic: str) -> OutRecord:
     """The original bytes under the original position; key and headers say what and why."""
+    key = None if record.key is None else record.key.decode(errors="replace")
     headers = (
         ("reason", str(rejected.reason).encode()),
         ("detail", rejected.detail.encode()),
@@ -222,10 +224,9 @@ def dead_letter(record: Record, rejected: Rejected, topic: str) -> OutRecord:
         ("partition", str(record.partition).encode()),
         ("offset", str(record.offset).encode()),
         ("log_ms", str(record.log_ms).encode()),
-        ("key", json.dumps(None if record.key is None else record.key.decode(errors="replace")).encode()),
+        ("key", json.dumps(key).encode()),
     )
-    key = str(record.position).encode()
-    return OutRecord(topic, key, record.value, headers)
+    return OutRecord(topic, str(record.position).encode(), record.value, headers)
 
 
 def _reached(records: Iterable[Record]) -> dict[Partition, Progress]:

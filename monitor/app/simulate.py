@@ -48,13 +48,13 @@ class Scenario:
     seed: int = 7
     history: timedelta = timedelta(hours=24)
     """How long before `t0` the stream starts."""
-    incident_ago: timedelta | None = timedelta(minutes=21)
+    incident_ago: timedelta | None = timedelta(minutes=20)
     """How long before `t0` the release happened; negative: that long after `t0`."""
     mean_rate: float = 0.9
     """Predictions per second, averaged over a day; greater than 0."""
     rhythm: float = 0.75
     """Swing of the daily sinusoid around the mean rate: 0 is flat, 1 touches zero at night."""
-    peak_after: timedelta = timedelta(hours=1)
+    peak_after: timedelta = timedelta(minutes=75)
     """The busiest instant of each day, counted from `t0`."""
     fine_tuned_share: float = 0.6
     """Conversations answered by `fine_tuned`; `prompt` answers the others."""
@@ -402,8 +402,8 @@ def simulate(scenario: Scenario, t0_ms: int) -> Iterator[SimulatedRecord]:
             due_ms, _, wire, fault = heappop(pending)
             topic: Topic = "predictions" if isinstance(wire, _PredictionWire) else "labels"
             value = encode(wire)
-            damaged = value if fault is None else fault(value)
-            yield SimulatedRecord(topic, wire.prediction_id.encode(), damaged, t0_ms + due_ms)
+            sent = value if fault is None else fault(value)
+            yield SimulatedRecord(topic, wire.prediction_id.encode(), sent, t0_ms + due_ms)
         for due in bank.conversation(start_ms):
             heappush(pending, due)
 
@@ -482,7 +482,7 @@ class _Bank:
         """Predicted intent and confidence c; a healthy answer is right with chance c.
 
         The release changes what the draws mean, never how many there are: a scenario with and one
-        without the incident have the same customers, texts and delays.
+        without the incident have the same customers, texts and event times.
         """
         draw, urgent = self._random.random, intent in URGENT
         error = self._error_chance(variant.urgent_miss if urgent else variant.routine_error)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from monitor.adapters.kafka import ConsumerGroup, KafkaConnection, KafkaLog, KafkaSink
+from monitor.adapters.redis import RedisStore
 from monitor.app.flow import Limits
 from monitor.app.settings import RuleSettings, Settings
 from monitor.codec.mapping import PRESETS, FieldMapping, TimeUnit
@@ -14,6 +16,7 @@ from monitor.domain.events import Kind
 from monitor.domain.slices import Groups
 from monitor.domain.verdict import VerdictLimits
 from monitor.domain.windows import WindowSpec
+from monitor.ports import RecordSink, StateReader, StateStore
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -99,4 +102,61 @@ def verdict_limits_of(settings: Settings) -> VerdictLimits:
         precision=dict(sorted(verdict.precision.items())),
         latency_p95_ms=verdict.latency_ms.p95,
         relevance=verdict.relevance,
+    )
+
+
+def connection_of(settings: Settings) -> KafkaConnection:
+    """Where the brokers are and how to log in."""
+    kafka, security = settings.kafka, settings.kafka.security
+    files = (security.ca_file, security.cert_file, security.key_file)
+    ca_file, cert_file, key_file = (None if path is None else str(path) for path in files)
+    return KafkaConnection(
+        bootstrap_servers=kafka.bootstrap_servers,
+        protocol=security.protocol,
+        mechanism=security.mechanism,
+        username=security.username,
+        password=security.password.get_secret_value() if security.password else None,
+        ca_file=ca_file,
+        cert_file=cert_file,
+        key_file=key_file,
+    )
+
+
+def open_log(settings: Settings, *, in_group: bool = True) -> KafkaLog:
+    """The two topics: as a member of the consumer group, or all partitions on its own."""
+    kafka = settings.kafka
+    group = ConsumerGroup(kafka.group, kafka.instance_id, in_ms(kafka.session_timeout))
+    return KafkaLog(
+        connection_of(settings),
+        topics_of(settings),
+        group if in_group else None,
+        isolation_level=kafka.isolation_level,
+        wait_ms=in_ms(settings.worker.poll_timeout),
+    )
+
+
+def open_sink(settings: Settings) -> RecordSink:
+    """A producer."""
+    return KafkaSink(connection_of(settings))
+
+
+def open_store(settings: Settings) -> StateStore:
+    """The namespace in Redis, created if it is new."""
+    return _store(settings, read_only=False)
+
+
+def open_reader(settings: Settings) -> StateReader:
+    """The namespace in Redis, never written to."""
+    return _store(settings, read_only=True)
+
+
+def _store(settings: Settings, *, read_only: bool) -> RedisStore:
+    return RedisStore(
+        settings.redis.url.get_secret_value(),
+        settings.redis.namespace,
+        shards=settings.redis.shards,
+        buckets=settings.redis.buckets,
+        keep_ms=spec_of(settings).windows.keep_ms,
+        timeout_s=settings.redis.timeout.total_seconds(),
+        read_only=read_only,
     )

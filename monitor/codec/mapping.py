@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
+import msgspec
+
 from monitor.domain.events import Kind
 
 
@@ -22,20 +24,25 @@ class TimeUnit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldMapping:
-    """Our field -> path in the message. Empty: the message is already in our shape.
+    """Our field -> path in the message. Without any the message is already in our shape.
 
-    ``only`` names what a message must hold to concern us, as path -> value: Rasa's event broker
-    sends the bot's events in the same topic, for example. Others are skipped and not counted.
+    ``by_name`` reads a field without a path from the place of the same name.
+
+    ``only`` names what a message must hold to concern us, as path -> value, and ``skip`` what it
+    must not hold: Rasa's event broker sends the bot's events in the same topic, KServe's logger the
+    requests. Others are skipped and not counted.
     """
 
     paths: Mapping[str, str] = field(default_factory=dict)
     time_unit: TimeUnit = TimeUnit.ISO
     only: Mapping[str, str] = field(default_factory=dict)
+    skip: Mapping[str, str] = field(default_factory=dict)
+    by_name: bool = False
 
     @property
     def is_flat(self) -> bool:
         """Whether messages can be decoded as they are."""
-        return not self.paths and not self.only
+        return not self.paths and not self.only and not self.skip
 
     def with_paths(self, paths: Mapping[str, str]) -> "FieldMapping":
         """The same mapping with some paths replaced or added."""
@@ -64,6 +71,7 @@ _CLOUDEVENTS = FieldMapping(
         "confidence": "data.predictions.0.confidence",
         "variant": "inferenceservicename",
     },
+    skip={"type": "org.kubeflow.serving.inference.request"},
 )
 _SAGEMAKER = FieldMapping(
     paths={
@@ -77,7 +85,7 @@ _SAGEMAKER = FieldMapping(
 
 PRESETS: Mapping[str, FieldMapping] = MappingProxyType(
     {
-        "flat": FieldMapping(),
+        "flat": FieldMapping(by_name=True),
         "rasa": _RASA,
         "cloudevents": _CLOUDEVENTS,
         "sagemaker": _SAGEMAKER,
@@ -89,28 +97,42 @@ PRESETS: Mapping[str, FieldMapping] = MappingProxyType(
 def flattened(message: Mapping[str, object], mapping: FieldMapping) -> dict[str, object]:
     """Our fields as found in ``message``; what is not there is left out."""
     found = {name: dig(message, path) for name, path in mapping.paths.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    present = {name: value for name, value in found.items() if value is not None}
+    return {**message, **present} if mapping.by_name else present
 
 
 def concerns_us(message: Mapping[str, object], mapping: FieldMapping) -> bool:
-    """Whether the message is one of those that ``only`` asks for."""
-    return all(dig(message, path) == value for path, value in mapping.only.items())
+    """Whether the message is one of those that ``only`` and ``skip`` ask for."""
+    wanted = all(dig(message, path) == value for path, value in mapping.only.items())
+    return wanted and all(dig(message, path) != value for path, value in mapping.skip.items())
 
 
 def dig(message: object, path: str) -> object:
-    """What stands at ``path``; None where a step leads nowhere.
+    """What stands at ``path``; None where a step leads nowhere. Steps lead into JSON in a text.
 
     >>> dig({"outputs": [{"label": "lost_card"}]}, "outputs.0.label")
     'lost_card'
+    >>> dig({"data": '{"intent": "lost_card"}'}, "data.intent")
+    'lost_card'
     """
     for name in path.split("."):
+        if isinstance(message, str):
+            message = _opened(message)
         if isinstance(message, Mapping):
             message = message.get(name)
-        elif isinstance(message, list) and name.isdigit() and int(name) < len(message):
+        elif isinstance(message, list) and name.isdecimal() and int(name) < len(message):
             message = message[int(name)]
         else:
             return None
     return message
+
+
+def _opened(text: str) -> object:
+    """The JSON that stands in a text, as SageMaker captures answers; None when it is none."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 KINDS_WITH_PRESETS: Mapping[Kind, frozenset[str]] = MappingProxyType(

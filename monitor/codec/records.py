@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, cast
 
 import msgspec
 
@@ -32,9 +32,14 @@ MAX_RECORD_BYTES = 256 * 1024
 FUTURE_MS = 24 * 3_600_000
 """How far an event may lie after its own log time before its clock is held to be wrong."""
 
+MAX_REVISION = 2**63 - 1
+"""Room for an instant in nanoseconds, and the most that a packed entry can hold."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_GREATEST_INSTANT = 1e15
 _Time = str | int | float
+_Wire = TypeVar("_Wire", bound=msgspec.Struct)
 
 
 class PredictionWire(msgspec.Struct):
@@ -94,19 +99,21 @@ class RecordCodec:
     max_bytes: int = MAX_RECORD_BYTES
     predictions: FieldMapping = field(default_factory=FieldMapping)
     labels: FieldMapping = field(default_factory=FieldMapping)
+    _read_prediction: Callable[[bytes], PredictionWire | None] = field(
+        init=False, repr=False, compare=False
+    )
+    _read_label: Callable[[bytes], LabelWire | None] = field(init=False, repr=False, compare=False)
+    _slices: Callable[[PredictionWire], tuple[str, ...]] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Prepare the typed decoders once; they are the hot path."""
-        extra = [n for n in self.slice_names if n not in PredictionWire.__struct_fields__]
-        wire = msgspec.defstruct(
-            "DeclaredPrediction",
-            [(name, str | int | float | bool | None, None) for name in extra],
-            bases=(PredictionWire,),
-        )
+        wire, attributes = _declared(self.slice_names)
         put = object.__setattr__
         put(self, "_read_prediction", _reader(wire, self.predictions))
         put(self, "_read_label", _reader(LabelWire, self.labels))
-        put(self, "_slices", _slice_getter(self.slice_names))
+        put(self, "_slices", _slice_getter(attributes))
 
     def decode(self, record: Record) -> Envelope | None:
         """The fact in ``record``; None when its mapping says that it does not concern us."""
@@ -140,7 +147,7 @@ class RecordCodec:
         return value
 
     def _prediction(self, value: bytes, log_ms: int) -> Prediction | None:
-        wire: PredictionWire | None = self._read_prediction(value)  # type: ignore[attr-defined] # set in __post_init__
+        wire = self._read_prediction(value)
         if wire is None:
             return None
         _require(wire.prediction_id, "prediction_id", Reason.EMPTY_ID)
@@ -162,21 +169,21 @@ class RecordCodec:
             log_ms,
             wire.variant,
             wire.predicted_intent,
-            self._slices(wire),  # type: ignore[attr-defined] # set in __post_init__
+            self._slices(wire),
             None if wire.latency_ms is None else bucket_of(wire.latency_ms),
             _micros(wire.relevance),
         )
 
     def _label(self, value: bytes, log_ms: int) -> Label | None:
-        wire: LabelWire | None = self._read_label(value)  # type: ignore[attr-defined] # set in __post_init__
+        wire = self._read_label(value)
         if wire is None:
             return None
         _require(wire.prediction_id, "prediction_id", Reason.EMPTY_ID)
         actual = wire.true_intent or ""
         if not wire.withdrawn:
             _require(actual, "true_intent", Reason.MISSING_FIELD)
-        if wire.revision < 1:
-            _reject(Reason.OUT_OF_RANGE, "revision is below 1")
+        if not 1 <= wire.revision <= MAX_REVISION:
+            _reject(Reason.OUT_OF_RANGE, f"revision is not within 1..{MAX_REVISION}")
         _share(wire.relevance, "relevance")
         if wire.sampling_rate is not None and not 0 < wire.sampling_rate <= 1:
             _reject(Reason.OUT_OF_RANGE, "sampling_rate is not above 0 and at most 1")
@@ -201,13 +208,34 @@ class RecordCodec:
             _reject(Reason.UNKNOWN_INTENT, f"{name} is not among the known intents")
 
 
-def _reader(
-    wire: type[msgspec.Struct], mapping: FieldMapping
-) -> Callable[[bytes], msgspec.Struct | None]:
+def _declared(slice_names: tuple[str, ...]) -> tuple[type[PredictionWire], tuple[str, ...]]:
+    """The wire struct with the declared slice attributes, and where in it each of them stands.
+
+    An attribute may have any name in a record, but in a struct only one that Python allows.
+    """
+    fixed = PredictionWire.__struct_fields__
+    places = {
+        name: name if name in fixed else f"slice_{number}"
+        for number, name in enumerate(slice_names)
+    }
+    wire = msgspec.defstruct(
+        "DeclaredPrediction",
+        [
+            (place, str | int | float | bool | None, None)
+            for name, place in places.items()
+            if name not in fixed
+        ],
+        bases=(PredictionWire,),
+        rename={place: name for name, place in places.items()},
+    )
+    return cast(type[PredictionWire], wire), tuple(places.values())
+
+
+def _reader(wire: type[_Wire], mapping: FieldMapping) -> Callable[[bytes], _Wire | None]:
     """Bytes -> struct, or None when the message does not concern us; raises _RejectedError."""
     decoder = msgspec.json.Decoder(wire)
 
-    def read(value: bytes) -> msgspec.Struct | None:
+    def read(value: bytes) -> _Wire | None:
         try:
             if mapping.is_flat:
                 return decoder.decode(value)
@@ -230,20 +258,16 @@ def _invalid(message: str) -> _RejectedError:
         return _RejectedError(Reason.MISSING_FIELD, message)
     if message.startswith("Expected `object`") and " - at " not in message:
         return _RejectedError(Reason.NOT_AN_OBJECT, "the value is JSON, but not an object")
+    if message.startswith("Number out of range"):
+        return _RejectedError(Reason.NOT_FINITE, message)
     return _RejectedError(Reason.WRONG_TYPE, message)
 
 
 def _not_json(value: bytes) -> _RejectedError:
     """NaN and infinities are not JSON, but many writers emit them: they get their own reason."""
     constants: list[str] = []
-
-    def number(text: str) -> float:
-        if math.isinf(float(text)):
-            constants.append(text)
-        return 0.0
-
     try:
-        json.loads(value, parse_constant=constants.append, parse_float=number)
+        json.loads(value.decode(), parse_constant=constants.append)
     except json.JSONDecodeError as error:
         return _RejectedError(Reason.NOT_JSON, f"{error.msg} at character {error.pos}")
     except (ValueError, RecursionError):
@@ -286,7 +310,10 @@ def _instant(value: _Time, name: str, unit: TimeUnit) -> int:
     else:
         if isinstance(value, str):
             _reject(Reason.WRONG_TYPE, f"{name} is text, but a number ({unit}) is declared")
-        millis = math.floor(value * 1000 if unit is TimeUnit.SECONDS else value)
+        if not -_GREATEST_INSTANT < value < _GREATEST_INSTANT:
+            _reject(Reason.BAD_TIME, f"{name} is too great to be an instant")
+        # By way of whole microseconds: 1.001 s times 1000 is a little less than 1001.
+        millis = round(value * 1e6) // 1000 if unit is TimeUnit.SECONDS else math.floor(value)
     if millis < 0:
         _reject(Reason.BAD_TIME, f"{name} lies before 1970")
     return millis

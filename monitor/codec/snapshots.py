@@ -21,6 +21,8 @@ FORMAT_VERSION = 1
 HOUR_BYTES = 3
 """Bytes in front of a packed entry: its anchor hour since the epoch, big-endian."""
 
+_LAST_HOUR = (1 << 8 * HOUR_BYTES) - 1
+
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 
@@ -120,7 +122,14 @@ def unpack_entry(
         )
     labels = tuple(
         Label(
-            prediction_id, name_of(actual), label_ms, label_ms + delta, key, revision, withdrawn, micros
+            prediction_id,
+            name_of(actual),
+            label_ms,
+            label_ms + delta,
+            key,
+            revision,
+            withdrawn,
+            micros,
         )
         for actual, label_ms, delta, key, revision, withdrawn, micros in (rest[0] if rest else ())
     )
@@ -138,10 +147,16 @@ def names_in(entry: Entry) -> Iterator[str]:
 
 
 def anchor_hour(entry: Entry) -> int:
-    """The hour since the epoch from which the entry's expiry counts."""
+    """The hour since the epoch from which the entry's expiry counts; within three bytes.
+
+    Log time is what a producer wrote, unless the topic is set to LogAppendTime: it may be -1 or
+    in the wrong unit.
+    """
     if entry.prediction is not None:
-        return entry.prediction.event_ms // HOUR_MS
-    return max(label.log_ms for label in entry.labels) // HOUR_MS
+        instant_ms = entry.prediction.event_ms
+    else:
+        instant_ms = max(label.log_ms for label in entry.labels)
+    return min(max(instant_ms // HOUR_MS, 0), _LAST_HOUR)
 
 
 class _EvaluationDocument(msgspec.Struct, array_like=True):

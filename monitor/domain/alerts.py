@@ -2,19 +2,20 @@
 
 ::
 
-    no_data --first vote--> ok --breach--> firing --clear, hold not over--> recovering --hold over--> ok
-                                    ^                                            |
-                                    +--------------------breach-----------------+
-    firing --clear, hold over--> ok
+    no_data --first vote--> ok --breach--> firing --clear, hold over--> ok
+                                           ^    |
+                      breach, or not clear |    | clear, hold not over
+                                           |    v
+                                           recovering --hold over--> ok
 
-*Resolved* is the move to ok, an instant, not a state. Time moves only by log time: a vote happens at
-its release, a hold ends at its deadline, and both are worked through in order, so that the same
+*Resolved* is the move to ok, an instant, not a state. Time moves only by log time: a vote happens
+at its release, a hold ends at its deadline, and both are worked through in order, so that the same
 votes give the same transitions whenever somebody looks.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -96,7 +97,7 @@ class AlertState:
     since_ms: int = 0
     fired_ms: int = 0
     moves: int = 0
-    detector: Glance = Glance()
+    detector: Glance = field(default_factory=Glance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +134,17 @@ def step(rule: AlertRule, state: AlertState, vote: Vote) -> tuple[AlertState, li
         state = _move(rule, state, vote.key, Status.OK, at_ms, first, "first mature label", moved)
     found = detectors.breach(state.detector, rule.objective)
     if state.status in {Status.OK, Status.RECOVERING} and found:
-        return _move(rule, state, vote.key, Status.FIRING, at_ms, found, _text(rule, found), moved), moved
+        return _move(
+            rule, state, vote.key, Status.FIRING, at_ms, found, _text(rule, found), moved
+        ), moved
     if state.status is Status.FIRING and detectors.is_clear(state.detector, rule.objective):
         good = detectors.evidence_of(state.detector, detectors.LONG)
         over = at_ms >= state.fired_ms + rule.hold_ms
         target = Status.OK if over else Status.RECOVERING
         state = _move(rule, state, vote.key, target, at_ms, good, _text(rule, good), moved)
-    elif state.status is Status.RECOVERING and not detectors.is_clear(state.detector, rule.objective):
+    elif state.status is Status.RECOVERING and not detectors.is_clear(
+        state.detector, rule.objective
+    ):
         last = detectors.evidence_of(state.detector, detectors.LONG)
         state = _move(rule, state, vote.key, Status.FIRING, at_ms, last, _text(rule, last), moved)
     return state, moved
@@ -173,17 +178,18 @@ def evaluate(
     for vote in sorted(votes):
         rule = by_name.get(vote.rule)
         if rule is not None:
-            key = (vote.rule, vote.key)
-            after[key], moved = step(rule, after.get(key, AlertState()), vote)
+            alert = (vote.rule, vote.key)
+            after[alert], moved = step(rule, after.get(alert, AlertState()), vote)
             transitions += moved
     for (name, key), state in sorted(after.items()):
         if name in by_name:
             after[name, key], moved = settle(by_name[name], state, key, watermark_ms - 1)
             transitions += moved
-    return after, sorted(transitions, key=lambda t: (t.at_ms, t.rule, t.key, t.id))
+    # The sort is stable: moves of one alert at one instant stay in the order in which it made them.
+    return after, sorted(transitions, key=lambda t: (t.at_ms, t.rule, t.key))
 
 
-def _move(  # noqa: PLR0913 - one transition has that many facts
+def _move(
     rule: AlertRule,
     state: AlertState,
     key: SliceKey,

@@ -29,10 +29,15 @@ _GAMMA = math.log(1.01 / 0.99)
 LEAST_BUCKET = math.ceil(math.log(1e-3) / _GAMMA)
 """Bucket of everything up to a thousandth of the unit, zero included."""
 
+GREATEST_BUCKET = math.ceil(math.log(1e12) / _GAMMA)
+"""Bucket of everything from about 10**12 on: 30 years of milliseconds."""
+
 
 def bucket_of(value: float) -> int:
-    """Sketch bucket of a value >= 0; everything below a thousandth shares one bucket."""
-    return max(LEAST_BUCKET, math.ceil(math.log(value) / _GAMMA)) if value > 0 else LEAST_BUCKET
+    """Sketch bucket of a value >= 0 and finite; the least and the greatest take in the rest."""
+    if value <= 0:
+        return LEAST_BUCKET
+    return min(max(LEAST_BUCKET, math.ceil(math.log(value) / _GAMMA)), GREATEST_BUCKET)
 
 
 def value_of(bucket: int) -> float:

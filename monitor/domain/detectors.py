@@ -27,7 +27,8 @@ class Evidence(NamedTuple):
     """What a decision stands on: ``hits`` of the last ``n`` votes, released since ``since_ms``.
 
     ``since_ms`` is the event time of the first of them in release order; a single very late label
-    among them would make their least event time misleading. ``upper`` is Wilson's upper bound of that proportion at z = 3.5.
+    among them would make their least event time misleading. ``upper`` is Wilson's upper bound of
+    that proportion at z = 3.5.
     """
 
     hits: int

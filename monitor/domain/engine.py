@@ -42,7 +42,7 @@ class Spec:
 
     groups: Groups = field(default_factory=lambda: Groups({}))
     slice_names: tuple[str, ...] = ()
-    windows: WindowSpec = WindowSpec()
+    windows: WindowSpec = field(default_factory=WindowSpec)
     rules: tuple[AlertRule, ...] = ()
 
 
@@ -251,7 +251,11 @@ def _vote_changes(spec: Spec, before: Entry, after: Entry) -> Iterable[VoteChang
 
 
 def vote_of(spec: Spec, rule: AlertRule, entry: Entry) -> Vote | None:
-    """What an entry says to a rule, and when; None when it says nothing, or not yet."""
+    """What an entry says to a rule, and when; None when it says nothing, or not yet.
+
+    Never before its prediction stood in the log: a label may come first, and a vote must not be
+    released at an instant that the watermark has already passed.
+    """
     prediction = entry.prediction
     if prediction is None or not entry.labels:
         return None
@@ -260,7 +264,7 @@ def vote_of(spec: Spec, rule: AlertRule, entry: Entry) -> Vote | None:
         return None
     decided = join.first_decided(
         entry,
-        mature_ms=prediction.event_ms + rule.maturity_ms,
+        mature_ms=max(prediction.event_ms + rule.maturity_ms, prediction.log_ms),
         horizon_ms=spec.windows.horizon_ms,
     )
     if decided is None or decided[1] not in rule.group:

@@ -18,11 +18,11 @@ class RecallwatchError(Exception):
     """Base of all; its text is written for the person who reads it at night."""
 
 
-class IllegalMove(RecallwatchError):
+class IllegalMove(RecallwatchError):  # noqa: N818 - the name says what happened
     """An alert was asked to go from one state to another that cannot follow it."""
 
 
-class CommitConflict(RecallwatchError):
+class CommitConflict(RecallwatchError):  # noqa: N818 - an answer rather than a fault
     """What a commit compares had changed since it was loaded; nothing was written."""
 
 
@@ -38,5 +38,5 @@ class StoreError(WorldError):
     """Redis is unreachable, refuses, or holds a namespace that does not fit the settings."""
 
 
-class TooManyRejects(RecallwatchError):
+class TooManyRejects(RecallwatchError):  # noqa: N818 - the name says what happened
     """More records in a row were rejected than the settings allow."""

@@ -77,8 +77,8 @@ def with_label(entry: Entry, label: Label) -> Entry:
     return Entry(entry.prediction, tuple(sorted((*entry.labels, label), key=precedence)))
 
 
-def precedence(label: Label) -> tuple[int, int, int, str, str, bool]:
-    """Sort key of labels of one prediction: the greatest decides."""
+def precedence(label: Label) -> tuple[int, int, int, str, str, bool, int]:
+    """Sort key of labels of one prediction: the greatest decides. Different labels never tie."""
     return (
         label.revision,
         label.label_ms,
@@ -86,6 +86,7 @@ def precedence(label: Label) -> tuple[int, int, int, str, str, bool]:
         label.label_key,
         label.actual,
         label.withdrawn,
+        -1 if label.relevance_micros is None else label.relevance_micros,
     )
 
 

@@ -66,9 +66,7 @@ def balance_of(ledger: Ledger, kind: Kind, *, watermark_ms: int, horizon_ms: int
     2
     """
     names = (
-        ("labelled", "pending")
-        if kind is Kind.PREDICTIONS
-        else ("applied", "superseded", "orphan")
+        ("labelled", "pending") if kind is Kind.PREDICTIONS else ("applied", "superseded", "orphan")
     )
     parts = {name: ledger.get(f"{kind}.{name}", 0) for name in names}
     waiting = "pending" if kind is Kind.PREDICTIONS else "orphan"

@@ -6,7 +6,7 @@ None, where river says 0.0. The matrix is only ever fed, never indexed: reading 
 ``[]`` creates cells.
 
 Intervals are Wilson's score intervals (E. B. Wilson, JASA 22, 1927). The multi-class Matthews
-coefficient is Gorodkin's R_K (J. Gorodkin, Comput. Biol. Chem. 28, 2004), because river's is binary.
+coefficient is Gorodkin's R_K (J. Gorodkin, Comput. Biol. Chem. 28, 2004); river's is binary.
 """
 
 import math
@@ -104,7 +104,11 @@ def intent_scores(confusion: Confusion) -> dict[Intent, ClassScores]:
     n = sum(rows.values())
     scores = {}
     for intent in sorted(rows.keys() | columns.keys()):
-        hits, row, column = confusion.get((intent, intent), 0), rows.get(intent, 0), columns.get(intent, 0)
+        hits, row, column = (
+            confusion.get((intent, intent), 0),
+            rows.get(intent, 0),
+            columns.get(intent, 0),
+        )
         scores[intent] = _class_scores((hits, row - hits, column - hits, n - row - column + hits))
     return scores
 
@@ -137,7 +141,9 @@ def matthews(confusion: Confusion) -> float | None:
         return None
     right = sum(confusion.get((intent, intent), 0) for intent in rows)
     both = sum(count * columns.get(intent, 0) for intent, count in rows.items())
-    spread = (n * n - sum(c * c for c in columns.values())) * (n * n - sum(r * r for r in rows.values()))
+    spread = (n * n - sum(c * c for c in columns.values())) * (
+        n * n - sum(r * r for r in rows.values())
+    )
     return (right * n - both) / math.sqrt(spread) if spread else 0.0
 
 

@@ -1,9 +1,9 @@
 """Fit for production? Fit, not fit, or not enough evidence, with the numbers behind the answer.
 
 A proportion is judged by its 95 % interval: a limit is **met** when the lower bound reaches it,
-**missed** when the upper bound stays below it, and **open** in between or without data. One missed
-limit makes a variant not fit; with none missed, one open limit leaves the question open. Missing
-evidence never passes.
+**missed** when the upper bound stays below it, and **open** in between or on fewer than 30 labels.
+One missed limit makes a variant not fit; with none missed, one open limit leaves the question open.
+Missing evidence never passes.
 
 Accuracy knows two limits: its interval below ``bad`` is a miss, its lower bound at ``good`` is met.
 """
@@ -15,6 +15,10 @@ from enum import StrEnum
 from monitor.domain.counts import Counts
 from monitor.domain.scores import Score, group_scores, headline
 from monitor.domain.slices import Groups
+
+
+LEAST_LABELS = 30
+"""Labels below which a proportion is not judged: three misses of three say little."""
 
 
 class Answer(StrEnum):
@@ -84,7 +88,8 @@ def verdict_of(counts: Counts, groups: Groups, limits: VerdictLimits) -> Verdict
         judgements.append(_relevance(counts, limits.relevance))
     order = list(Finding)
     ranked = sorted(
-        judgements, key=lambda j: (order.index(j.finding) - order.index(Finding.MISSED)) % len(order)
+        judgements,
+        key=lambda j: (order.index(j.finding) - order.index(Finding.MISSED)) % len(order),
     )
     return Verdict(_answer({judgement.finding for judgement in judgements}), tuple(ranked))
 
@@ -111,7 +116,7 @@ def _proportion(
     if score.value is None or score.interval is None:
         return Judgement(name, Finding.OPEN, f"{name}: no labels yet", None, limit, None, 0)
     low, high = score.interval
-    finding = Finding.MET if low >= limit else Finding.MISSED if high < floor else Finding.OPEN
+    finding = _finding(score.support, low, high, limit, floor)
     says = {
         Finding.MET: "reaches",
         Finding.MISSED: "stays below",
@@ -122,6 +127,12 @@ def _proportion(
         f"{says} {limit:.1%}"
     )
     return Judgement(name, finding, text, score.value, limit, score.interval, score.support)
+
+
+def _finding(n: int, low: float, high: float, limit: float, floor: float) -> Finding:
+    if n < LEAST_LABELS:
+        return Finding.OPEN
+    return Finding.MET if low >= limit else Finding.MISSED if high < floor else Finding.OPEN
 
 
 def _latency(counts: Counts, limit: float) -> Judgement:
@@ -143,6 +154,11 @@ def _relevance(counts: Counts, limit: float) -> Judgement:
     finding = Finding.MET if value >= limit else Finding.MISSED
     says = "reaches" if finding is Finding.MET else "stays below"
     return Judgement(
-        "relevance", finding, f"mean relevance {value:.2f} (n={n}) {says} {limit:.2f}",
-        value, limit, None, n,
+        "relevance",
+        finding,
+        f"mean relevance {value:.2f} (n={n}) {says} {limit:.2f}",
+        value,
+        limit,
+        None,
+        n,
     )

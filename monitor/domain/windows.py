@@ -50,7 +50,7 @@ class WindowSpec(NamedTuple):
 
     pane_ms: int = MINUTE_MS
     horizon_ms: int = 35 * DAY_MS
-    keep_ms: Mapping[int, int] = {  # noqa: RUF012 - a NamedTuple default, never changed
+    keep_ms: Mapping[int, int] = {
         MINUTE_MS: 7 * DAY_MS,
         HOUR_MS: 90 * DAY_MS,
         DAY_MS: 1095 * DAY_MS,

@@ -1,0 +1,303 @@
+"""The command ``recallwatch``: options in, exit code out.
+
+Exit codes: 0 done, 1 the answer is no, 2 usage or settings, 3 the world failed (broker, store, port)
+or the input is beyond use. The answer goes to standard output, everything else to standard error.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monitor import __version__
+from monitor.app import dashboard as streamlit_app
+from monitor.app.check import checks_of
+from monitor.app.console import dump, note, print_json, print_report, progress_of
+from monitor.app.demo import DATA, Choices, run_demo
+from monitor.app.embedded import EmbeddedError
+from monitor.app.feed import feed_files
+from monitor.app.live import Worker, world_of
+from monitor.app.replay import replay_files
+from monitor.app.report import report_of
+from monitor.app.settings import Settings, SettingsError, load_settings
+from monitor.app.telemetry import (
+    Health,
+    Metrics,
+    SystemClock,
+    configure_logging,
+    telemetry_server,
+)
+from monitor.app.wiring import open_reader, spec_of, verdict_limits_of
+from monitor.domain.errors import RecallwatchError
+from monitor.ports import StateReader
+
+NO, USAGE, WORLD = 1, 2, 3
+
+
+class Form(StrEnum):
+    """How a report is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Settings file. Default: RECALLWATCH_CONFIG, else recallwatch.yaml in this folder.",
+    ),
+]
+Format = Annotated[Form, typer.Option("--format", help="How to print the report.")]
+
+app = typer.Typer(
+    name="recallwatch",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Watch the recall of a chatbot's urgent intents: live predictions, late labels, alerts.\n\n"
+    "Start with: recallwatch demo",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Nothing is done before the command."""
+
+
+@app.command(epilog='Example: recallwatch demo --headless --until-alert > report.json')
+def demo(
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the embedded servers keep their files.")
+    ] = DATA,
+    headless: Annotated[bool, typer.Option("--headless", help="Without the dashboard.")] = False,
+    until_alert: Annotated[
+        bool, typer.Option("--until-alert", help="End when the alert fires; print the report.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="The dashboard's port.", min=1, max=65535)] = 8501,
+) -> None:
+    """Everything at work on a simulated bank chatbot, with an incident that accuracy hides.
+
+    The alert fires about a minute and a half after the start. Ctrl-C stops everything.
+    """
+    with _stopped_by_signals():
+        report = run_demo(Choices(data, headless, until_alert, port))
+    if report is not None:
+        print_json(report)
+
+
+@app.command(epilog="Example: recallwatch run --config recallwatch.yaml --until-caught-up")
+def run(
+    config: Config = None,
+    until_caught_up: Annotated[
+        bool,
+        typer.Option(
+            "--until-caught-up", help="End when both topics are read to their present end."
+        ),
+    ] = False,
+    form: Format = Form.JSON,
+) -> None:
+    """The worker: read, join, count, evaluate. Start as many as there are partitions.
+
+    With --until-caught-up the report is printed at the end.
+    """
+    settings = load_settings(config)
+    telemetry = settings.telemetry
+    configure_logging(telemetry.log_level, telemetry.log_format)
+    metrics, health, stop = Metrics(), Health(), threading.Event()
+    worker_options = {"metrics": metrics, "health": health, "stop": stop}
+    port = 0 if until_caught_up else telemetry.port
+    with telemetry_server(telemetry.host, port, metrics, health), _stopping(stop):
+        if not until_caught_up:
+            Worker(settings, world_of(settings), **worker_options).run()
+            return
+        with progress_of("Reading") as meter:
+            Worker(settings, world_of(settings), on_progress=meter, **worker_options).run(
+                until_caught_up=True
+            )
+    with closing(open_reader(settings)) as reader:
+        _print(reader, settings, form)
+
+
+@app.command(epilog="Example: recallwatch report --format json | jq .variants.ALL.accuracy")
+def report(config: Config = None, form: Format = Form.TEXT) -> None:
+    """The present numbers: ledger, scores of every variant, alerts."""
+    settings = load_settings(config)
+    with closing(open_reader(settings)) as reader:
+        _print(reader, settings, form)
+
+
+@app.command(epilog="Example: recallwatch dashboard --port 8600")
+def dashboard(
+    config: Config = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.", min=1, max=65535)] = None,
+) -> None:
+    """The Streamlit dashboard on the store of the settings."""
+    settings = load_settings(config)
+    changed = {"host": host, "port": port}
+    chosen = settings.dashboard.model_copy(
+        update={name: value for name, value in changed.items() if value is not None}
+    )
+    streamlit_app.ensure_free(chosen)
+    command = streamlit_app.command(chosen)
+    note(f"Dashboard: {streamlit_app.address(chosen)}   (Ctrl-C stops it)")
+    environment = dict(streamlit_app.environment(_config_path(config)))
+    os.chdir(streamlit_app.entry().parent)
+    os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
+
+
+@app.command(epilog="Example: recallwatch feed captured/ --create-topics 6 --speed 60")
+def feed(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="Captured records.")
+    ],
+    config: Config = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(help="Pace by the timestamps; 60: a minute a second. Default: no pause."),
+    ] = None,
+    create_topics: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Create missing topics with N partitions."),
+    ] = None,
+) -> None:
+    """Write captured records to the topics, with their key, partition and timestamp.
+
+    DIR holds predictions.jsonl and labels.jsonl, plain or .gz, one captured record a line.
+    """
+    if speed is not None and speed <= 0:
+        raise typer.BadParameter("must be above 0", param_hint="--speed")
+    settings = load_settings(config)
+    with progress_of("Feeding") as meter:
+        feed_files(
+            folder,
+            settings,
+            speed=speed,
+            create_partitions=create_topics,
+            clock=SystemClock(),
+            warn=note,
+            on_progress=meter,
+        )
+
+
+@app.command(epilog="Example: recallwatch replay --files captured/ --format text")
+def replay(
+    files: Annotated[
+        Path,
+        typer.Option(
+            "--files", metavar="DIR", exists=True, file_okay=False, help="Captured records."
+        ),
+    ],
+    config: Config = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write report.json here as well.")
+    ] = None,
+    form: Format = Form.JSON,
+) -> None:
+    """The same engine over captured records, in memory: no broker, no store, the same numbers."""
+    settings = load_settings(config)
+    with progress_of("Replaying") as meter:
+        reader = replay_files(files, settings, on_progress=meter)
+    _print(reader, settings, form, out)
+
+
+@app.command(epilog="Example: recallwatch check --config recallwatch.yaml")
+def check(config: Config = None) -> None:
+    """Would it work? Settings, connections, topics, and what is read from sampled messages.
+
+    Ends with 1 when something would not work.
+    """
+    signs = {True: "ok  ", False: "FAIL", None: "    "}
+    failed = False
+    for found in checks_of(load_settings(config)):
+        print(f"{signs[found.is_ok]}  {found.what}: {found.found}", flush=True)
+        failed |= found.is_ok is False
+    if failed:
+        raise typer.Exit(NO)
+
+
+def main() -> None:
+    """Run the command; a person's mistake gets a message, never a traceback."""
+    try:
+        app()
+    except SettingsError as error:
+        note(str(error))
+        sys.exit(USAGE)
+    except (RecallwatchError, EmbeddedError) as error:
+        note(f"recallwatch: {error}")
+        sys.exit(WORLD)
+
+
+def _print(reader: StateReader, settings: Settings, form: Form, out: Path | None = None) -> None:
+    numbers = report_of(reader, spec_of(settings), verdict_limits_of(settings))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "report.json").write_text(f"{dump(numbers)}\n")
+    if form is Form.JSON:
+        print_json(numbers)
+    else:
+        print_report(numbers)
+
+
+def _config_path(config: Path | None) -> Path | None:
+    """The settings file as the dashboard will have to find it from another folder."""
+    if config is not None:
+        return config
+    named = os.environ.get("RECALLWATCH_CONFIG")
+    usual = Path("recallwatch.yaml")
+    return Path(named) if named else usual if usual.exists() else None
+
+
+@contextmanager
+def _stopping(stop: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM lets the worker finish its turn; a second one breaks off."""
+
+    def ask(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the block quietly, once what it opened is closed."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("Stopped.")
+        raise typer.Exit(0) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,161 @@
+"""What people see on the terminal: progress of long work, and the report as text.
+
+Standard output carries the answer (text or JSON), standard error everything else.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from monitor.app.telemetry import SystemClock
+
+PLAIN_EVERY_MS = 5_000
+"""Off a terminal one line of progress in this many milliseconds, so that logs stay short."""
+
+
+class Meter(Protocol):
+    """Told how much is done; ``left`` records are still to come, None when unknown."""
+
+    def __call__(self, done: int, left: int | None = None) -> None:
+        """Show it."""
+
+
+@contextmanager
+def progress_of(what: str) -> Iterator[Meter]:
+    """A progress bar on a terminal, a plain line now and then elsewhere; a last line at the end."""
+    console = Console(stderr=True)
+    clock = SystemClock()
+    started = clock.now_ms()
+    done_last = 0
+
+    def rate(done: int) -> str:
+        seconds = max(0.001, (clock.now_ms() - started) / 1000)
+        return f"{done:,} records, {done / seconds:,.0f}/s"
+
+    if console.is_terminal:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+
+            def draw(done: int, left: int | None = None) -> None:
+                nonlocal done_last
+                done_last = done
+                total = None if left is None else done + left
+                bar.update(task, description=f"{what}: {rate(done)}", completed=done, total=total)
+
+            yield draw
+    else:
+        shown_ms = started
+
+        def write(done: int, left: int | None = None) -> None:
+            nonlocal shown_ms, done_last
+            done_last = done
+            if clock.now_ms() - shown_ms >= PLAIN_EVERY_MS:
+                shown_ms = clock.now_ms()
+                rest = "" if left is None else f", {left:,} to go"
+                print(f"{what}: {rate(done)}{rest}", file=sys.stderr, flush=True)
+
+        yield write
+    print(f"{what}: {rate(done_last)}, done", file=sys.stderr, flush=True)
+
+
+def note(text: str) -> None:
+    """One line for the person at the terminal, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def dump(value: object) -> str:
+    """Indented JSON; NaN is an error."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def print_json(value: object) -> None:
+    """The answer as JSON on standard output."""
+    print(dump(value), flush=True)
+
+
+def print_report(report: Mapping[str, Any], *, width: int | None = None) -> None:
+    """The report as tables: ledger, variants, urgent groups, alerts."""
+    console = Console(width=width)
+    console.print(f"As of {report['as_of'] or 'no record yet'}   {report['digest']}")
+    console.print(_ledger_table(report["ledger"]))
+    console.print(_variants_table(report["variants"]))
+    console.print(_groups_table(report["variants"]))
+    console.print(_alerts_table(report["transitions"]))
+
+
+def share(value: float | None) -> str:
+    """A proportion for people; a dash where it is unknown.
+
+    >>> share(0.12), share(None)
+    ('12.0 %', '-')
+    """
+    return "-" if value is None else f"{value * 100:.1f} %"
+
+
+def _ledger_table(ledger: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table("", "received", "=", title="Ledger", title_justify="left")
+    for kind, side in ledger.items():
+        waiting = ("labelled", "pending") if kind == "predictions" else ("applied", "superseded", "orphan")
+        parts = {name: side[name] for name in (*waiting, "expired", "duplicate")}
+        parts["rejected"] = sum(side["rejected"].values())
+        equation = " + ".join(f"{count} {name}" for name, count in parts.items())
+        table.add_row(kind, str(side["received"]), equation)
+        for reason, count in side["rejected"].items():
+            table.add_row("", "", f"rejected {reason}: {count}")
+    return table
+
+
+def _variants_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table(
+        "variant", "predictions", "labelled", "coverage", "accuracy", "balanced", "macro F1",
+        "latency p95", "verdict", title="Variants", title_justify="left",
+    )
+    for name, section in variants.items():
+        latency = section["latency_ms"]["p95"]
+        table.add_row(
+            name,
+            str(section["predictions"]),
+            str(section["labelled"]),
+            share(section["coverage"]),
+            share(section["accuracy"]),
+            share(section["balanced_accuracy"]),
+            share(section["macro_f1"]),
+            "-" if latency is None else f"{latency:.0f} ms",
+            section["verdict"]["answer"].replace("_", " "),
+        )
+    return table
+
+
+def _groups_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table(
+        "variant", "group", "recall", "95 % interval", "hits of", "precision", "exact recall",
+        title="Groups", title_justify="left",
+    )
+    for name, section in variants.items():
+        for group, scores in section["groups"].items():
+            bounds = scores["interval"]
+            table.add_row(
+                name,
+                group,
+                share(scores["recall"]),
+                "-" if bounds is None else f"{share(bounds[0])} to {share(bounds[1])}",
+                f"{scores['hits']} of {scores['support']}",
+                share(scores["precision"]),
+                share(scores["exact_recall"]),
+            )
+    return table
+
+
+def _alerts_table(transitions: list[Mapping[str, Any]]) -> Table:
+    table = Table("at (UTC)", "rule", "variant", "slice", "from", "to", "why", title="Alerts",
+                  title_justify="left")
+    for row in transitions:
+        table.add_row(*(str(row[name]) for name in ("at", "rule", "variant", "slice", "from", "to", "reason")))
+    return table

@@ -1,0 +1,207 @@
+"""The worker: the flow from Kafka into Redis, for as long as it is wanted.
+
+When broker or store fail, everything is closed, and after a pause opened again: the cut says where
+to go on, so there is nothing to repair. Only a worker that should end at the end of the log
+(``until_caught_up``) lets the failure through.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+
+import structlog
+
+from monitor.app.flow import Flow, Turn
+from monitor.app.settings import Settings
+from monitor.app.telemetry import Health, Metrics, SystemClock
+from monitor.app.wiring import (
+    codec_of,
+    in_ms,
+    limits_of,
+    open_log,
+    open_sink,
+    open_store,
+    spec_of,
+)
+from monitor.domain.alerts import Status, Transition
+from monitor.domain.errors import WorldError
+from monitor.domain.events import Partition
+from monitor.ports import Clock, Heartbeat, RecordLog, RecordSink, StateStore
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+BEAT_MS = 2_000
+SWEEP_MS = 1_000
+_LEVELS = {Status.NO_DATA: 0, Status.OK: 0, Status.RECOVERING: 1, Status.FIRING: 2}
+
+
+@dataclass(frozen=True)
+class World:
+    """How to open what the worker needs; each call opens anew."""
+
+    log: Callable[[], RecordLog]
+    store: Callable[[], StateStore]
+    dead_letters: Callable[[], RecordSink]
+    clock: Clock = field(default_factory=SystemClock)
+
+
+def world_of(settings: Settings) -> World:
+    """Kafka and Redis, as the settings say."""
+    return World(
+        log=lambda: open_log(settings),
+        store=lambda: open_store(settings),
+        dead_letters=lambda: open_sink(settings),
+    )
+
+
+class Worker:
+    """One worker. ``run`` works in the calling thread until ``stop`` is set."""
+
+    def __init__(  # noqa: PLR0913 - one argument for each party that wants to know
+        self,
+        settings: Settings,
+        world: World,
+        *,
+        metrics: Metrics | None = None,
+        health: Health | None = None,
+        stop: threading.Event | None = None,
+        on_transition: Callable[[Transition], None] = lambda _: None,
+        on_progress: Callable[[int, int], None] = lambda _records, _lag: None,
+    ) -> None:
+        self._settings, self._world = settings, world
+        self._metrics, self._health = metrics or Metrics(), health or Health()
+        self._stop = stop or threading.Event()
+        self._on_transition, self._on_progress = on_transition, on_progress
+        self._name = settings.kafka.instance_id or f"{socket.gethostname()}-{os.getpid()}"
+        self._records = 0
+        self._say = structlog.get_logger().bind(worker=self._name)
+
+    def run(self, *, until_caught_up: bool = False) -> None:
+        """Work until stopped, or until both topics are read to their present end.
+
+        WorldError when the first opening fails, TooManyRejects when the input is beyond use.
+        """
+        pause_s, has_worked = FIRST_PAUSE_S, False
+        while not self._stop.is_set():
+            try:
+                with ExitStack() as opened:
+                    flow, log, store = self._open(opened)
+                    has_worked, pause_s = True, FIRST_PAUSE_S
+                    self._work(flow, log, store, until_caught_up=until_caught_up)
+                return
+            except WorldError as error:
+                if until_caught_up or not has_worked:
+                    raise
+                self._metrics.interruptions.inc()
+                self._health.failed(error)
+                self._say.warning("interrupted", error=str(error), retry_in_s=pause_s)
+                self._stop.wait(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _open(self, opened: ExitStack) -> tuple[Flow, RecordLog, StateStore]:
+        store = opened.enter_context(closing(self._world.store()))
+        log = opened.enter_context(closing(self._world.log()))
+        flow = Flow(
+            spec_of(self._settings),
+            codec_of(self._settings),
+            log,
+            store,
+            dead_letters=opened.enter_context(closing(self._world.dead_letters())),
+            dead_letter_topic=self._settings.kafka.dead_letters.topic,
+            limits=limits_of(self._settings),
+        )
+        return flow, log, store
+
+    def _work(
+        self, flow: Flow, log: RecordLog, store: StateStore, *, until_caught_up: bool
+    ) -> None:
+        worker, clock = self._settings.worker, self._world.clock
+        evaluations = _Every(in_ms(worker.evaluate_every))
+        beats, sweeps = _Every(BEAT_MS), _Every(SWEEP_MS)
+        quiet = _Quiet(in_ms(worker.idle_after))
+        self._say.info("working", partitions=sorted(map(str, log.partitions())))
+        while not self._stop.is_set():
+            with self._metrics.turn_seconds.time():
+                turn = flow.turn()
+            now_ms = clock.now_ms()
+            self._note(turn)
+            if until_caught_up and not turn.records and log.assigned() <= log.at_end():
+                if log.assigned():
+                    break
+            elif not until_caught_up:
+                flow.mark_idle(quiet.partitions(log.at_end(), turn.partitions, now_ms))
+            if evaluations.is_due(now_ms):
+                self._evaluate(flow, store)
+            if sweeps.is_due(now_ms):
+                flow.sweep()
+            if beats.is_due(now_ms):
+                self._beat(log, store)
+        if until_caught_up and not self._stop.is_set():
+            flow.mark_idle(log.assigned())
+            self._evaluate(flow, store)
+        self._beat(log, store)
+
+    def _note(self, turn: Turn) -> None:
+        self._health.turned()
+        self._records += turn.records
+        self._metrics.records.inc(turn.records)
+        self._metrics.rejected.inc(turn.rejected)
+
+    def _evaluate(self, flow: Flow, store: StateStore) -> None:
+        with self._metrics.evaluation_seconds.time():
+            transitions = flow.evaluate()
+        for transition in transitions:
+            self._announce(transition)
+        evaluation = store.evaluation()
+        if evaluation.watermark_ms is not None:
+            self._metrics.watermark.set(evaluation.watermark_ms / 1000)
+        for (rule, key), state in evaluation.states.items():
+            self._metrics.alert_level.labels(rule, *key).set(_LEVELS[state.status])
+
+    def _announce(self, transition: Transition) -> None:
+        self._say.warning(
+            f"alert {transition.moved_to}",
+            id=transition.id,
+            rule=transition.rule,
+            variant=transition.key.variant,
+            slice=transition.key.slice,
+            was=transition.moved_from,
+            reason=transition.reason,
+        )
+        self._on_transition(transition)
+
+    def _beat(self, log: RecordLog, store: StateStore) -> None:
+        lag = sum(log.lag().values())
+        self._metrics.lag.set(lag)
+        self._on_progress(self._records, lag)
+        store.beat(Heartbeat(self._name, self._world.clock.now_ms(), lag, self._records))
+
+
+class _Every:
+    """Due at once, then every ``period_ms`` of wall time."""
+
+    def __init__(self, period_ms: int) -> None:
+        self._period_ms = period_ms
+        self._due_ms = 0
+
+    def is_due(self, now_ms: int) -> bool:
+        if now_ms < self._due_ms:
+            return False
+        self._due_ms = now_ms + self._period_ms
+        return True
+
+
+class _Quiet:
+    """Which partitions have stood at their end for ``idle_after_ms`` of wall time."""
+
+    def __init__(self, idle_after_ms: int) -> None:
+        self._idle_after_ms = idle_after_ms
+        self._since: dict[Partition, int] = {}
+
+    def partitions(
+        self, at_end: Iterable[Partition], busy: Iterable[Partition], now_ms: int
+    ) -> set[Partition]:
+        self._since = {p: self._since.get(p, now_ms) for p in at_end if p not in set(busy)}
+        return {p for p, since in self._since.items() if now_ms - since >= self._idle_after_ms}

@@ -1,0 +1,148 @@
+"""What the worker says of itself: structured logs, Prometheus metrics, a health page.
+
+Every metric is declared in ``Metrics``, once, with its unit in the name. Label values are bounded:
+topics' roles, rejection reasons, rules with their variants and slices.
+"""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+
+from monitor.domain.errors import WorldError
+
+UNHEALTHY_AFTER_S = 60.0
+"""A worker that has not finished a turn for so long is stuck."""
+
+
+class SystemClock:
+    """Wall time."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch, UTC."""
+        return time.time_ns() // 1_000_000
+
+
+class Metrics:
+    """The worker's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        own = {"registry": self.registry, "namespace": "recallwatch"}
+        self.records = Counter("records", "Records read and committed", **own)
+        self.rejected = Counter("rejected_records", "Records rejected", **own)
+        self.lag = Gauge("lag_records", "Records between our place and the end of the log", **own)
+        self.watermark = Gauge(
+            "watermark_seconds", "Log time up to which the input is complete, Unix time", **own
+        )
+        self.turn_seconds = Histogram("turn_seconds", "One batch from poll to commit", **own)
+        self.evaluation_seconds = Histogram("evaluation_seconds", "One evaluation", **own)
+        self.interruptions = Counter(
+            "interruptions", "Times that broker or store failed the worker", **own
+        )
+        self.alert_level = Gauge(
+            "recall_alert_level",
+            "0 ok or no data, 1 recovering, 2 firing",
+            ["rule", "variant", "slice"],
+            **own,
+        )
+
+
+class Health:
+    """Whether the worker is alive, and the last thing that failed it. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._last_turn = time.monotonic()
+        self._trouble: str | None = None
+
+    def turned(self) -> None:
+        """A turn was finished."""
+        self._last_turn, self._trouble = time.monotonic(), None
+
+    def failed(self, error: WorldError) -> None:
+        """Broker or store failed; healthy again with the next finished turn."""
+        self._trouble = str(error)
+
+    def report(self) -> tuple[bool, str]:
+        """Healthy or not, and one line that says why."""
+        silent_s = time.monotonic() - self._last_turn
+        if self._trouble:
+            return False, self._trouble
+        if silent_s > UNHEALTHY_AFTER_S:
+            return False, f"no turn finished for {silent_s:.0f} s"
+        return True, "ok"
+
+
+def configure_logging(level: str, form: str) -> None:
+    """Log to standard error: JSON lines, or readable ones (``auto``: readable on a terminal)."""
+    is_readable = form == "console" or (form == "auto" and sys.stderr.isatty())
+    renderer: structlog.types.Processor = (
+        structlog.dev.ConsoleRenderer() if is_readable else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Scrapes are not worth a log line."""
+
+
+@contextmanager
+def telemetry_server(host: str, port: int, metrics: Metrics, health: Health) -> Iterator[int]:
+    """Serve ``/metrics`` and ``/healthz`` while the context is open; yields the port, 0 for none.
+
+    Port 0 in the settings turns it off. WorldError when the port is in use.
+    """
+    if not port:
+        yield 0
+        return
+    try:
+        server: WSGIServer = make_server(
+            host, port, _application(metrics, health), handler_class=_Quiet
+        )
+    except OSError as error:
+        raise WorldError(
+            f"telemetry port {host}:{port} cannot be used ({error.strerror}); stop what uses it, "
+            "set telemetry.port to another one, or to 0 for none"
+        ) from error
+    thread = threading.Thread(target=server.serve_forever, name="telemetry", daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _application(
+    metrics: Metrics, health: Health
+) -> Callable[[dict[str, object], Callable[..., object]], Iterable[bytes]]:
+    scrape = make_wsgi_app(metrics.registry)
+
+    def application(
+        environ: dict[str, object], start: Callable[..., object]
+    ) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") != "/healthz":
+            return scrape(environ, start)
+        is_healthy, text = health.report()
+        status = "200 OK" if is_healthy else "503 Service Unavailable"
+        start(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"{text}\n".encode()]
+
+    return application

@@ -1,0 +1,508 @@
+"""What is true of Kafka alone: groups, gaps, limits of the broker, and how failures read."""
+
+import inspect
+import os
+import secrets
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import errors as kafka_errors
+
+from monitor.adapters import kafka as adapter
+from monitor.adapters.kafka import (
+    ConsumerGroup,
+    KafkaConnection,
+    KafkaLog,
+    KafkaSink,
+    KafkaTopics,
+    TopicInfo,
+    broker_error,
+)
+from monitor.app.embedded import locate_binary
+from monitor.domain.errors import BrokerError
+from monitor.domain.events import Kind, Partition, Record
+from monitor.ports import OutRecord
+from tests.contracts.record_log import EMPTY_POLLS, offsets, poll_until, read, values
+from tests.fixtures.broker import fresh_topics
+
+NOWHERE = KafkaConnection(("localhost:9092",))
+EXTERNAL = "KAFKA_BOOTSTRAP_SERVERS" in os.environ
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def sink(broker: KafkaConnection, stack: ExitStack) -> KafkaSink:
+    return stack.enter_context(closing(KafkaSink(broker)))
+
+
+@pytest.fixture
+def admin(broker: KafkaConnection, stack: ExitStack) -> KafkaAdminClient:
+    return stack.enter_context(closing(KafkaAdminClient(**broker.options())))
+
+
+@pytest.fixture
+def opened(
+    broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack
+) -> Callable[..., KafkaLog]:
+    """Opens logs on the topics of this test."""
+
+    def opened(group: ConsumerGroup | None = None, **options: str) -> KafkaLog:
+        log = KafkaLog(broker, topics, group, wait_ms=50, **options)  # type: ignore[arg-type]
+        return stack.enter_context(closing(log))
+
+    return opened
+
+
+@pytest.fixture
+def group() -> ConsumerGroup:
+    return ConsumerGroup(f"group-{secrets.token_hex(6)}")
+
+
+@pytest.fixture
+def labels(topics: dict[Kind, str]) -> Partition:
+    return Partition(topics[Kind.LABELS], 0)
+
+
+def written(partition: Partition, count: int, start: int = 0) -> list[OutRecord]:
+    return [
+        OutRecord(partition.topic, b"key", b"%d" % number, partition=partition.partition)
+        for number in range(start, start + count)
+    ]
+
+
+def poll_together(logs: Sequence[KafkaLog], is_settled: Callable[[], bool]) -> list[Record]:
+    """Polls all logs in turn, as their workers would, until they have settled."""
+    polled: list[Record] = []
+    for _ in range(EMPTY_POLLS):
+        if is_settled():
+            return polled
+        for log in logs:
+            polled += log.poll(100)
+    raise AssertionError("the group did not settle")
+
+
+def wait_for_partitions(log: KafkaLog) -> None:
+    assert poll_together([log], lambda: bool(log.assigned())) == []
+
+
+# ------------------------------------------------------------------------------------- connection
+
+
+def test_a_connection_never_shows_its_password() -> None:
+    connection = KafkaConnection(username="me", password="s3cret", protocol="SASL_SSL")
+    assert "s3cret" not in repr(connection) + str(connection)
+    assert connection.options()["sasl_plain_password"] == "s3cret"
+
+
+def test_a_connection_leaves_to_the_client_what_is_not_set() -> None:
+    assert KafkaConnection(("a:1", "b:2")).options() == {
+        "bootstrap_servers": ["a:1", "b:2"],
+        "client_id": "recallwatch",
+        "security_protocol": "PLAINTEXT",
+    }
+
+
+def test_a_connection_hands_on_the_files_of_tls() -> None:
+    connection = KafkaConnection(ca_file="ca.pem", cert_file="me.pem", key_file="me.key")
+    assert {n: v for n, v in connection.options().items() if n.startswith("ssl_")} == {
+        "ssl_cafile": "ca.pem",
+        "ssl_certfile": "me.pem",
+        "ssl_keyfile": "me.key",
+    }
+
+
+@pytest.mark.parametrize("make", [KafkaSink, KafkaTopics, lambda c: KafkaLog(c, {})])
+def test_an_unreachable_broker_is_named_with_the_setting_and_leaves_no_thread(
+    make: Callable[[KafkaConnection], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "CONNECT_TIMEOUT_MS", 200)
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        server = f"127.0.0.1:{unheard.getsockname()[1]}"
+        threads = set(threading.enumerate())
+        with pytest.raises(BrokerError) as caught:
+            make(KafkaConnection((server,)))
+    assert f"broker {server} is unreachable while connecting" in str(caught.value)
+    assert "check kafka.bootstrap_servers" in str(caught.value)
+    assert set(threading.enumerate()) <= threads
+
+
+def test_an_unreachable_broker_is_reported_within_ten_seconds() -> None:
+    assert adapter.CONNECT_TIMEOUT_MS <= 10_000
+
+
+# ---------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind
+        for _, kind in inspect.getmembers(kafka_errors, inspect.isclass)
+        if issubclass(kind, Exception)
+    ],
+)
+def test_every_error_of_the_client_becomes_a_broker_error_with_a_remedy(
+    kind: type[Exception],
+) -> None:
+    error = broker_error(kind("why"), NOWHERE, "reading")
+    assert type(error) is BrokerError
+    assert kind.__name__ in str(error)
+    what, _, remedy = str(error).partition("; ")
+    assert "localhost:9092" in what
+    assert "while reading" in what
+    assert remedy
+
+
+def test_long_answers_of_a_broker_are_cut_short() -> None:
+    assert len(str(broker_error(RuntimeError("x" * 100_000), NOWHERE, "reading"))) < 500
+
+
+# ---------------------------------------------------------------------------------------- topics
+
+
+def test_missing_topics_are_created_and_others_left_alone(
+    broker: KafkaConnection, labels: Partition
+) -> None:
+    new = f"new-{secrets.token_hex(6)}"
+    with KafkaTopics(broker) as admin:
+        wanted = {new: 3, labels.topic: 7}
+        assert admin.ensure(wanted, log_append_time=True, retention_ms=86_400_000) == [new]
+        assert admin.ensure(wanted, log_append_time=True, retention_ms=1) == []
+        assert admin.describe([new, labels.topic, "nowhere"]) == {
+            new: TopicInfo(3, "LogAppendTime", 86_400_000, "delete"),
+            labels.topic: TopicInfo(1, "CreateTime", -1, "delete"),
+        }
+
+
+def test_describing_a_missing_topic_does_not_create_it(
+    broker: KafkaConnection, admin: KafkaAdminClient
+) -> None:
+    missing = f"missing-{secrets.token_hex(6)}"
+    with KafkaTopics(broker) as topics:
+        assert topics.describe([missing]) == {}
+    assert missing not in admin.list_topics()
+
+
+def test_a_topic_that_cannot_be_created_is_named(broker: KafkaConnection) -> None:
+    with KafkaTopics(broker) as admin, pytest.raises(BrokerError, match="no spaces"):
+        admin.ensure({"no spaces": 1}, log_append_time=True)
+
+
+def test_a_missing_topic_is_named_with_its_setting_and_not_created(
+    broker: KafkaConnection, topics: dict[Kind, str], admin: KafkaAdminClient
+) -> None:
+    missing = f"missing-{secrets.token_hex(6)}"
+    with pytest.raises(BrokerError) as caught:
+        KafkaLog(broker, {**topics, Kind.LABELS: missing}, ConsumerGroup("any"))
+    assert f"topic {missing} is not on broker" in str(caught.value)
+    assert "set kafka.labels.topic" in str(caught.value)
+    assert missing not in admin.list_topics()
+
+
+# --------------------------------------------------------------------------------------- reading
+
+
+def test_log_append_time_is_told_from_a_time_of_the_producer(
+    broker: KafkaConnection, sink: KafkaSink, stack: ExitStack
+) -> None:
+    topics = fresh_topics(broker, log_append_time=True)
+    sink.publish([OutRecord(topics[Kind.LABELS], b"key", b"value", log_ms=1)])
+    log = stack.enter_context(closing(KafkaLog(broker, topics)))
+    record = read(log, count=1)[0]
+    assert record.log_append_time
+    assert record.log_ms > 1
+
+
+def test_a_record_without_a_time_has_log_time_zero(
+    sink: KafkaSink, opened: Callable[..., KafkaLog], labels: Partition
+) -> None:
+    sink.publish([OutRecord(labels.topic, b"key", b"value", log_ms=-1)])
+    assert read(opened(), count=1)[0].log_ms == 0
+
+
+def test_aborted_and_open_transactions_are_not_read_and_do_not_hide_the_end(
+    broker: KafkaConnection,
+    opened: Callable[..., KafkaLog],
+    labels: Partition,
+    stack: ExitStack,
+) -> None:
+    producer = KafkaProducer(**broker.options(), transactional_id=secrets.token_hex(6))
+    stack.enter_context(closing(producer))
+    producer.init_transactions()
+    for value, end in [
+        (b"kept", producer.commit_transaction),
+        (b"aborted", producer.abort_transaction),
+        (b"open", producer.flush),
+    ]:
+        producer.begin_transaction()
+        producer.send(labels.topic, value)
+        end()
+    committed, uncommitted = opened(), opened(isolation_level="read_uncommitted")
+    assert values(poll_until(committed, lambda _: labels in committed.at_end())) == [b"kept"]
+    assert committed.lag()[labels] == 0
+    assert values(poll_until(uncommitted, lambda _: labels in uncommitted.at_end()))[-1] == b"open"
+    producer.commit_transaction()
+    assert values(read(committed, count=1)) == [b"open"]
+
+
+def test_a_seek_before_the_oldest_record_reads_on_there(
+    sink: KafkaSink, opened: Callable[..., KafkaLog], labels: Partition, admin: KafkaAdminClient
+) -> None:
+    sink.publish(written(labels, 10))
+    admin.delete_records({TopicPartition(*labels): 6})
+    log = opened()
+    log.seek({labels: 2})
+    assert log.lag()[labels] == 4
+    assert offsets(read(log, count=4)) == [6, 7, 8, 9]
+
+
+def test_records_deleted_ahead_of_the_reader_are_passed_over(
+    sink: KafkaSink, opened: Callable[..., KafkaLog], labels: Partition, admin: KafkaAdminClient
+) -> None:
+    sink.publish(written(labels, 10))
+    log = opened()
+    log.seek({labels: 2})
+    admin.delete_records({TopicPartition(*labels): 6})
+    assert offsets(read(log, count=4)) == [6, 7, 8, 9]
+
+
+def test_a_seek_beyond_the_end_says_that_the_log_is_another_one(
+    sink: KafkaSink, opened: Callable[..., KafkaLog], labels: Partition
+) -> None:
+    sink.publish(written(labels, 3))
+    log = opened()
+    log.seek({labels: 3})
+    with pytest.raises(BrokerError) as caught:
+        log.seek({labels: 4})
+    assert f"{labels}@4: was to be read next, but the log ends at offset 3" in str(caught.value)
+    assert "redis.namespace" in str(caught.value)
+
+
+def test_a_topic_created_anew_while_it_is_read_ends_the_reading(
+    broker: KafkaConnection,
+    sink: KafkaSink,
+    opened: Callable[..., KafkaLog],
+    labels: Partition,
+    admin: KafkaAdminClient,
+    stack: ExitStack,
+) -> None:
+    sink.publish(written(labels, 10))
+    log = opened()
+    read(log, count=10)
+    admin.delete_topics([labels.topic])
+    with KafkaTopics(broker) as topics:
+        topics.ensure({labels.topic: 1}, log_append_time=False, retention_ms=-1)
+    fresh_sink = stack.enter_context(closing(KafkaSink(broker)))
+    fresh_sink.publish(written(labels, 3))
+    with pytest.raises(BrokerError, match=r"@10: was to be read next, but the log started over"):
+        poll_until(log, lambda _: False)
+    with pytest.raises(BrokerError, match="closed"):
+        log.poll(10)
+
+
+# ---------------------------------------------------------------------------------------- groups
+
+
+def test_a_group_goes_on_where_it_committed(
+    sink: KafkaSink, opened: Callable[..., KafkaLog], group: ConsumerGroup, labels: Partition
+) -> None:
+    sink.publish(written(labels, 10))
+    first = opened(group)
+    wait_for_partitions(first)
+    read(first, count=4, max_records=4)
+    first.commit({labels: 4, Partition("elsewhere", 0): 9})
+    first.close()
+    assert offsets(read(opened(group), count=6)) == [4, 5, 6, 7, 8, 9]
+
+
+def test_no_record_comes_before_the_reader_could_seek(
+    sink: KafkaSink, opened: Callable[..., KafkaLog], group: ConsumerGroup, labels: Partition
+) -> None:
+    sink.publish(written(labels, 10))
+    log = opened(group)
+    assert (log.generation, log.assigned()) == (0, frozenset())
+    wait_for_partitions(log)
+    assert log.generation == 1
+    log.seek({labels: 7})
+    assert offsets(read(log, count=3)) == [7, 8, 9]
+
+
+def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_leaves(
+    sink: KafkaSink, opened: Callable[..., KafkaLog], group: ConsumerGroup, topics: dict[Kind, str]
+) -> None:
+    first, second = opened(group), opened(group)
+    everything = first.partitions()
+    wait_for_partitions(first)
+    poll_together(
+        [first, second],
+        lambda: bool(second.assigned()) and first.assigned() | second.assigned() == everything,
+    )
+    assert first.assigned()
+    assert not first.assigned() & second.assigned()
+
+    given_up, generation = second.assigned(), first.generation
+    sink.publish(record for partition in everything for record in written(partition, 5))
+    second.close()
+    polled = poll_together([first], lambda: first.assigned() == everything)
+    assert first.generation > generation
+    assert not given_up & {Partition(record.topic, record.partition) for record in polled}
+    first.seek(dict.fromkeys(everything, 0))
+    assert len(read(first, count=15)) == 15
+
+
+def test_a_worker_that_was_put_out_commits_nothing_and_joins_again(
+    sink: KafkaSink,
+    opened: Callable[..., KafkaLog],
+    group: ConsumerGroup,
+    labels: Partition,
+    admin: KafkaAdminClient,
+) -> None:
+    static = ConsumerGroup(group.name, instance_id="worker-1")
+    sink.publish(written(labels, 10))
+    log = opened(static)
+    wait_for_partitions(log)
+    read(log, count=10)
+    generation = log.generation
+    put_out(admin, group.name, "worker-1")
+    log.commit({labels: 10})
+    poll_together([log], lambda: log.generation > generation and bool(log.assigned()))
+    log.seek({labels: 10})
+    log.commit({labels: 10})
+    log.close()
+    assert admin.list_group_offsets(group.name)[group.name][TopicPartition(*labels)].offset == 10
+
+
+def put_out(admin: KafkaAdminClient, group: str, instance_id: str) -> None:
+    from kafka.admin import MemberToRemove
+
+    admin.remove_group_members(group, [MemberToRemove(group_instance_id=instance_id)])
+
+
+def test_a_second_worker_with_the_same_instance_id_ends_the_first_with_a_clear_text(
+    opened: Callable[..., KafkaLog], group: ConsumerGroup
+) -> None:
+    static = ConsumerGroup(group.name, instance_id="worker-1")
+    first = opened(static)
+    wait_for_partitions(first)
+    second = opened(static)
+    wait_for_partitions(second)
+    with pytest.raises(BrokerError, match=r"kafka\.instance_id of its own"):
+        poll_until(first, lambda _: False)
+
+
+def test_all_members_of_a_group_may_prefer_cooperative_rebalances() -> None:
+    options = ConsumerGroup("any", assignors=("cooperative-sticky", "range")).options()
+    chosen = options["partition_assignment_strategy"]
+    assert isinstance(chosen, list)
+    assert [assignor.name for assignor in chosen] == ["cooperative-sticky", "range"]
+
+
+# --------------------------------------------------------------------------------------- writing
+
+
+def raw(broker: KafkaConnection, partition: Partition, count: int) -> list[object]:
+    consumer = KafkaConsumer(**broker.options(), auto_offset_reset="earliest")
+    with closing(consumer):
+        consumer.assign([TopicPartition(*partition)])
+        found: list[object] = []
+        for _ in range(EMPTY_POLLS):
+            found += [r for records in consumer.poll(200).values() for r in records]
+            if len(found) >= count:
+                return found
+    raise AssertionError(f"no more than {len(found)} records came")
+
+
+def test_headers_are_written(broker: KafkaConnection, sink: KafkaSink, labels: Partition) -> None:
+    headers = (("reason", b"not_json"), ("detail", b""))
+    sink.publish([OutRecord(labels.topic, b"key", b"value", headers)])
+    record = raw(broker, labels, 1)[0]
+    assert record.headers == list(headers)  # type: ignore[attr-defined]
+
+
+def test_a_record_too_large_for_the_broker_is_cut_and_the_others_are_not(
+    broker: KafkaConnection, sink: KafkaSink, labels: Partition
+) -> None:
+    records = written(labels, 50)
+    size = 3 * 1024 * 1024
+    for place in (7, 23):
+        records[place] = OutRecord(
+            labels.topic, b"key", b"x" * size, (("reason", b"too_large"),), 0, 1_700_000_000_000
+        )
+    sink.publish(records)
+    sink.publish(written(labels, 1, start=50))
+    found = {r.value: r for r in raw(broker, labels, 51)}  # type: ignore[attr-defined]
+    assert len(found) == 50
+    assert set(found) == {b"x" * 1024, *(b"%d" % n for n in range(51) if n not in (7, 23))}
+    large = found[b"x" * 1024]
+    assert large.headers == [("reason", b"too_large"), ("truncated", str(size).encode())]
+    assert (large.key, large.timestamp) == (b"key", 1_700_000_000_000)
+
+
+def test_a_record_too_large_without_its_value_is_an_error(
+    sink: KafkaSink, labels: Partition
+) -> None:
+    with pytest.raises(BrokerError, match=r"too large .* even without its value"):
+        sink.publish([OutRecord(labels.topic, b"k" * 3_000_000, b"value")])
+
+
+def test_a_partition_that_does_not_exist_is_an_error(sink: KafkaSink, labels: Partition) -> None:
+    with pytest.raises(BrokerError, match=f"partition 5 for topic {labels.topic}"):
+        sink.publish([OutRecord(labels.topic, b"key", b"value", partition=5)])
+
+
+def test_more_records_than_one_chunk_all_arrive_in_order(
+    sink: KafkaSink, opened: Callable[..., KafkaLog], labels: Partition
+) -> None:
+    count = 2 * adapter.CHUNK_RECORDS + 1
+    sink.publish(written(labels, count))
+    polled = read(opened(), count=count, max_records=adapter.CHUNK_RECORDS)
+    assert values(polled) == [b"%d" % number for number in range(count)]
+
+
+@pytest.mark.skipif(EXTERNAL, reason="stops and starts a broker of its own")
+def test_a_sink_outlives_a_restart_of_the_broker(tmp_path: Path, stack: ExitStack) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    connection = KafkaConnection((f"127.0.0.1:{port}",))
+    server = started_broker(tmp_path, port)
+    stack.callback(lambda: stopped(server))
+    topics = fresh_topics(connection)
+    labels = Partition(topics[Kind.LABELS], 0)
+    sink = stack.enter_context(closing(KafkaSink(connection)))
+    log = stack.enter_context(closing(KafkaLog(connection, topics)))
+    sink.publish(written(labels, 10))
+    read(log, count=10)
+
+    stopped(server)
+    again = started_broker(tmp_path, port)
+    stack.callback(lambda: stopped(again))
+    sink.publish(written(labels, 10, start=10))
+    assert values(read(log, count=10)) == [b"%d" % number for number in range(10, 20)]
+
+
+def started_broker(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    binary = str(locate_binary("noida_db", "noida-db"))
+    place = ["--data-dir", str(folder), "--host", "127.0.0.1", "--kafka-port", str(port)]
+    return subprocess.Popen(
+        [binary, "start", "--only", "kafka", *place],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def stopped(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    server.wait(timeout=60)

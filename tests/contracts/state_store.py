@@ -1,0 +1,688 @@
+"""What every StateStore keeps, whatever is behind it.
+
+A subclass names ``worlds``: each call makes an empty namespace, and each ``open`` of it one more
+client. Shards show in no answer: what must add up over them is asked with one and with four.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from monitor.domain import engine
+from monitor.domain.alerts import AlertRule, AlertState, Status, Transition, Vote
+from monitor.domain.counts import Counts
+from monitor.domain.cut import IDLE, Cut, Progress
+from monitor.domain.detectors import Evidence, Glance
+from monitor.domain.engine import Changes, Spec, VoteChange
+from monitor.domain.errors import CommitConflict
+from monitor.domain.events import (
+    Envelope,
+    Kind,
+    Label,
+    Partition,
+    Position,
+    Prediction,
+    PredictionId,
+)
+from monitor.domain.join import RETENTION_SLACK_MS, Entry
+from monitor.domain.slices import ALL, Groups, SliceKey
+from monitor.domain.windows import ALL_TIME, HOUR_MS, MINUTE_MS, Clock, PaneKey, WindowSpec
+from monitor.ports import Evaluation, Heartbeat, StateStore, shard_of
+
+Fact = Prediction | Label
+
+T0_MS = 472_222 * HOUR_MS
+"""A full hour, so that hours and panes are easy to count from it."""
+
+END_MS = 2**50
+"""After everything."""
+
+PREDICTIONS = Partition("predictions", 0)
+MORE_PREDICTIONS = Partition("predictions", 1)
+LABELS = Partition("labels", 0)
+
+URGENT = frozenset({"fraud", "lost_card"})
+HORIZON_MS = 4 * HOUR_MS
+KEEP_MS: Mapping[int, int] = {MINUTE_MS: HOUR_MS, HOUR_MS: 24 * HOUR_MS}
+SPEC = Spec(
+    groups=Groups({"urgent": URGENT}),
+    slice_names=("channel",),
+    windows=WindowSpec(horizon_ms=HORIZON_MS, keep_ms=KEEP_MS),
+    rules=(AlertRule("urgent-recall", "urgent", URGENT, 0.8, maturity_ms=10 * MINUTE_MS),),
+)
+
+ONE_AND_FOUR = pytest.mark.parametrize("shards", [1, 4])
+MANY_NAMESPACES = (HealthCheck.function_scoped_fixture, HealthCheck.differing_executors)
+"""Each example takes a namespace of its own, and each store runs the property once."""
+
+
+class StoreWorld(Protocol):
+    """One namespace, at first empty."""
+
+    def open(self, *, shards: int = 1) -> StateStore:
+        """One more client; every one is asked for the same number of shards."""
+
+
+def prediction(name: str = "p1", *, at_ms: int = T0_MS, predicted: str = "fraud") -> Prediction:
+    return Prediction(PredictionId(name), at_ms, at_ms + 50, "ft", predicted, ("web",), 140)
+
+
+def label(name: str = "p1", *, at_ms: int = T0_MS + 1, actual: str = "fraud") -> Label:
+    return Label(PredictionId(name), actual, at_ms, at_ms + 50, f"l-{name}-{at_ms}")
+
+
+def vote(name: str = "p1", *, release_ms: int = T0_MS, hit: bool = True) -> Vote:
+    return Vote(release_ms, name, "urgent-recall", SliceKey("ft"), T0_MS, hit)
+
+
+def kind_of(fact: Fact) -> Kind:
+    return Kind.PREDICTIONS if isinstance(fact, Prediction) else Kind.LABELS
+
+
+def partition_of(fact: Fact) -> Partition:
+    return PREDICTIONS if isinstance(fact, Prediction) else LABELS
+
+
+def prepared(
+    store: StateStore, shard: int, facts: Sequence[Fact], partition: Partition | None = None
+) -> tuple[int, Cut, Changes]:
+    """What a writer is about to commit after it has loaded: the arguments of ``commit``.
+
+    The facts are the next records of their partition; those of other shards are passed over.
+    """
+    partition = partition or partition_of(facts[0])
+    cut = store.cuts()[shard]
+    start = cut[partition].next_offset if partition in cut else 0
+    mine = [fact for fact in facts if shard_of(fact.prediction_id, store.shards) == shard]
+    envelopes = [Envelope(kind_of(fact), Position(*partition, start), fact) for fact in mine]
+    newest_ms = max(fact.log_ms for fact in facts)
+    changes = engine.step(
+        SPEC,
+        store.load(shard, engine.ids_of(envelopes)),
+        envelopes,
+        progress={partition: Progress(start + len(facts), newest_ms, newest_ms)},
+        watermark_ms=None,
+    )
+    return shard, cut, changes
+
+
+def write(store: StateStore, *facts: Fact, partition: Partition | None = None) -> None:
+    """Commit these facts, each as the next record of its partition."""
+    for fact in facts:
+        for shard in range(store.shards):
+            store.commit(*prepared(store, shard, [fact], partition))
+
+
+def plain(
+    *, votes: Sequence[VoteChange] = (), cells: Mapping[PaneKey, Mapping[tuple[str, ...], int]] = {}
+) -> Changes:
+    """Changes made by hand that touch no entry and move no partition."""
+    return Changes({}, {}, cells, {}, votes, {})
+
+
+def observed(store: StateStore, ids: Iterable[str] = ("p1", "p2", "p3")) -> dict[str, object]:
+    """Everything that a store can be asked."""
+    sizes = (*KEEP_MS, ALL_TIME)
+    keys = [key for size in sizes for key in store.pane_keys(size)]
+    return {
+        "cuts": store.cuts(),
+        "ledger": dict(store.ledger()),
+        "slices": store.slice_keys(),
+        "panes": list(zip(keys, store.panes(keys), strict=True)),
+        "votes": store.waiting(END_MS),
+        "evaluation": store.evaluation(),
+        "transitions": store.transitions(),
+        "heartbeats": store.heartbeats(),
+        "entries": loaded(store, ids),
+    }
+
+
+def loaded(store: StateStore, ids: Iterable[str]) -> dict[str, Entry]:
+    """The entries of these ids, each asked of its shard."""
+    found: dict[str, Entry] = {}
+    for name in ids:
+        found |= store.load(shard_of(name, store.shards), [PredictionId(name)])
+    return found
+
+
+def total(store: StateStore, variant: str = "ft", of: str = ALL) -> Counts:
+    return store.panes([PaneKey(Clock.EVENT, ALL_TIME, 0, SliceKey(variant, of))])[0]
+
+
+def sweep_all(store: StateStore, watermark_ms: int) -> None:
+    """As much log time as a store may need to look at everything, ending at ``watermark_ms``."""
+    for quarters in reversed(range(9)):
+        store.sweep(watermark_ms - quarters * HORIZON_MS // 4, HORIZON_MS)
+
+
+def transition(number: int) -> Transition:
+    moves = (Status.NO_DATA, Status.OK, Status.FIRING)
+    return Transition(
+        id=f"0f1e2d3c-{number}",
+        rule="urgent-recall",
+        key=SliceKey("ft", "channel=web"),
+        moved_from=moves[number - 1],
+        moved_to=moves[number],
+        at_ms=T0_MS - number,
+        evidence=Evidence(9, 20, T0_MS, 0.79431) if number > 1 else None,
+        reason="9 of the last 20 mature urgent labels were hits",
+        cut=(("labels[0]", 7), ("predictions[0]", 12)),
+    )
+
+
+class StateStoreContract:
+    @pytest.fixture
+    def worlds(self) -> Callable[[], StoreWorld]:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def world(self, worlds: Callable[[], StoreWorld]) -> StoreWorld:
+        return worlds()
+
+    @pytest.fixture
+    def store(self, world: StoreWorld) -> StateStore:
+        return world.open()
+
+    # Nothing yet
+
+    @ONE_AND_FOUR
+    def test_a_new_namespace_is_empty(self, world: StoreWorld, shards: int) -> None:
+        store = world.open(shards=shards)
+        assert store.shards == shards
+        assert observed(store) == {
+            "cuts": [{}] * shards,
+            "ledger": {},
+            "slices": [],
+            "panes": [],
+            "votes": [],
+            "evaluation": Evaluation(),
+            "transitions": [],
+            "heartbeats": [],
+            "entries": {},
+        }
+
+    def test_nothing_is_loaded_when_nothing_is_asked_for(self, store: StateStore) -> None:
+        write(store, prediction())
+        assert store.load(0, []) == {}
+
+    def test_ids_without_an_entry_are_left_out_when_loading(self, store: StateStore) -> None:
+        write(store, prediction("p2"))
+        assert list(store.load(0, map(PredictionId, ["p1", "p2", "p3"]))) == ["p2"]
+
+    def test_an_unknown_pane_is_empty(self, store: StateStore) -> None:
+        write(store, prediction())
+        unknown = PaneKey(Clock.LABEL, HOUR_MS, T0_MS + HOUR_MS, SliceKey("prompt"))
+        assert store.panes([unknown]) == [Counts()]
+        assert store.panes([]) == []
+
+    # Commit and load
+
+    @ONE_AND_FOUR
+    def test_what_was_committed_is_loaded(self, world: StoreWorld, shards: int) -> None:
+        store = world.open(shards=shards)
+        write(store, prediction(), label("p2"), prediction("p3"), label("p3"))
+        assert loaded(store, ["p1", "p2", "p3"]) == {
+            "p1": Entry(prediction()),
+            "p2": Entry(None, (label("p2"),)),
+            "p3": Entry(prediction("p3"), (label("p3"),)),
+        }
+
+    def test_an_entry_is_replaced_when_it_is_committed_again(self, store: StateStore) -> None:
+        second = label(at_ms=T0_MS + 2, actual="balance")._replace(revision=2, withdrawn=True)
+        write(store, prediction(), label(), second)
+        assert loaded(store, ["p1"]) == {"p1": Entry(prediction(), (label(), second))}
+
+    def test_an_entry_stays_in_its_shard(self, world: StoreWorld) -> None:
+        store = world.open(shards=4)
+        write(store, prediction())
+        home = shard_of("p1", 4)
+        held = [shard for shard in range(4) if store.load(shard, [PredictionId("p1")])]
+        assert held == [home]
+
+    @settings(deadline=None, max_examples=25, suppress_health_check=MANY_NAMESPACES)
+    @given(data=st.data())
+    def test_any_entry_is_loaded_as_it_was_committed(
+        self, worlds: Callable[[], StoreWorld], data: st.DataObject
+    ) -> None:
+        entries = {e.name: e for e in data.draw(st.lists(named_entries(), min_size=1, max_size=4))}
+        facts = [fact for entry in entries.values() for fact in entry.facts]
+        world = worlds()
+        write(world.open(), *facts)
+        reference = {name: entry.merged() for name, entry in entries.items()}
+        assert loaded(world.open(), entries) == reference
+
+    def test_names_of_any_characters_are_kept(self, world: StoreWorld) -> None:
+        odd = ["", "a:b", 'say "hi"', "ü\n\t", "日本", "{x}:0", "\x00\x1f", "a" * 300, "-inf"]
+        for number, name in enumerate(odd):
+            said = prediction(f"p{number}")._replace(predicted=name or "x", variant=f"v{name}")
+            write(world.open(), said._replace(slices=(name,)), partition=Partition(f"t:{name}", 3))
+        again = world.open()
+        read = loaded(again, [f"p{number}" for number in range(len(odd))])
+        assert [entry.prediction.slices for entry in read.values() if entry.prediction] == [
+            (name,) for name in odd
+        ]
+        assert {Partition(f"t:{name}", 3) for name in odd} == set(again.cuts()[0])
+        slices = {SliceKey(f"v{n}", f"channel={n}" if n else ALL) for n in odd}
+        assert slices <= set(again.slice_keys())
+        for key in slices:
+            assert total(again, key.variant, key.slice).predictions == 1
+
+    def test_a_second_client_reads_what_the_first_wrote(self, world: StoreWorld) -> None:
+        first, second = world.open(), world.open()
+        write(first, prediction(), label())
+        assert observed(second) == observed(first)
+        write(second, prediction("p2", predicted="a new name"))
+        assert observed(first) == observed(second)
+
+    def test_two_clients_write_by_turns(self, world: StoreWorld) -> None:
+        clients = world.open(), world.open()
+        for number in range(6):
+            write(clients[number % 2], prediction("p1", at_ms=T0_MS + number), label(f"p{number}"))
+        assert clients[0].ledger()["predictions.duplicate"] == 5
+        assert clients[0].cuts()[0][LABELS].next_offset == 6
+
+    # Conflicts: nothing is written
+
+    def assert_refused(self, store: StateStore, late: tuple[int, Cut, Changes]) -> None:
+        before = observed(store)
+        with pytest.raises(CommitConflict):
+            store.commit(*late)
+        assert observed(store) == before
+
+    def test_a_commit_is_refused_when_its_partition_was_moved(self, world: StoreWorld) -> None:
+        store, other = world.open(), world.open()
+        write(store, prediction("p1"))
+        late = prepared(store, 0, [prediction("p2")])
+        write(other, prediction("p3"))
+        self.assert_refused(store, late)
+
+    def test_a_commit_is_refused_when_its_partition_has_appeared(self, world: StoreWorld) -> None:
+        store, other = world.open(), world.open()
+        late = prepared(store, 0, [prediction("p2")])
+        write(other, prediction("p3"))
+        self.assert_refused(store, late)
+
+    def test_a_commit_is_refused_when_its_partition_is_not_there(self, store: StateStore) -> None:
+        shard, _, changes = prepared(store, 0, [prediction()])
+        self.assert_refused(store, (shard, {PREDICTIONS: Progress(0)}, changes))
+
+    def test_a_commit_is_refused_when_only_the_frontier_differs(self, world: StoreWorld) -> None:
+        store = world.open()
+        write(store, prediction("p1"))
+        late = prepared(store, 0, [prediction("p2")])
+        idle = store.cuts()[0][PREDICTIONS]._replace(frontier_ms=IDLE)
+        store.commit(0, store.cuts()[0], replace(plain(), progress={PREDICTIONS: idle}))
+        self.assert_refused(store, late)
+
+    def test_a_commit_is_refused_when_an_entry_was_changed(self, world: StoreWorld) -> None:
+        store, other = world.open(), world.open()
+        write(store, prediction("p1"), prediction("p2"))
+        late = prepared(store, 0, [label("p1"), label("p2")])
+        write(other, label("p2", actual="balance"), partition=Partition("labels", 1))
+        self.assert_refused(store, late)
+
+    def test_a_commit_is_refused_when_an_entry_has_appeared(self, world: StoreWorld) -> None:
+        store, other = world.open(), world.open()
+        late = prepared(store, 0, [prediction("p1"), prediction("p2")])
+        write(other, label("p2"))
+        self.assert_refused(store, late)
+
+    def test_a_commit_is_refused_when_an_entry_was_swept(self, world: StoreWorld) -> None:
+        store, other = world.open(), world.open()
+        write(store, prediction())
+        late = prepared(store, 0, [label()])
+        sweep_all(other, T0_MS + 20 * HORIZON_MS + RETENTION_SLACK_MS)
+        assert loaded(other, ["p1"]) == {}
+        self.assert_refused(store, late)
+
+    def test_a_commit_goes_through_when_it_is_stepped_again(self, world: StoreWorld) -> None:
+        store, other = world.open(), world.open()
+        write(store, prediction())
+        late = prepared(store, 0, [label()])
+        write(other, label(actual="balance", at_ms=T0_MS), partition=Partition("labels", 1))
+        self.assert_refused(store, late)
+        store.commit(*prepared(store, 0, [label()]))
+        assert total(store).confusion == {("fraud", "fraud"): 1}
+        assert store.ledger()["labels.superseded"] == 1
+
+    def test_a_commit_goes_through_when_another_partition_was_moved(
+        self, world: StoreWorld
+    ) -> None:
+        store, other = world.open(), world.open()
+        late = prepared(store, 0, [prediction("p1")])
+        write(other, prediction("p2"), partition=MORE_PREDICTIONS)
+        store.commit(*late)
+        assert {p: progress.next_offset for p, progress in store.cuts()[0].items()} == {
+            PREDICTIONS: 1,
+            MORE_PREDICTIONS: 1,
+        }
+
+    def test_a_commit_goes_through_when_another_shard_was_moved(self, world: StoreWorld) -> None:
+        store = world.open(shards=4)
+        late = [prepared(store, shard, [prediction()]) for shard in range(4)]
+        for arguments in late:
+            store.commit(*arguments)
+        assert [cut[PREDICTIONS].next_offset for cut in store.cuts()] == [1] * 4
+
+    def test_a_partition_that_a_commit_leaves_alone_is_not_compared(
+        self, store: StateStore
+    ) -> None:
+        shard, _, changes = prepared(store, 0, [prediction()])
+        store.commit(shard, {LABELS: Progress(99)}, changes)
+        assert list(store.cuts()[0]) == [PREDICTIONS]
+
+    # Sums
+
+    def test_four_shards_count_what_one_counts(self, worlds: Callable[[], StoreWorld]) -> None:
+        one, four = worlds().open(), worlds().open(shards=4)
+        names = [f"p{number}" for number in range(24)]
+        facts: list[Fact] = [
+            prediction(name, at_ms=T0_MS + number * MINUTE_MS, predicted=["fraud", "balance"][odd])
+            for number, name in enumerate(names)
+            for odd in [number % 2]
+        ]
+        facts += [label(name, at_ms=T0_MS + HOUR_MS) for name in names[:20]]
+        for store in (one, four):
+            write(store, *facts)
+        assert len({shard_of(name, 4) for name in names}) == 4
+        expected, found = observed(one, names), observed(four, names)
+        assert expected.pop("cuts") == found.pop("cuts")[:1]  # type: ignore[index]
+        received = {"predictions.received": 24, "labels.received": 20}
+        assert {name: four.ledger()[name] for name in received} == received
+        assert total(four).confusion == {("fraud", "balance"): 10, ("fraud", "fraud"): 10}
+        assert found == expected
+
+    def test_panes_come_in_the_order_asked_for(self, store: StateStore) -> None:
+        write(store, prediction("p1"), prediction("p2", at_ms=T0_MS + HOUR_MS, predicted="balance"))
+        first, second = store.pane_keys(HOUR_MS)[0], store.pane_keys(HOUR_MS)[-1]
+        asked = [second, first, second]
+        assert [list(counts.predicted) for counts in store.panes(asked)] == [
+            ["balance"],
+            ["fraud"],
+            ["balance"],
+        ]
+
+    def test_a_cell_that_is_taken_back_is_gone(self, store: StateStore) -> None:
+        write(store, prediction(), label(actual="balance"))
+        write(store, label(at_ms=T0_MS + 9))
+        assert ("outcome", "balance", "fraud") not in total(store).cells
+        assert total(store).confusion == {("fraud", "fraud"): 1}
+
+    def test_a_counter_that_is_taken_back_is_gone(self, store: StateStore) -> None:
+        write(store, prediction())
+        assert f"predictions.pending@{T0_MS // HOUR_MS}" in store.ledger()
+        write(store, label())
+        assert f"predictions.pending@{T0_MS // HOUR_MS}" not in store.ledger()
+
+    @ONE_AND_FOUR
+    def test_pane_keys_are_sorted_and_of_one_size(self, world: StoreWorld, shards: int) -> None:
+        store = world.open(shards=shards)
+        write(store, *(prediction(f"p{n}", at_ms=T0_MS + n * 40 * MINUTE_MS) for n in range(5)))
+        for size_ms, starts in ((MINUTE_MS, 5), (HOUR_MS, 3), (ALL_TIME, 1)):
+            keys = store.pane_keys(size_ms)
+            assert keys == sorted(set(keys))
+            assert {key.size_ms for key in keys} == {size_ms}
+            assert len({key.start_ms for key in keys}) == starts
+        assert store.pane_keys(7 * MINUTE_MS) == []
+
+    @ONE_AND_FOUR
+    def test_slice_keys_are_sorted_and_name_every_slice_once(
+        self, world: StoreWorld, shards: int
+    ) -> None:
+        store = world.open(shards=shards)
+        for number, variant in enumerate(["prompt", "ft"] * 4):
+            said = prediction(f"p{number}")._replace(variant=variant, slices=("web",))
+            write(store, said._replace(slices=("",)) if number == 1 else said)
+        assert store.slice_keys() == [
+            SliceKey("ft", ALL),
+            SliceKey("ft", "channel=web"),
+            SliceKey("prompt", ALL),
+            SliceKey("prompt", "channel=web"),
+        ]
+
+    def test_a_slice_is_known_when_its_panes_are_dropped(self, store: StateStore) -> None:
+        key = SliceKey("ft", "channel=web")
+        pane = PaneKey(Clock.EVENT, MINUTE_MS, T0_MS, key)
+        store.commit(0, {}, plain(cells={pane: {("prediction", "fraud"): 1}}))
+        sweep_all(store, T0_MS + 9 * HOUR_MS)
+        assert store.pane_keys(MINUTE_MS) == []
+        assert store.slice_keys() == [key]
+
+    # Votes
+
+    def test_a_vote_is_replaced_when_it_still_waits(self, store: StateStore) -> None:
+        first, second = vote(release_ms=T0_MS + 9), vote(release_ms=T0_MS + 4, hit=False)
+        store.commit(0, {}, plain(votes=[VoteChange(None, first)]))
+        store.commit(0, {}, plain(votes=[VoteChange(first, second)]))
+        assert store.waiting(END_MS) == [second]
+
+    def test_a_vote_is_not_replaced_when_it_was_released(self, store: StateStore) -> None:
+        first, second = vote(release_ms=T0_MS + 9), vote(release_ms=T0_MS + 4, hit=False)
+        store.commit(0, {}, plain(votes=[VoteChange(None, first)]))
+        store.forget([first])
+        store.commit(0, {}, plain(votes=[VoteChange(first, second)]))
+        assert store.waiting(END_MS) == []
+
+    def test_a_vote_is_withdrawn_when_it_still_waits(self, store: StateStore) -> None:
+        store.commit(0, {}, plain(votes=[VoteChange(None, vote("p1")), VoteChange(None, vote("p2"))]))
+        store.commit(0, {}, plain(votes=[VoteChange(vote("p1"), None)]))
+        assert store.waiting(END_MS) == [vote("p2")]
+
+    def test_a_vote_stands_once_when_it_is_committed_twice(self, store: StateStore) -> None:
+        for _ in range(2):
+            store.commit(0, {}, plain(votes=[VoteChange(None, vote())]))
+        assert store.waiting(END_MS) == [vote()]
+
+    @ONE_AND_FOUR
+    def test_forgotten_votes_are_gone_however_often_it_is_said(
+        self, world: StoreWorld, shards: int
+    ) -> None:
+        store = world.open(shards=shards)
+        votes = [vote(f"p{number}", release_ms=T0_MS + number) for number in range(9)]
+        for each in votes:
+            shard = shard_of(each.prediction_id, shards)
+            store.commit(shard, {}, plain(votes=[VoteChange(None, each)]))
+        for _ in range(2):
+            store.forget(votes[:5])
+            store.forget([])
+            assert store.waiting(END_MS) == votes[5:]
+
+    @ONE_AND_FOUR
+    def test_votes_wait_in_release_order_and_strictly_before(
+        self, world: StoreWorld, shards: int
+    ) -> None:
+        store = world.open(shards=shards)
+        votes = [vote(f"p{17 * n % 31}", release_ms=T0_MS + n // 2) for n in range(16)]
+        for each in votes:
+            shard = shard_of(each.prediction_id, shards)
+            store.commit(shard, {}, plain(votes=[VoteChange(None, each)]))
+        assert store.waiting(T0_MS) == []
+        assert store.waiting(T0_MS + 1) == sorted(votes[:2])
+        assert store.waiting(T0_MS + 7) == sorted(votes[:14])
+        assert store.waiting(END_MS) == sorted(votes)
+
+    # Evaluation
+
+    def test_an_evaluation_is_read_as_it_was_saved(self, world: StoreWorld) -> None:
+        ring = Glance(tuple((T0_MS + n, n % 3 > 0) for n in range(100)))
+        state = AlertState(Status.FIRING, T0_MS + 5, T0_MS + 3, 4, ring)
+        saved = Evaluation(
+            1,
+            T0_MS + 77,
+            {
+                ("urgent-recall", SliceKey("ft", "channel=web")): state,
+                ("another", SliceKey()): AlertState(),
+            },
+            (vote("p1"), vote("p2", hit=False)),
+        )
+        world.open().commit_evaluation(saved, [transition(1), transition(2)])
+        assert world.open().evaluation() == saved
+        assert world.open().transitions() == [transition(1), transition(2)]
+
+    def test_transitions_are_kept_in_the_order_of_their_commits(self, store: StateStore) -> None:
+        for sequence in (1, 2):
+            store.commit_evaluation(Evaluation(sequence), [transition(sequence)])
+        store.commit_evaluation(Evaluation(3), [])
+        assert store.transitions() == [transition(1), transition(2)]
+
+    @pytest.mark.parametrize("sequence", [0, 1, 3], ids=["older", "same", "too new"])
+    def test_an_evaluation_is_refused_when_it_does_not_follow_the_last(
+        self, world: StoreWorld, sequence: int
+    ) -> None:
+        store, other = world.open(), world.open()
+        other.commit_evaluation(Evaluation(1, T0_MS), [transition(1)])
+        before = observed(store)
+        with pytest.raises(CommitConflict):
+            store.commit_evaluation(Evaluation(sequence, T0_MS + 9), [transition(2)])
+        assert observed(store) == before
+
+    # Sweeping
+
+    def test_sweeping_nothing_does_no_harm(self, store: StateStore) -> None:
+        sweep_all(store, T0_MS)
+        assert store.ledger() == {}
+
+    @settings(deadline=None, max_examples=20, suppress_health_check=MANY_NAMESPACES)
+    @given(
+        hours=st.lists(st.tuples(st.integers(-2, 2), st.integers(0, HOUR_MS - 100)), max_size=12),
+        watermark_ms=st.integers(T0_MS - HOUR_MS, T0_MS + HOUR_MS),
+    )
+    def test_entries_are_dropped_exactly_when_nothing_can_find_them_any_more(
+        self,
+        worlds: Callable[[], StoreWorld],
+        hours: list[tuple[int, int]],
+        watermark_ms: int,
+    ) -> None:
+        """``instant's hour | hour | horizon | slack |`` and the entry is gone from the last bar on.
+
+        The instant is the prediction's event time, an orphan's log time.
+        """
+        store = worlds().open()
+        awaited_ms = HOUR_MS + HORIZON_MS + RETENTION_SLACK_MS
+        ends: dict[str, int] = {}
+        for number, (hour, rest_ms) in enumerate(hours):
+            hour_ms = T0_MS + hour * HOUR_MS - awaited_ms
+            name, at_ms = f"p{number}", hour_ms + rest_ms
+            write(store, prediction(name, at_ms=at_ms) if number % 2 else label(name, at_ms=at_ms))
+            ends[name] = hour_ms + awaited_ms
+        sweep_all(store, watermark_ms)
+        kept = [name for name, end_ms in ends.items() if watermark_ms < end_ms]
+        assert list(loaded(store, ends)) == kept
+
+    def test_an_orphan_is_kept_as_long_as_its_newest_label(self, store: StateStore) -> None:
+        awaited_ms = HOUR_MS + HORIZON_MS + RETENTION_SLACK_MS
+        write(store, label(at_ms=T0_MS), label(at_ms=T0_MS + 3 * HOUR_MS))
+        sweep_all(store, T0_MS + awaited_ms + 3 * HOUR_MS - 1)
+        assert list(loaded(store, ["p1"])) == ["p1"]
+        sweep_all(store, T0_MS + awaited_ms + 3 * HOUR_MS)
+        assert loaded(store, ["p1"]) == {}
+
+    @ONE_AND_FOUR
+    def test_panes_are_dropped_at_their_retention_and_all_time_never(
+        self, world: StoreWorld, shards: int
+    ) -> None:
+        store = world.open(shards=shards)
+        write(store, *(prediction(f"p{n}", at_ms=T0_MS + n * MINUTE_MS) for n in range(4)))
+        before = total(store)
+        for past, minutes in ((-1, 4), (0, 3), (MINUTE_MS, 2), (5 * MINUTE_MS, 0)):
+            sweep_all(store, T0_MS + MINUTE_MS + KEEP_MS[MINUTE_MS] + past)
+            assert len({key.start_ms for key in store.pane_keys(MINUTE_MS)}) == minutes
+        assert len(store.pane_keys(HOUR_MS)) == 2
+        sweep_all(store, T0_MS + HOUR_MS + KEEP_MS[HOUR_MS])
+        assert store.pane_keys(HOUR_MS) == []
+        sweep_all(store, END_MS)
+        assert total(store) == before
+
+    def test_a_dropped_pane_is_empty(self, store: StateStore) -> None:
+        write(store, prediction())
+        keys = store.pane_keys(MINUTE_MS)
+        sweep_all(store, T0_MS + MINUTE_MS + KEEP_MS[MINUTE_MS])
+        assert store.panes(keys) == [Counts()] * len(keys)
+
+    def test_sweeping_leaves_books_cuts_and_votes_alone(self, store: StateStore) -> None:
+        write(store, prediction(), label(), label("p2"))
+        before = observed(store)
+        sweep_all(store, END_MS)
+        after = observed(store)
+        for name in ("cuts", "ledger", "slices", "votes", "evaluation", "transitions"):
+            assert after[name] == before[name]
+        assert after["entries"] == {}
+
+    # Signs of life
+
+    def test_the_last_sign_of_life_of_each_worker_is_kept_sorted_by_name(
+        self, world: StoreWorld
+    ) -> None:
+        signs = [Heartbeat("w2", 5, 0, 10), Heartbeat("w1", 6, 3, 9), Heartbeat("w2", 7, 1, 12)]
+        for sign in signs:
+            world.open().beat(sign)
+        assert world.open().heartbeats() == [signs[1], signs[2]]
+
+    def test_closing_twice_does_no_harm(self, world: StoreWorld) -> None:
+        write(world.open(), prediction())
+        store = world.open()
+        store.close()
+        store.close()
+        assert list(loaded(world.open(), ["p1"])) == ["p1"]
+
+
+class NamedFacts:
+    """The facts about one prediction id, in log order."""
+
+    def __init__(self, name: str, said: Prediction | None, labels: Sequence[Label]) -> None:
+        self.name, self._said = name, said
+        self._labels = {one.label_key: one for one in reversed(labels)}
+
+    @property
+    def facts(self) -> list[Fact]:
+        return [*([self._said] if self._said else []), *self._labels.values()]
+
+    def merged(self) -> Entry:
+        entry = Entry()
+        for fact in self.facts:
+            if isinstance(fact, Prediction):
+                entry = engine.join.with_prediction(entry, fact)
+            else:
+                entry = engine.join.with_label(entry, fact)
+        return entry
+
+
+@st.composite
+def named_entries(draw: st.DrawFn) -> NamedFacts:
+    text = st.text(min_size=1, max_size=20)
+    instants = st.integers(0, 2**42)
+    micros = st.none() | st.integers(0, 1_000_000)
+    name = PredictionId(draw(text))
+    at_ms = draw(instants)
+    said = Prediction(
+        name,
+        at_ms,
+        at_ms + draw(st.integers(-HOUR_MS, HORIZON_MS)),
+        draw(text),
+        draw(text),
+        (draw(st.just("") | text),),
+        draw(st.none() | st.integers(-400, math.ceil(1e4))),
+        draw(micros),
+    )
+    labels = draw(
+        st.lists(
+            st.builds(
+                Label,
+                st.just(name),
+                st.just("") | text,
+                instants,
+                instants,
+                text,
+                st.integers(1, 2**31),
+                st.booleans(),
+                micros,
+            ),
+            max_size=3,
+        )
+    )
+    return NamedFacts(name, said if draw(st.booleans()) or not labels else None, labels)

@@ -1,0 +1,146 @@
+"""The record log and sink contracts, run on memory, on files and on a broker."""
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from monitor.adapters.files import FilesLog
+from monitor.adapters.kafka import ConsumerGroup, KafkaConnection, KafkaLog, KafkaSink
+from monitor.adapters.memory import MemoryLog
+from monitor.domain.events import Kind, Partition
+from monitor.ports import OutRecord, RecordLog
+from tests.contracts.record_log import (
+    EMPTY_POLLS,
+    LogWorld,
+    ReadingContract,
+    RecordLogContract,
+    RecordSinkContract,
+    SinkWorld,
+)
+
+TOPICS: Mapping[Kind, str] = {Kind.PREDICTIONS: "predictions", Kind.LABELS: "labels"}
+
+
+class MemoryWorld:
+    topics = TOPICS
+
+    def __init__(self) -> None:
+        self.sink = MemoryLog({"predictions": 2, "labels": 1})
+
+    def write(self, records: Iterable[OutRecord]) -> None:
+        self.sink.publish(records)
+
+    def open(self) -> RecordLog:
+        return self.sink
+
+
+class FilesWorld:
+    topics = TOPICS
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder, self._stack = folder, stack
+
+    def write(self, records: Iterable[OutRecord]) -> None:
+        ends: Counter[Partition] = Counter()
+        lines: dict[str, list[str]] = {topic: [] for topic in self.topics.values()}
+        for record in records:
+            partition = Partition(record.topic, record.partition or 0)
+            lines[record.topic].append(_captured(record, ends[partition]))
+            ends[partition] += 1
+        for kind, topic in self.topics.items():
+            path = self._folder / f"{kind}.jsonl"
+            path.write_text("".join(f"{line}\n" for line in lines[topic]), encoding="utf-8")
+
+    def open(self) -> RecordLog:
+        return self._stack.enter_context(closing(FilesLog(self._folder, self.topics)))
+
+
+def _captured(record: OutRecord, offset: int) -> str:
+    value = record.value
+    fields: dict[str, object] = {
+        "topic": record.topic,
+        "partition": record.partition or 0,
+        "offset": offset,
+        "timestamp": record.log_ms or 0,
+        "key": None if record.key is None else record.key.decode(),
+    }
+    try:
+        fields["value"] = None if value is None else value.decode()
+    except UnicodeDecodeError:
+        fields["value_b64"] = base64.b64encode(value or b"").decode()
+    return json.dumps(fields)
+
+
+class KafkaWorld:
+    def __init__(
+        self,
+        broker: KafkaConnection,
+        topics: Mapping[Kind, str],
+        stack: ExitStack,
+        group: ConsumerGroup | None = None,
+    ) -> None:
+        self.topics = topics
+        self.sink = stack.enter_context(closing(KafkaSink(broker)))
+        self._broker, self._group, self._stack = broker, group, stack
+
+    def write(self, records: Iterable[OutRecord]) -> None:
+        self.sink.publish(records)
+
+    def open(self) -> RecordLog:
+        log = KafkaLog(self._broker, self.topics, self._group, wait_ms=100)
+        self._stack.enter_context(closing(log))
+        for _ in range(EMPTY_POLLS):
+            if log.assigned():
+                break
+            assert log.poll(100) == []
+        return log
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+class TestMemoryLog(RecordLogContract):
+    @pytest.fixture
+    def world(self) -> LogWorld:
+        return MemoryWorld()
+
+
+class TestFilesLog(ReadingContract):
+    @pytest.fixture
+    def world(self, tmp_path: Path, stack: ExitStack) -> LogWorld:
+        return FilesWorld(tmp_path, stack)
+
+
+class TestKafkaLogInAGroup(RecordLogContract):
+    @pytest.fixture
+    def world(self, broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack) -> LogWorld:
+        group = ConsumerGroup(f"readers-of-{topics[Kind.LABELS]}")
+        return KafkaWorld(broker, topics, stack, group)
+
+
+class TestKafkaLogOnItsOwn(RecordLogContract):
+    @pytest.fixture
+    def world(self, broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack) -> LogWorld:
+        return KafkaWorld(broker, topics, stack)
+
+
+class TestMemorySink(RecordSinkContract):
+    @pytest.fixture
+    def world(self) -> SinkWorld:
+        return MemoryWorld()
+
+
+class TestKafkaSink(RecordSinkContract):
+    @pytest.fixture
+    def world(
+        self, broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack
+    ) -> SinkWorld:
+        return KafkaWorld(broker, topics, stack)
