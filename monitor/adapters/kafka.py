@@ -102,7 +102,7 @@ class ConsumerGroup:
     """Workers that share the partitions. ``instance_id`` makes this one a static member.
 
     A static member that comes back within the session timeout takes up its partitions without a
-    rebalance; two at once with the same id are an error of the older one.
+    rebalance; of two at once with the same id the older one gets a BrokerError when it commits.
 
     ``assignors`` in order of preference; all members must have one in common. Cooperative-sticky
     moves fewer partitions, but the embedded broker never gets through such a rebalance: range is
@@ -149,7 +149,7 @@ class KafkaLog:
         self._wait_ms = wait_ms
         self._is_in_group = group is not None
         self._generation = 0
-        self._group_generation: int | None = None
+        self._group_generation = -1
         self._assigned: frozenset[Partition] = frozenset()
         self._next: dict[Partition, int] = {}
         self._known_ends: dict[Partition, int] = {}

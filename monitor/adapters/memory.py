@@ -24,6 +24,7 @@ class _Shard:
         self.cut: dict[Partition, Progress] = {}
         self.entries: dict[PredictionId, Entry] = {}
         self.panes: defaultdict[PaneKey, Counter[Cell]] = defaultdict(Counter)
+        self.keys: set[SliceKey] = set()
         self.ledger: Counter[str] = Counter()
         self.votes: set[Vote] = set()
         self.unswept: list[PredictionId] = []
@@ -62,6 +63,7 @@ class MemoryStore:
         state.entries.update(changes.entries)
         for pane, cells in changes.cells.items():
             state.panes[pane].update(cells)
+            state.keys.add(pane.key)
         state.ledger.update(changes.ledger)
         for change in changes.votes:
             if change.old is not None:
@@ -114,7 +116,7 @@ class MemoryStore:
 
     def slice_keys(self) -> list[SliceKey]:
         """Every variant and slice counted so far."""
-        return sorted({pane.key for state in self._shards for pane in state.panes})
+        return sorted({key for state in self._shards for key in state.keys})
 
     def panes(self, keys: Sequence[PaneKey]) -> list[Counts]:
         """The panes in the order asked for; an unknown pane is empty."""

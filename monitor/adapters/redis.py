@@ -125,13 +125,7 @@ class RedisStore:
 
     def commit(self, shard: int, expected: Cut, changes: Changes) -> None:
         """Apply at once, or raise CommitConflict and apply nothing."""
-        known = self._names[shard]
-        names = {
-            code_of(name): name
-            for entry in changes.entries.values()
-            for name in snapshots.names_in(entry)
-            if code_of(name) not in known
-        }
+        names = self._new_names(shard, changes)
         keys = {msgspec.json.encode(pane.key) for pane in changes.cells} - self._keys[shard]
         arguments: list[bytes | str | int] = [
             self._key(shard),
@@ -145,15 +139,30 @@ class RedisStore:
         with self._reaching():
             answer = self._commit(keys=[self._key(shard, "cut")], args=arguments)
         if answer == b"OK":
-            known.update(names)
+            self._names[shard].update(names)
             self._keys[shard] |= keys
         elif answer.startswith(b"CLASH"):
-            raise StoreError(
-                f"{self._place}: two names have the same code ({answer[6:].decode()}); "
-                "rename one of these intents, variants or slice values"
-            )
+            raise self._clash(answer[6:].decode())
         else:
+            # A server that has lost its data conflicts first: then it must be told these again.
+            self._names[shard], self._keys[shard] = {NOTHING: ""}, set()
             raise CommitConflict(f"shard {shard}: {answer.decode(errors='replace')} has changed")
+
+    def _new_names(self, shard: int, changes: Changes) -> dict[bytes, str]:
+        """Code -> name for what this client has not yet seen in the store."""
+        known, new = self._names[shard], dict[bytes, str]()
+        for entry in changes.entries.values():
+            for name in snapshots.names_in(entry):
+                code = code_of(name)
+                if known.get(code) != name and new.setdefault(code, name) != name:
+                    raise self._clash(f"{new[code]} / {name}")
+        return new
+
+    def _clash(self, names: str) -> StoreError:
+        return StoreError(
+            f"{self._place}: two names have the same code ({names}); "
+            "rename one of these intents, variants or slice values"
+        )
 
     def _additions(self, expected: Cut, changes: Changes, keys: set[bytes]) -> dict[str, object]:
         """All of a commit but the entries, as the script reads it."""
@@ -365,6 +374,11 @@ class RedisStore:
                 with self._reaching():
                     held = self._hash(self._key(shard, "names"))
                 names.update({k: v.decode() for k, v in held.items()})
+            if code not in names:
+                raise StoreError(
+                    f"{self._place}: namespace {self._namespace} has lost the names of its codes; "
+                    "set maxmemory-policy to noeviction, and choose a new redis.namespace"
+                )
             return names[code]
 
         return name_of
@@ -383,18 +397,23 @@ class RedisStore:
         try:
             yield
         except redis.RedisError as error:
-            raise StoreError(explain(error, self._place)) from error
+            secret = str(self._client.get_connection_kwargs().get("password") or "")
+            raise StoreError(explain(error, self._place, secret)) from error
 
 
-def explain(error: redis.RedisError, place: str) -> str:
-    """What a failure of the client means to an operator, without secrets."""
+def explain(error: redis.RedisError, place: str, secret: str = "") -> str:
+    """What a failure of the client means to an operator, without ``secret``.
+
+    A server that does not know a command quotes its arguments, those of AUTH included.
+    """
     if isinstance(error, redis.AuthenticationError):
         return f"{place}: Redis refuses the password or user; check redis.url"
     if isinstance(error, redis.TimeoutError):
         return f"{place}: Redis does not answer in time; check its load, or raise redis.timeout"
     if isinstance(error, redis.ConnectionError):
         return f"{place}: Redis is unreachable; check redis.url and that the server runs"
-    return f"{place}: Redis refused a command: {error}"
+    said = str(error).replace(secret, "***") if secret else str(error)
+    return f"{place}: Redis refused a command: {said}"
 
 
 def _masked(url: str) -> str:

@@ -36,7 +36,9 @@ def checks_of(settings: Settings) -> Iterator[Check]:
 def _groups(settings: Settings) -> Iterator[Check]:
     if not settings.intents.groups:
         yield Check(
-            "intents.groups", False, "no group is declared: nothing is urgent; add e.g. urgent: [...]"
+            "intents.groups",
+            False,
+            "no group is declared: nothing is urgent; add e.g. urgent: [...]",
         )
     if not settings.rules:
         yield Check("rules", False, "no rule is declared: nothing can fire")
@@ -85,9 +87,7 @@ def _samples(settings: Settings) -> Iterator[Check]:
         yield from _dry_run(kind, mine, codec.decode_all(mine))
 
 
-def _sampled(
-    poll: Callable[[int], list[Record]], *, at_end: Callable[[], bool]
-) -> list[Record]:
+def _sampled(poll: Callable[[int], list[Record]], *, at_end: Callable[[], bool]) -> list[Record]:
     taken: list[Record] = []
     seen: Counter[str] = Counter()
     while len(taken) < SAMPLE * 20:

@@ -1,42 +1,36 @@
 """The command ``recallwatch``: options in, exit code out.
 
-Exit codes: 0 done, 1 the answer is no, 2 usage or settings, 3 the world failed (broker, store, port)
-or the input is beyond use. The answer goes to standard output, everything else to standard error.
+Exit codes: 0 done, 1 the answer is no, 2 usage or settings, 3 the world failed (broker, store,
+port) or the input is beyond use. The answer goes to standard output, everything else to standard
+error.
+
+What needs river (and with it scipy, seconds to load) is imported by the command that needs it, so
+that help, usage errors and faults in the settings come at once.
 """
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from monitor import __version__
 from monitor.app import dashboard as streamlit_app
-from monitor.app.check import checks_of
 from monitor.app.console import dump, note, print_json, print_report, progress_of
-from monitor.app.demo import DATA, Choices, run_demo
 from monitor.app.embedded import EmbeddedError
-from monitor.app.feed import feed_files
-from monitor.app.live import Worker, world_of
-from monitor.app.replay import replay_files
-from monitor.app.report import report_of
 from monitor.app.settings import Settings, SettingsError, load_settings
 from monitor.app.telemetry import (
-    Health,
-    Metrics,
     SystemClock,
     configure_logging,
     telemetry_server,
 )
-from monitor.app.wiring import open_reader, spec_of, verdict_limits_of
 from monitor.domain.errors import RecallwatchError
-from monitor.ports import StateReader
 
 NO, USAGE, WORLD = 1, 2, 3
 
@@ -65,8 +59,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Watch the recall of a chatbot's urgent intents: live predictions, late labels, alerts.\n\n"
-    "Start with: recallwatch demo",
+    help="Watch the recall of a chatbot's urgent intents: live predictions, late labels, alerts."
+    "\n\nStart with: recallwatch demo",
 )
 
 
@@ -85,11 +79,11 @@ def _options(
     """Nothing is done before the command."""
 
 
-@app.command(epilog='Example: recallwatch demo --headless --until-alert > report.json')
+@app.command(epilog="Example: recallwatch demo --headless --until-alert > report.json")
 def demo(
     data: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the embedded servers keep their files.")
-    ] = DATA,
+    ] = Path(".recallwatch/demo"),
     headless: Annotated[bool, typer.Option("--headless", help="Without the dashboard.")] = False,
     until_alert: Annotated[
         bool, typer.Option("--until-alert", help="End when the alert fires; print the report.")
@@ -100,6 +94,8 @@ def demo(
 
     The alert fires about a minute and a half after the start. Ctrl-C stops everything.
     """
+    from monitor.app.demo import Choices, run_demo
+
     with _stopped_by_signals():
         report = run_demo(Choices(data, headless, until_alert, port))
     if report is not None:
@@ -122,29 +118,29 @@ def run(
     With --until-caught-up the report is printed at the end.
     """
     settings = load_settings(config)
+    from monitor.app.live import Worker, world_of
+
     telemetry = settings.telemetry
     configure_logging(telemetry.log_level, telemetry.log_format)
-    metrics, health, stop = Metrics(), Health(), threading.Event()
-    worker_options = {"metrics": metrics, "health": health, "stop": stop}
+    worker = Worker(settings, world_of(settings))
     port = 0 if until_caught_up else telemetry.port
-    with telemetry_server(telemetry.host, port, metrics, health), _stopping(stop):
+    with (
+        telemetry_server(telemetry.host, port, worker.metrics, worker.health),
+        _stopping(worker.stop),
+    ):
         if not until_caught_up:
-            Worker(settings, world_of(settings), **worker_options).run()
+            worker.run()
             return
         with progress_of("Reading") as meter:
-            Worker(settings, world_of(settings), on_progress=meter, **worker_options).run(
-                until_caught_up=True
-            )
-    with closing(open_reader(settings)) as reader:
-        _print(reader, settings, form)
+            worker.on_progress = meter
+            worker.run(until_caught_up=True)
+    _print_live(settings, form)
 
 
 @app.command(epilog="Example: recallwatch report --format json | jq .variants.ALL.accuracy")
 def report(config: Config = None, form: Format = Form.TEXT) -> None:
     """The present numbers: ledger, scores of every variant, alerts."""
-    settings = load_settings(config)
-    with closing(open_reader(settings)) as reader:
-        _print(reader, settings, form)
+    _print_live(load_settings(config), form)
 
 
 @app.command(epilog="Example: recallwatch dashboard --port 8600")
@@ -164,7 +160,7 @@ def dashboard(
     note(f"Dashboard: {streamlit_app.address(chosen)}   (Ctrl-C stops it)")
     environment = dict(streamlit_app.environment(_config_path(config)))
     os.chdir(streamlit_app.entry().parent)
-    os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
+    os.execve(command[0], command, environment)
 
 
 @app.command(epilog="Example: recallwatch feed captured/ --create-topics 6 --speed 60")
@@ -189,6 +185,8 @@ def feed(
     if speed is not None and speed <= 0:
         raise typer.BadParameter("must be above 0", param_hint="--speed")
     settings = load_settings(config)
+    from monitor.app.feed import feed_files
+
     with progress_of("Feeding") as meter:
         feed_files(
             folder,
@@ -217,9 +215,16 @@ def replay(
 ) -> None:
     """The same engine over captured records, in memory: no broker, no store, the same numbers."""
     settings = load_settings(config)
+    from monitor.app.replay import replay_files
+    from monitor.app.report import present_report
+
     with progress_of("Replaying") as meter:
         reader = replay_files(files, settings, on_progress=meter)
-    _print(reader, settings, form, out)
+    numbers = present_report(reader, settings)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "report.json").write_text(f"{dump(numbers)}\n")
+    _print(numbers, form)
 
 
 @app.command(epilog="Example: recallwatch check --config recallwatch.yaml")
@@ -228,9 +233,12 @@ def check(config: Config = None) -> None:
 
     Ends with 1 when something would not work.
     """
+    settings = load_settings(config)
+    from monitor.app.check import checks_of
+
     signs = {True: "ok  ", False: "FAIL", None: "    "}
     failed = False
-    for found in checks_of(load_settings(config)):
+    for found in checks_of(settings):
         print(f"{signs[found.is_ok]}  {found.what}: {found.found}", flush=True)
         failed |= found.is_ok is False
     if failed:
@@ -249,11 +257,15 @@ def main() -> None:
         sys.exit(WORLD)
 
 
-def _print(reader: StateReader, settings: Settings, form: Form, out: Path | None = None) -> None:
-    numbers = report_of(reader, spec_of(settings), verdict_limits_of(settings))
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "report.json").write_text(f"{dump(numbers)}\n")
+def _print_live(settings: Settings, form: Form) -> None:
+    from monitor.app.report import present_report
+    from monitor.app.wiring import open_reader
+
+    with closing(open_reader(settings)) as reader:
+        _print(present_report(reader, settings), form)
+
+
+def _print(numbers: Mapping[str, Any], form: Form) -> None:
     if form is Form.JSON:
         print_json(numbers)
     else:

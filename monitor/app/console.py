@@ -39,7 +39,12 @@ def progress_of(what: str) -> Iterator[Meter]:
         return f"{done:,} records, {done / seconds:,.0f}/s"
 
     if console.is_terminal:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(what, total=None)
 
@@ -102,7 +107,11 @@ def share(value: float | None) -> str:
 def _ledger_table(ledger: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table("", "received", "=", title="Ledger", title_justify="left")
     for kind, side in ledger.items():
-        waiting = ("labelled", "pending") if kind == "predictions" else ("applied", "superseded", "orphan")
+        waiting = (
+            ("labelled", "pending")
+            if kind == "predictions"
+            else ("applied", "superseded", "orphan")
+        )
         parts = {name: side[name] for name in (*waiting, "expired", "duplicate")}
         parts["rejected"] = sum(side["rejected"].values())
         equation = " + ".join(f"{count} {name}" for name, count in parts.items())
@@ -114,8 +123,17 @@ def _ledger_table(ledger: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def _variants_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(
-        "variant", "predictions", "labelled", "coverage", "accuracy", "balanced", "macro F1",
-        "latency p95", "verdict", title="Variants", title_justify="left",
+        "variant",
+        "predictions",
+        "labelled",
+        "coverage",
+        "accuracy",
+        "balanced",
+        "macro F1",
+        "latency p95",
+        "verdict",
+        title="Variants",
+        title_justify="left",
     )
     for name, section in variants.items():
         latency = section["latency_ms"]["p95"]
@@ -135,8 +153,15 @@ def _variants_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def _groups_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(
-        "variant", "group", "recall", "95 % interval", "hits of", "precision", "exact recall",
-        title="Groups", title_justify="left",
+        "variant",
+        "group",
+        "recall",
+        "95 % interval",
+        "hits of",
+        "precision",
+        "exact recall",
+        title="Groups",
+        title_justify="left",
     )
     for name, section in variants.items():
         for group, scores in section["groups"].items():
@@ -154,8 +179,19 @@ def _groups_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _alerts_table(transitions: list[Mapping[str, Any]]) -> Table:
-    table = Table("at (UTC)", "rule", "variant", "slice", "from", "to", "why", title="Alerts",
-                  title_justify="left")
+    table = Table(
+        "at (UTC)",
+        "rule",
+        "variant",
+        "slice",
+        "from",
+        "to",
+        "why",
+        title="Alerts",
+        title_justify="left",
+    )
     for row in transitions:
-        table.add_row(*(str(row[name]) for name in ("at", "rule", "variant", "slice", "from", "to", "reason")))
+        table.add_row(
+            *(str(row[name]) for name in ("at", "rule", "variant", "slice", "from", "to", "reason"))
+        )
     return table

@@ -23,16 +23,15 @@ from monitor.app.console import note, progress_of
 from monitor.app.embedded import Endpoints, dies_with_us, embedded_servers
 from monitor.app.feed import FOREVER, publish_all, publish_paced
 from monitor.app.live import Worker, world_of
-from monitor.app.report import report_of
+from monitor.app.report import present_report
 from monitor.app.settings import Settings, load_settings
 from monitor.app.simulate import INTENTS, URGENT, Scenario, SimulatedRecord, simulate
 from monitor.app.telemetry import SystemClock, configure_logging
-from monitor.app.wiring import connection_of, open_reader, open_sink, spec_of, verdict_limits_of
+from monitor.app.wiring import connection_of, open_reader, open_sink
 from monitor.domain.alerts import Status, Transition
 from monitor.domain.errors import WorldError
 from monitor.ports import Clock, OutRecord, RecordSink
 
-DATA = Path(".recallwatch/demo")
 PARTITIONS = 4
 LONGEST_WAIT_S = 15 * 60.0
 """How long ``--until-alert`` waits; the alert comes after a minute and a half."""
@@ -42,7 +41,7 @@ LONGEST_WAIT_S = 15 * 60.0
 class Choices:
     """The options of the command."""
 
-    data: Path = DATA
+    data: Path
     headless: bool = False
     until_alert: bool = False
     port: int = 8501
@@ -84,12 +83,16 @@ def run_demo(choices: Choices) -> dict[str, Any] | None:
         if not choices.headless:
             opened.enter_context(_dashboard(settings, config))
         try:
-            _wait(threads, alert if choices.until_alert else stop, LONGEST_WAIT_S if choices.until_alert else None)
+            _wait(
+                threads,
+                alert if choices.until_alert else stop,
+                LONGEST_WAIT_S if choices.until_alert else None,
+            )
         except KeyboardInterrupt:
             note("Stopping ...")
             return None
         with closing(open_reader(settings)) as reader:
-            return report_of(reader, spec_of(settings), verdict_limits_of(settings))
+            return present_report(reader, settings)
 
 
 def demo_settings(choices: Choices, endpoints: Endpoints) -> dict[str, Any]:
@@ -99,9 +102,7 @@ def demo_settings(choices: Choices, endpoints: Endpoints) -> dict[str, Any]:
         "redis": {"url": endpoints.redis_url, "namespace": "demo"},
         "intents": {"closed": True, "known": list(INTENTS), "groups": {"urgent": list(URGENT)}},
         "slices": ["variant", "channel"],
-        "rules": [
-            {"name": "urgent-recall", "of": "urgent", "per": ["variant"], "objective": 0.80}
-        ],
+        "rules": [{"name": "urgent-recall", "of": "urgent", "per": ["variant"], "objective": 0.80}],
         "verdict": {"recall": {"urgent": 0.80}},
         "telemetry": {"port": 0},
         "dashboard": {"port": choices.port},
@@ -125,10 +126,11 @@ def _traffic(
     records = simulate(Scenario(), t0_ms)
     with closing(open_sink(settings)) as sink:
         live = _publish_history(records, sink, t0_ms)
+        worker = Worker(settings, world_of(settings))
+        worker.stop, worker.on_transition = stop, _teller(alert, clock, t0_ms)
         threads = [
             _Background("chatbot", lambda: _publish_live(live, records, sink, clock, t0_ms, stop)),
-            _Background("worker", Worker(settings, world_of(settings), stop=stop,
-                                         on_transition=_teller(alert, clock, t0_ms)).run),
+            _Background("worker", worker.run),
         ]
         for thread in threads:
             thread.start()
@@ -164,7 +166,7 @@ def _publish_history(
     return later[0]
 
 
-def _publish_live(  # noqa: PLR0913, PLR0917 - what a chatbot needs
+def _publish_live(
     first: SimulatedRecord,
     records: Iterator[SimulatedRecord],
     sink: RecordSink,
@@ -227,6 +229,8 @@ def _wait(threads: list[_Background], event: threading.Event, longest_s: float |
         for thread in threads:
             thread.check()
             if not thread.is_alive():
-                raise WorldError(f"the demo's {thread.name} ended by itself; see the messages above")
+                raise WorldError(
+                    f"the demo's {thread.name} ended by itself; see the messages above"
+                )
         if deadline is not None and time.monotonic() > deadline:
             raise WorldError("no alert fired within a quarter of an hour")

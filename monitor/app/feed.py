@@ -17,7 +17,7 @@ CHUNK = 5_000
 FOREVER = -1
 
 
-def feed_files(  # noqa: PLR0913 - the options of one command
+def feed_files(
     folder: Path,
     settings: Settings,
     *,
@@ -72,7 +72,7 @@ def publish_all(
     return done
 
 
-def publish_paced(  # noqa: PLR0913 - pacing needs all of them
+def publish_paced(
     records: Iterable[OutRecord],
     sink: RecordSink,
     clock: Clock,

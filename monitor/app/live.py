@@ -57,23 +57,17 @@ def world_of(settings: Settings) -> World:
 
 
 class Worker:
-    """One worker. ``run`` works in the calling thread until ``stop`` is set."""
+    """One worker. ``run`` works in the calling thread until ``stop`` is set.
 
-    def __init__(  # noqa: PLR0913 - one argument for each party that wants to know
-        self,
-        settings: Settings,
-        world: World,
-        *,
-        metrics: Metrics | None = None,
-        health: Health | None = None,
-        stop: threading.Event | None = None,
-        on_transition: Callable[[Transition], None] = lambda _: None,
-        on_progress: Callable[[int, int], None] = lambda _records, _lag: None,
-    ) -> None:
+    ``on_transition`` is told of every transition that this worker commits, ``on_progress`` now and
+    then of the records read so far and those still to come.
+    """
+
+    def __init__(self, settings: Settings, world: World) -> None:
+        self.metrics, self.health, self.stop = Metrics(), Health(), threading.Event()
+        self.on_transition: Callable[[Transition], None] = lambda _: None
+        self.on_progress: Callable[[int, int], None] = lambda _records, _lag: None
         self._settings, self._world = settings, world
-        self._metrics, self._health = metrics or Metrics(), health or Health()
-        self._stop = stop or threading.Event()
-        self._on_transition, self._on_progress = on_transition, on_progress
         self._name = settings.kafka.instance_id or f"{socket.gethostname()}-{os.getpid()}"
         self._records = 0
         self._say = structlog.get_logger().bind(worker=self._name)
@@ -84,7 +78,7 @@ class Worker:
         WorldError when the first opening fails, TooManyRejects when the input is beyond use.
         """
         pause_s, has_worked = FIRST_PAUSE_S, False
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             try:
                 with ExitStack() as opened:
                     flow, log, store = self._open(opened)
@@ -94,10 +88,10 @@ class Worker:
             except WorldError as error:
                 if until_caught_up or not has_worked:
                     raise
-                self._metrics.interruptions.inc()
-                self._health.failed(error)
+                self.metrics.interruptions.inc()
+                self.health.failed(error)
                 self._say.warning("interrupted", error=str(error), retry_in_s=pause_s)
-                self._stop.wait(pause_s)
+                self.stop.wait(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _open(self, opened: ExitStack) -> tuple[Flow, RecordLog, StateStore]:
@@ -122,8 +116,8 @@ class Worker:
         beats, sweeps = _Every(BEAT_MS), _Every(SWEEP_MS)
         quiet = _Quiet(in_ms(worker.idle_after))
         self._say.info("working", partitions=sorted(map(str, log.partitions())))
-        while not self._stop.is_set():
-            with self._metrics.turn_seconds.time():
+        while not self.stop.is_set():
+            with self.metrics.turn_seconds.time():
                 turn = flow.turn()
             now_ms = clock.now_ms()
             self._note(turn)
@@ -138,27 +132,27 @@ class Worker:
                 flow.sweep()
             if beats.is_due(now_ms):
                 self._beat(log, store)
-        if until_caught_up and not self._stop.is_set():
+        if until_caught_up and not self.stop.is_set():
             flow.mark_idle(log.assigned())
             self._evaluate(flow, store)
         self._beat(log, store)
 
     def _note(self, turn: Turn) -> None:
-        self._health.turned()
+        self.health.turned()
         self._records += turn.records
-        self._metrics.records.inc(turn.records)
-        self._metrics.rejected.inc(turn.rejected)
+        self.metrics.records.inc(turn.records)
+        self.metrics.rejected.inc(turn.rejected)
 
     def _evaluate(self, flow: Flow, store: StateStore) -> None:
-        with self._metrics.evaluation_seconds.time():
+        with self.metrics.evaluation_seconds.time():
             transitions = flow.evaluate()
         for transition in transitions:
             self._announce(transition)
         evaluation = store.evaluation()
         if evaluation.watermark_ms is not None:
-            self._metrics.watermark.set(evaluation.watermark_ms / 1000)
+            self.metrics.watermark.set(evaluation.watermark_ms / 1000)
         for (rule, key), state in evaluation.states.items():
-            self._metrics.alert_level.labels(rule, *key).set(_LEVELS[state.status])
+            self.metrics.alert_level.labels(rule, *key).set(_LEVELS[state.status])
 
     def _announce(self, transition: Transition) -> None:
         self._say.warning(
@@ -170,12 +164,12 @@ class Worker:
             was=transition.moved_from,
             reason=transition.reason,
         )
-        self._on_transition(transition)
+        self.on_transition(transition)
 
     def _beat(self, log: RecordLog, store: StateStore) -> None:
         lag = sum(log.lag().values())
-        self._metrics.lag.set(lag)
-        self._on_progress(self._records, lag)
+        self.metrics.lag.set(lag)
+        self.on_progress(self._records, lag)
         store.beat(Heartbeat(self._name, self._world.clock.now_ms(), lag, self._records))
 
 

@@ -6,6 +6,8 @@ A value without data is null, never 0. Proportions come with their support and 9
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
+from monitor.app.settings import Settings
+from monitor.app.wiring import spec_of, verdict_limits_of
 from monitor.codec.snapshots import digest_of
 from monitor.domain import ledger as books
 from monitor.domain.alerts import Transition
@@ -20,6 +22,11 @@ from monitor.ports import StateReader
 
 REPORT_VERSION = 1
 _LATENCY_SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+def present_report(reader: StateReader, settings: Settings) -> dict[str, object]:
+    """``report_of`` a store, as the settings say."""
+    return report_of(reader, spec_of(settings), verdict_limits_of(settings))
 
 
 def report_of(reader: StateReader, spec: Spec, limits: VerdictLimits) -> dict[str, object]:

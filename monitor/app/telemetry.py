@@ -8,9 +8,10 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
@@ -30,27 +31,36 @@ class SystemClock:
 
 
 class Metrics:
-    """The worker's metrics, in a registry of their own."""
+    """The worker's metrics, in a registry of their own; every name begins with ``recallwatch_``."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        own = {"registry": self.registry, "namespace": "recallwatch"}
-        self.records = Counter("records", "Records read and committed", **own)
-        self.rejected = Counter("rejected_records", "Records rejected", **own)
-        self.lag = Gauge("lag_records", "Records between our place and the end of the log", **own)
-        self.watermark = Gauge(
-            "watermark_seconds", "Log time up to which the input is complete, Unix time", **own
+        self.registry = registry = CollectorRegistry()
+        self.records = Counter("recallwatch_records", "Records committed", registry=registry)
+        self.rejected = Counter(
+            "recallwatch_rejected_records", "Records rejected", registry=registry
         )
-        self.turn_seconds = Histogram("turn_seconds", "One batch from poll to commit", **own)
-        self.evaluation_seconds = Histogram("evaluation_seconds", "One evaluation", **own)
+        self.lag = Gauge(
+            "recallwatch_lag_records", "Records between our place and the end", registry=registry
+        )
+        self.watermark = Gauge(
+            "recallwatch_watermark_seconds",
+            "Log time up to which the input is complete, as Unix time",
+            registry=registry,
+        )
+        self.turn_seconds = Histogram(
+            "recallwatch_turn_seconds", "One batch from poll to commit", registry=registry
+        )
+        self.evaluation_seconds = Histogram(
+            "recallwatch_evaluation_seconds", "One evaluation of all rules", registry=registry
+        )
         self.interruptions = Counter(
-            "interruptions", "Times that broker or store failed the worker", **own
+            "recallwatch_interruptions", "Times broker or store failed us", registry=registry
         )
         self.alert_level = Gauge(
-            "recall_alert_level",
+            "recallwatch_alert_level",
             "0 ok or no data, 1 recovering, 2 firing",
             ["rule", "variant", "slice"],
-            **own,
+            registry=registry,
         )
 
 
@@ -91,7 +101,9 @@ def configure_logging(level: str, form: str) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
@@ -130,14 +142,10 @@ def telemetry_server(host: str, port: int, metrics: Metrics, health: Health) -> 
         thread.join()
 
 
-def _application(
-    metrics: Metrics, health: Health
-) -> Callable[[dict[str, object], Callable[..., object]], Iterable[bytes]]:
-    scrape = make_wsgi_app(metrics.registry)
+def _application(metrics: Metrics, health: Health) -> WSGIApplication:
+    scrape: WSGIApplication = make_wsgi_app(metrics.registry)
 
-    def application(
-        environ: dict[str, object], start: Callable[..., object]
-    ) -> Iterable[bytes]:
+    def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO") != "/healthz":
             return scrape(environ, start)
         is_healthy, text = health.report()

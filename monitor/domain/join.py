@@ -24,7 +24,7 @@ from typing import NamedTuple
 from monitor.domain.events import Intent, Label, Prediction
 
 HOUR_MS = 3_600_000
-RETENTION_SLACK_MS = 24 * HOUR_MS
+RETENTION_SLACK_MS = HOUR_MS
 """How long an expired entry is kept, so that a label that is too late is told from an orphan."""
 
 
@@ -92,7 +92,7 @@ def precedence(label: Label) -> tuple[int, int, int, str, str, bool, int]:
 
 def applicable(entry: Entry, horizon_ms: int) -> tuple[Label, ...]:
     """Labels that came before the prediction expired, winner last; none for an orphan."""
-    if entry.prediction is None:
+    if entry.prediction is None or not entry.labels:
         return ()
     end = expiry_ms(entry.prediction.event_ms, horizon_ms)
     if all(label.log_ms < end for label in entry.labels):
@@ -108,6 +108,8 @@ def deciding(entry: Entry, horizon_ms: int) -> Label | None:
 
 def outcome_of(entry: Entry, horizon_ms: int) -> Outcome | None:
     """What the entry counts as in a confusion matrix; None while there is no truth."""
+    if not entry.labels:
+        return None
     label = deciding(entry, horizon_ms)
     prediction = entry.prediction
     if label is None or prediction is None:

@@ -34,7 +34,10 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """The scores of a whole matrix; None without an outcome."""
+    """The scores of a whole matrix; None without an outcome.
+
+    Cohen's kappa is also None where a single class occurs: chance alone would agree everywhere.
+    """
 
     labelled: int
     accuracy: Score
@@ -84,7 +87,7 @@ def headline(confusion: Confusion) -> Headline:
         accuracy=accuracy,
         balanced_accuracy=float(metrics.BalancedAccuracy(cm=matrix).get()),
         macro_f1=float(metrics.MacroF1(cm=matrix).get()),
-        cohen_kappa=float(metrics.CohenKappa(cm=matrix).get()),
+        cohen_kappa=float(metrics.CohenKappa(cm=matrix).get()) if len(matrix.classes) > 1 else None,
         mcc=matthews(confusion),
     )
 

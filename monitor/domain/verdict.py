@@ -16,7 +16,6 @@ from monitor.domain.counts import Counts
 from monitor.domain.scores import Score, group_scores, headline
 from monitor.domain.slices import Groups
 
-
 LEAST_LABELS = 30
 """Labels below which a proportion is not judged: three misses of three say little."""
 

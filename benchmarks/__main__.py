@@ -1,0 +1,22 @@
+"""``python -m benchmarks NAME``: measure, and print the table that the documents quote."""
+
+import argparse
+from collections.abc import Callable
+
+from benchmarks import memory
+
+BENCHMARKS: dict[str, Callable[[list[str]], None]] = {"memory": memory.main}
+
+
+def main() -> None:
+    """Run one benchmark with its own options, all of them by default."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=sorted(BENCHMARKS), help="default: all of them")
+    chosen, options = parser.parse_known_args()
+    for name in [chosen.name] if chosen.name else sorted(BENCHMARKS):
+        print(f"== {name}", flush=True)
+        BENCHMARKS[name](options)
+
+
+if __name__ == "__main__":
+    main()
