@@ -9,10 +9,10 @@ million records in memory), so the rate printed is that of the flow, not of a de
 """
 
 import argparse
-import heapq
 import random
 import tempfile
 import time
+from array import array
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -37,65 +37,45 @@ DAYS = 3
 
 LABELLED = 0.965
 MEDIAN_DELAY_MS = 2 * HOUR_MS
-INTENTS = tuple(f"intent_{number:02d}" for number in range(20))
+INTENTS = tuple(f"intent_{number:02d}" for number in range(16))
 URGENT = frozenset(INTENTS[:3])
 SAMPLES = 24
 """Lines of the curve."""
 
 
 class SimulatedLog:
-    """Endless predictions, and labels after a lognormal delay, as one partition each."""
+    """Predictions, and labels after a lognormal delay, as one partition each.
 
-    def __init__(self, predictions: int, seed: int) -> None:
-        self._left = predictions
+    What is still to come is kept as numbers alone, so that the memory measured is the worker's.
+    """
+
+    def __init__(self, predictions: int, seed: int, labelled: float = LABELLED) -> None:
+        self._labelled = labelled
         self._records = self._simulated(predictions, random.Random(seed))
         self._next = {Partition(str(kind), 0): 0 for kind in Kind}
         self._is_ended = False
 
     def _simulated(self, predictions: int, dice: random.Random) -> Iterator[Record]:
         step_ms = DAYS * DAY_MS / predictions
-        labels: list[tuple[int, int, bytes]] = []
+        due: dict[int, array[int]] = {}  # minute -> numbers of the labels that arrive in it
         offsets = dict.fromkeys(Kind, 0)
-        encode = msgspec.json.encode
+        minute = START_MS // MINUTE_MS
 
-        def record(kind: Kind, log_ms: int, value: bytes) -> Record:
+        def record(kind: Kind, log_ms: int, fields: dict[str, object]) -> Record:
             offsets[kind] += 1
+            value = msgspec.json.encode(fields)
             return Record(str(kind), 0, offsets[kind] - 1, log_ms, None, value)
 
         for number in range(predictions):
             now_ms = START_MS + int(number * step_ms)
-            while labels and labels[0][0] <= now_ms:
-                due_ms, _, value = heapq.heappop(labels)
-                yield record(Kind.LABELS, due_ms, value)
-            name = f"{number:016x}"
-            actual = dice.choice(INTENTS)
-            predicted = actual if dice.random() < 0.95 else dice.choice(INTENTS)
-            moment = _iso(now_ms)
-            yield record(
-                Kind.PREDICTIONS,
-                now_ms,
-                encode(
-                    {
-                        "prediction_id": name,
-                        "event_time": moment,
-                        "variant": "fine_tuned",
-                        "predicted_intent": predicted,
-                        "confidence": 0.9,
-                        "latency_ms": 40.0,
-                    }
-                ),
-            )
-            if dice.random() < LABELLED:
-                due_ms = now_ms + int(dice.lognormvariate(0, 1) * MEDIAN_DELAY_MS)
-                value = encode(
-                    {
-                        "prediction_id": name,
-                        "true_intent": actual,
-                        "label_time": _iso(due_ms),
-                        "label_id": f"L{name}",
-                    }
-                )
-                heapq.heappush(labels, (due_ms, number, value))
+            while minute < now_ms // MINUTE_MS:
+                minute += 1
+                for labelled in due.pop(minute, ()):
+                    yield record(Kind.LABELS, minute * MINUTE_MS, _label(labelled, minute))
+            yield record(Kind.PREDICTIONS, now_ms, _prediction(number, now_ms))
+            if dice.random() < self._labelled:
+                delay_ms = int(dice.lognormvariate(0, 1) * MEDIAN_DELAY_MS)
+                due.setdefault((now_ms + delay_ms) // MINUTE_MS + 1, array("Q")).append(number)
 
     def poll(self, max_records: int) -> list[Record]:
         """The next records in log order."""
@@ -136,6 +116,31 @@ class SimulatedLog:
         """Nothing to leave."""
 
 
+def _actual(number: int) -> str:
+    return INTENTS[number * 2_654_435_761 % 2**32 >> 7 & 15]
+
+
+def _prediction(number: int, now_ms: int) -> dict[str, object]:
+    is_right = number % 20 != 0
+    return {
+        "prediction_id": f"{number:016x}",
+        "event_time": _iso(now_ms),
+        "variant": "fine_tuned",
+        "predicted_intent": _actual(number if is_right else number + 1),
+        "confidence": 0.9,
+        "latency_ms": 40.0,
+    }
+
+
+def _label(number: int, minute: int) -> dict[str, object]:
+    return {
+        "prediction_id": f"{number:016x}",
+        "true_intent": _actual(number),
+        "label_time": _iso(minute * MINUTE_MS),
+        "label_id": f"L{number:015x}",
+    }
+
+
 def main(options: list[str]) -> None:
     """Print the curve, and bytes for each entry in Redis."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks memory", description=__doc__)
@@ -160,8 +165,8 @@ def _pending_only(url: str, client: "redis.Redis") -> None:
     before = _used(client)
     spec = Spec(windows=WindowSpec(keep_ms={}))
     store = RedisStore(url, "pending", buckets=count // 100, keep_ms={})
-    log = SimulatedLog(count, seed=1)
-    flow = Flow(spec, RecordCodec(), _PredictionsOnly(log), store, limits=Limits(4_000))
+    log = SimulatedLog(count, seed=1, labelled=0.0)
+    flow = Flow(spec, RecordCodec(), log, store, limits=Limits(4_000))
     while flow.turn().records:
         pass
     store.close()
@@ -170,20 +175,6 @@ def _pending_only(url: str, client: "redis.Redis") -> None:
         f"{(_used(client) - before) / count:.1f} bytes of Valkey",
         flush=True,
     )
-
-
-class _PredictionsOnly:
-    """The simulated log without its labels."""
-
-    def __init__(self, log: SimulatedLog) -> None:
-        self._log = log
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._log, name)
-
-    def poll(self, max_records: int) -> list[Record]:
-        """Only predictions; their order and offsets are unchanged."""
-        return [r for r in self._log.poll(max_records) if r.topic == Kind.PREDICTIONS]
 
 
 def _measure(url: str, client: "redis.Redis", predictions: int, buckets: int, seed: int) -> None:

@@ -16,11 +16,11 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, cast
 
-from monitor.domain.errors import WorldError
+from monitor.domain.errors import RecallwatchError
 from monitor.domain.events import Kind, NextOffsets, Partition, Record
 
 
-class CaptureError(WorldError):
+class CaptureError(RecallwatchError):
     """A captured file is missing or a line of it is not a captured record."""
 
 

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from monitor import __version__
+from monitor.adapters.files import CaptureError
 from monitor.app import dashboard as streamlit_app
 from monitor.app.console import dump, note, print_json, print_report, progress_of
 from monitor.app.embedded import EmbeddedError
@@ -249,7 +250,7 @@ def main() -> None:
     """Run the command; a person's mistake gets a message, never a traceback."""
     try:
         app()
-    except SettingsError as error:
+    except (SettingsError, CaptureError) as error:
         note(str(error))
         sys.exit(USAGE)
     except (RecallwatchError, EmbeddedError) as error:

@@ -12,7 +12,6 @@ differ in what is behind the ports.
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +21,7 @@ from monitor.domain.alerts import Transition
 from monitor.domain.cut import IDLE, UNREAD, Cut, Progress, watermark
 from monitor.domain.engine import Spec
 from monitor.domain.errors import CommitConflict, TooManyRejects
-from monitor.domain.events import Envelope, Partition, Position, Record, Rejected
+from monitor.domain.events import Envelope, Partition, Record, Rejected
 from monitor.ports import Evaluation, OutRecord, RecordLog, RecordSink, StateStore, shard_of
 
 
@@ -76,11 +75,8 @@ class Flow:
         envelopes = self._codec.decode_all(records)
         rejected = self._divert(records, envelopes)
         reached = _reached(records)
-        by_shard: defaultdict[int, list[Envelope]] = defaultdict(list)
-        for envelope in envelopes:
-            by_shard[self._shard_of(envelope)].append(envelope)
-        for shard in range(self._store.shards):
-            self._commit(shard, by_shard[shard], reached)
+        for shard, share in enumerate(self._split(envelopes)):
+            self._commit(shard, share, reached)
         self._log.commit({p: progress.next_offset for p, progress in reached.items()})
         return Turn(len(records), rejected, frozenset(reached))
 
@@ -180,7 +176,7 @@ class Flow:
             }
             if not progress:
                 return
-            fresh = [e for e in envelopes if e.position.offset >= _next_offset(cut, _partition(e))]
+            fresh = _not_before(cut, envelopes)
             changes = engine.step(
                 self._spec,
                 self._store.load(shard, engine.ids_of(fresh)),
@@ -208,10 +204,17 @@ class Flow:
     def _cut(self, shard: int) -> Cut:
         return self._cuts[shard]
 
-    def _shard_of(self, envelope: Envelope) -> int:
-        """Rejected records have no id; the first shard keeps their books."""
-        fact = envelope.fact
-        return 0 if isinstance(fact, Rejected) else shard_of(fact.prediction_id, self._store.shards)
+    def _split(self, envelopes: list[Envelope]) -> list[list[Envelope]]:
+        """One list for each shard. Rejected records have no id; the first keeps their books."""
+        shards = self._store.shards
+        if shards == 1:
+            return [envelopes]
+        split: list[list[Envelope]] = [[] for _ in range(shards)]
+        for envelope in envelopes:
+            fact = envelope.fact
+            shard = 0 if isinstance(fact, Rejected) else shard_of(fact.prediction_id, shards)
+            split[shard].append(envelope)
+        return split
 
 
 def dead_letter(record: Record, rejected: Rejected, topic: str) -> OutRecord:
@@ -230,13 +233,15 @@ def dead_letter(record: Record, rejected: Rejected, topic: str) -> OutRecord:
 
 
 def _reached(records: Iterable[Record]) -> dict[Partition, Progress]:
-    reached: dict[Partition, Progress] = {}
+    last: dict[tuple[str, int], tuple[int, int]] = {}
     for record in records:
-        partition = Partition(record.topic, record.partition)
-        known = reached.get(partition)
-        newest = record.log_ms if known is None else max(known.last_log_ms, record.log_ms)
-        reached[partition] = Progress(record.offset + 1, newest, newest)
-    return reached
+        place = record.topic, record.partition
+        newest = max(last[place][1], record.log_ms) if place in last else record.log_ms
+        last[place] = record.offset, newest
+    return {
+        Partition(*place): Progress(offset + 1, newest, newest)
+        for place, (offset, newest) in last.items()
+    }
 
 
 def _further(known: Progress | None, new: Progress) -> Progress:
@@ -249,9 +254,10 @@ def _next_offset(cut: Cut, partition: Partition) -> int:
     return progress.next_offset if progress else 0
 
 
-def _partition(envelope: Envelope) -> Partition:
-    position: Position = envelope.position
-    return Partition(position.topic, position.partition)
+def _not_before(cut: Cut, envelopes: Sequence[Envelope]) -> list[Envelope]:
+    """Those that the cut has not passed: the others were redelivered."""
+    start = {tuple(partition): progress.next_offset for partition, progress in cut.items()}
+    return [e for e in envelopes if e.position[2] >= start.get(e.position[:2], 0)]
 
 
 def _least(cuts: Iterable[Cut]) -> dict[Partition, Progress]:

@@ -11,7 +11,7 @@ entries count and takes away what the old ones did. That is why a correction is 
 and why neither reading order nor batch size shows in any number.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,8 +32,21 @@ from monitor.domain.join import EMPTY, Entry
 from monitor.domain.slices import Groups, SliceKey, slices_of
 from monitor.domain.windows import ALL_TIME, Clock, PaneKey, WindowSpec, pane_start
 
-Base = tuple[Clock, int, str, tuple[str, ...]]
-"""Clock, start of the smallest pane, variant and slice values: where one fact counts first."""
+Whose = tuple[str, tuple[str, ...]]
+"""Variant and slice values."""
+
+
+def _no_cells() -> defaultdict[Cell, int]:
+    return defaultdict(int)
+
+
+class _Tally:
+    """What a batch counts, in smallest panes: (start, whose) -> cells, under each clock."""
+
+    def __init__(self) -> None:
+        self.by_event: defaultdict[tuple[int, Whose], defaultdict[Cell, int]]
+        self.by_label: defaultdict[tuple[int, Whose], defaultdict[Cell, int]]
+        self.by_event, self.by_label = defaultdict(_no_cells), defaultdict(_no_cells)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +107,25 @@ def step(
     ``watermark_ms`` are not written again; with None nothing has been dropped.
     """
     horizon_ms = spec.windows.horizon_ms
-    books: Counter[str] = Counter()
+    books: defaultdict[str, int] = defaultdict(int)
     entries: dict[PredictionId, Entry] = {}
-    for envelope in envelopes:
-        books[ledger.received(envelope.kind)] += 1
-        fact = envelope.fact
+    for kind, _, fact in envelopes:
+        books[ledger.RECEIVED[kind]] += 1
         if isinstance(fact, Rejected):
-            books[ledger.rejected(envelope.kind, fact.reason)] += 1
+            books[ledger.rejected(kind, fact.reason)] += 1
             continue
-        held = entries.get(fact.prediction_id) or loaded.get(fact.prediction_id, EMPTY)
-        entry = _merged(held, fact, envelope.kind, horizon_ms, books)
+        key = fact.prediction_id
+        held = entries.get(key) or loaded.get(key, EMPTY)
+        entry = _merged(held, fact, kind, horizon_ms, books)
         if entry is not held:
-            entries[fact.prediction_id] = entry
-    tally: defaultdict[Base, Counter[Cell]] = defaultdict(Counter)
+            entries[key] = entry
+    tally = _Tally()
     votes: list[VoteChange] = []
-    for prediction_id, entry in entries.items():
-        before = loaded.get(prediction_id, EMPTY)
-        for counter, count in join.standing(before, horizon_ms):
-            books[counter] -= count
-        for counter, count in join.standing(entry, horizon_ms):
-            books[counter] += count
-        _recount(spec, before, entry, tally)
-        votes += _vote_changes(spec, before, entry)
+    for key, entry in entries.items():
+        before = loaded.get(key, EMPTY)
+        _recount(spec, before, entry, tally, books)
+        if entry.labels:
+            votes += _vote_changes(spec, before, entry)
     return Changes(
         loaded={key: loaded.get(key, EMPTY) for key in entries},
         entries=entries,
@@ -127,7 +137,11 @@ def step(
 
 
 def _merged(
-    held: Entry, fact: Prediction | Label, kind: Kind, horizon_ms: int, books: Counter[str]
+    held: Entry,
+    fact: Prediction | Label,
+    kind: Kind,
+    horizon_ms: int,
+    books: defaultdict[str, int],
 ) -> Entry:
     """``held`` after one fact. Copies are booked here; ``held`` itself when nothing is kept."""
     if isinstance(fact, Prediction):
@@ -143,93 +157,72 @@ def _merged(
 
 
 def _recount(
-    spec: Spec, before: Entry, after: Entry, tally: defaultdict[Base, Counter[Cell]]
+    spec: Spec, before: Entry, after: Entry, tally: _Tally, books: defaultdict[str, int]
 ) -> None:
-    """Take away what ``before`` counted and add what ``after`` counts, where they differ."""
-    horizon_ms = spec.windows.horizon_ms
-    if before.prediction is not after.prediction:
-        for prediction, sign in ((before.prediction, -1), (after.prediction, 1)):
-            if prediction is not None:
-                _count_prediction(spec, prediction, sign, tally)
-    old, new = join.outcome_of(before, horizon_ms), join.outcome_of(after, horizon_ms)
-    same_place = before.prediction is after.prediction
-    if old != new or not same_place:
-        for entry, outcome, sign in ((before, old, -1), (after, new, 1)):
-            if outcome is not None and entry.prediction is not None:
-                _count_outcome(spec, entry.prediction, outcome, sign, tally)
-    _recount_relevance(spec, before, after, tally)
+    """Take away what ``before`` counted and add what ``after`` counts.
+
+    The prediction's own cells are left alone when the prediction is the same.
+    """
+    is_new = before.prediction is not after.prediction
+    if before is not EMPTY:
+        _count(spec, before, -1, tally, books, with_prediction=is_new)
+    _count(spec, after, 1, tally, books, with_prediction=is_new)
 
 
-def _count_prediction(
-    spec: Spec, prediction: Prediction, sign: int, tally: defaultdict[Base, Counter[Cell]]
-) -> None:
-    cells = tally[_base(spec, Clock.EVENT, prediction.event_ms, prediction)]
-    cells["prediction", prediction.predicted] += sign
-    if prediction.latency_bucket is not None:
-        cells["latency", str(prediction.latency_bucket)] += sign
-
-
-def _recount_relevance(
-    spec: Spec, before: Entry, after: Entry, tally: defaultdict[Base, Counter[Cell]]
-) -> None:
-    horizon_ms = spec.windows.horizon_ms
-    old, new = relevance_of(before, horizon_ms), relevance_of(after, horizon_ms)
-    if old == new and before.prediction is after.prediction:
-        return
-    for entry, micros, sign in ((before, old, -1), (after, new, 1)):
-        if micros is not None and entry.prediction is not None:
-            cells = tally[_base(spec, Clock.EVENT, entry.prediction.event_ms, entry.prediction)]
-            cells["relevance", "n"] += sign
-            cells["relevance", "micros"] += sign * micros
-
-
-def relevance_of(entry: Entry, horizon_ms: int) -> int | None:
-    """Relevance in millionths; one judged by an annotator replaces the model's own."""
-    if entry.prediction is None:
-        return None
-    label = join.deciding(entry, horizon_ms) if entry.labels else None
-    if label is not None and label.relevance_micros is not None:
-        return label.relevance_micros
-    return entry.prediction.relevance_micros
-
-
-def _count_outcome(
+def _count(
     spec: Spec,
-    prediction: Prediction,
-    outcome: join.Outcome,
+    entry: Entry,
     sign: int,
-    tally: defaultdict[Base, Counter[Cell]],
+    tally: _Tally,
+    books: defaultdict[str, int],
+    *,
+    with_prediction: bool,
 ) -> None:
-    delay = str(bucket_of(outcome.delay_ms))
-    for clock, instant_ms in (
-        (Clock.EVENT, prediction.event_ms),
-        (Clock.LABEL, outcome.decided_log_ms),
-    ):
-        cells = tally[_base(spec, clock, instant_ms, prediction)]
-        cells["outcome", outcome.actual, outcome.predicted] += sign
-        cells["delay", delay] += sign
+    """Enter one entry ``sign`` times."""
+    horizon_ms = spec.windows.horizon_ms
+    for counter, count in join.standing(entry, horizon_ms):
+        books[counter] += sign * count
+    prediction = entry.prediction
+    if prediction is None:
+        return
+    pane_ms, event_ms = spec.windows.pane_ms, prediction.event_ms
+    whose = prediction.variant, prediction.slices
+    cells = tally.by_event[event_ms - event_ms % pane_ms, whose]
+    if with_prediction:
+        cells["prediction", prediction.predicted] += sign
+        if prediction.latency_bucket is not None:
+            cells["latency", str(prediction.latency_bucket)] += sign
+    label = join.deciding(entry, horizon_ms) if entry.labels else None
+    micros = prediction.relevance_micros
+    if label is not None and label.relevance_micros is not None:
+        micros = label.relevance_micros
+    if micros is not None:
+        cells["relevance", "n"] += sign
+        cells["relevance", "micros"] += sign * micros
+    if label is not None:
+        decided_ms = label.log_ms
+        learned = tally.by_label[decided_ms - decided_ms % pane_ms, whose]
+        outcome = "outcome", label.actual, prediction.predicted
+        delay = "delay", str(bucket_of(max(0, label.label_ms - event_ms)))
+        for into in (cells, learned):
+            into[outcome] += sign
+            into[delay] += sign
 
 
-def _base(spec: Spec, clock: Clock, instant_ms: int, prediction: Prediction) -> Base:
-    start_ms = pane_start(instant_ms, spec.windows.pane_ms)
-    return clock, start_ms, prediction.variant, prediction.slices
-
-
-def _spread(
-    spec: Spec, tally: Mapping[Base, Counter[Cell]], watermark_ms: int | None
-) -> dict[PaneKey, dict[Cell, int]]:
+def _spread(spec: Spec, tally: _Tally, watermark_ms: int | None) -> dict[PaneKey, dict[Cell, int]]:
     """From smallest panes to every size and slice that counts them, without what is dropped."""
     windows = spec.windows
-    spread: defaultdict[PaneKey, Counter[Cell]] = defaultdict(Counter)
-    for (clock, start_ms, variant, values), cells in tally.items():
-        keys = [SliceKey(variant, name) for name in slices_of(spec.slice_names, values)]
-        for size_ms in _sizes(windows, clock):
-            coarse_ms = pane_start(start_ms, size_ms)
-            if windows.is_kept(size_ms, coarse_ms, watermark_ms):
-                for key in keys:
-                    into = spread[PaneKey(clock, size_ms, coarse_ms, key)]
-                    for cell, count in cells.items():
-                        into[cell] += count
+    spread: defaultdict[PaneKey, defaultdict[Cell, int]] = defaultdict(_no_cells)
+    for clock, panes in ((Clock.EVENT, tally.by_event), (Clock.LABEL, tally.by_label)):
+        for (start_ms, (variant, values)), cells in panes.items():
+            keys = [SliceKey(variant, name) for name in slices_of(spec.slice_names, values)]
+            for size_ms in _sizes(windows, clock):
+                coarse_ms = pane_start(start_ms, size_ms)
+                if windows.is_kept(size_ms, coarse_ms, watermark_ms):
+                    for key in keys:
+                        into = spread[PaneKey(clock, size_ms, coarse_ms, key)]
+                        for cell, count in cells.items():
+                            into[cell] += count
     changed = {
         pane: {cell: count for cell, count in cells.items() if count}
         for pane, cells in spread.items()

@@ -10,7 +10,8 @@
     |   `-- StoreError
     `-- TooManyRejects         a bad deploy, most likely: stop rather than divert everything
 
-``SettingsError`` (``app.settings``) and ``EmbeddedError`` (``app.embedded``) belong to the rim.
+``SettingsError`` (``app.settings``), ``CaptureError`` (``adapters.files``) and ``EmbeddedError``
+(``app.embedded``) belong to the rim.
 """
 
 

@@ -60,7 +60,7 @@ def with_prediction(entry: Entry, prediction: Prediction) -> Entry:
     """``entry`` after ``prediction``; of two copies the one earlier in the log stays."""
     held = entry.prediction
     if held is None or _log_order(prediction) < _log_order(held):
-        return entry._replace(prediction=prediction)
+        return Entry(prediction, entry.labels)
     return entry
 
 
@@ -141,6 +141,9 @@ def standing(entry: Entry, horizon_ms: int) -> Iterator[tuple[str, int]]:
     if prediction is None:
         for label in labels:
             yield f"labels.orphan@{label.log_ms // HOUR_MS}", 1
+        return
+    if not labels:
+        yield f"predictions.pending@{prediction.event_ms // HOUR_MS}", 1
         return
     valid = applicable(entry, horizon_ms)
     if valid and not valid[-1].withdrawn:

@@ -18,6 +18,10 @@ Ledger = Mapping[str, int]
 """Counter name -> count; absent means 0."""
 
 
+RECEIVED: Mapping[Kind, str] = {kind: f"{kind}.received" for kind in Kind}
+"""Counter of all records read from one of the two logs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Balance:
     """One side of the ledger as a person reads it. All are counts of records."""
@@ -34,11 +38,6 @@ class Balance:
         """Received less everything accounted for: 0, or records were lost or counted twice."""
         known = sum(self.parts.values()) + self.expired + self.duplicate
         return self.received - known - sum(self.rejected.values())
-
-
-def received(kind: Kind) -> str:
-    """Counter of all records read from one of the two logs."""
-    return f"{kind}.received"
 
 
 def duplicate(kind: Kind) -> str:
@@ -86,7 +85,7 @@ def balance_of(ledger: Ledger, kind: Kind, *, watermark_ms: int, horizon_ms: int
         if counter.startswith(prefix) and count
     }
     accepted = sum(parts.values()) + gone
-    total = ledger.get(received(kind), 0)
+    total = ledger.get(RECEIVED[kind], 0)
     return Balance(total, accepted, ledger.get(duplicate(kind), 0), gone, reasons, parts)
 
 
