@@ -19,6 +19,9 @@ from monitor.domain.join import Entry
 from monitor.domain.slices import SliceKey
 from monitor.domain.windows import PaneKey
 
+FORGOTTEN_AFTER_MS = 24 * 3_600_000
+"""Workers are named after their process where they have no name; the dead ones must not pile up."""
+
 
 class RecordLog(Protocol):
     """The two topics as one consumer reads them.
@@ -178,7 +181,7 @@ class StateStore(StateReader, Protocol):
         """
 
     def beat(self, heartbeat: Heartbeat) -> None:
-        """Replace one worker's sign of life."""
+        """Replace one worker's sign of life; those that ``is_forgotten`` beside it are dropped."""
 
 
 class Clock(Protocol):
@@ -186,6 +189,11 @@ class Clock(Protocol):
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch, UTC."""
+
+
+def is_forgotten(sign: Heartbeat, newest: Heartbeat) -> bool:
+    """Whether a worker has been silent for more than a day when another one beats."""
+    return newest.wall_ms - sign.wall_ms > FORGOTTEN_AFTER_MS
 
 
 def shard_of(prediction_id: str, shards: int) -> int:

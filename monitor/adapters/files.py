@@ -10,6 +10,7 @@ import base64
 import gzip
 import heapq
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from itertools import islice
@@ -31,15 +32,13 @@ class FilesLog:
     """
 
     def __init__(self, folder: Path, topics: Mapping[Kind, str]) -> None:
-        self._open = ExitStack()
-        sources = [
-            _records(
-                self._open.enter_context(open_capture(capture_path(folder, kind))),
-                kind,
-                topics[kind],
-            )
-            for kind in Kind
-        ]
+        paths = {kind: capture_path(folder, kind) for kind in Kind}
+        with ExitStack() as opened:
+            sources = [
+                _records(opened.enter_context(open_capture(path)), path, topics[kind])
+                for kind, path in paths.items()
+            ]
+            self._open = opened.pop_all()
         self._skip: dict[Partition, int] = {}
         self._wanted = filter(self._is_wanted, heapq.merge(*sources, key=_log_order))
         self._next: dict[Partition, int] = {}
@@ -123,7 +122,7 @@ def parse_line(line: bytes, place: str) -> Record:
             key=None if key is None else str(key).encode(),
             value=base64.b64decode(packed) if packed is not None else _encoded(value),
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         raise CaptureError(
             f"{place}: not a captured record ({type(error).__name__}: {error}); each line needs "
             "topic, partition, offset, timestamp, key and value"
@@ -134,14 +133,13 @@ def _encoded(value: str | None) -> bytes | None:
     return None if value is None else value.encode("utf-8", "surrogatepass")
 
 
-def _records(lines: IO[bytes], kind: Kind, topic: str) -> Iterator[Record]:
-    name = getattr(lines, "name", f"{kind}.jsonl")
+def _records(lines: IO[bytes], path: Path, topic: str) -> Iterator[Record]:
     try:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield parse_line(line, f"{name}:{number}")._replace(topic=topic)
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise CaptureError(f"{name}: damaged gzip file ({error})") from None
+                yield parse_line(line, f"{path}:{number}")._replace(topic=topic)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise CaptureError(f"{path}: damaged gzip file ({error})") from None
 
 
 def _log_order(record: Record) -> tuple[int, str, int, int]:

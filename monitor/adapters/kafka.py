@@ -33,6 +33,9 @@ ANSWER_TIMEOUT_MS = 30_000
 LEAVE_TIMEOUT_MS = 5_000
 """How long leaving may take; the broker finds out by itself, too."""
 
+JOIN_WAIT_MS = 5_000
+"""How long an empty poll may wait for a rebalance to end; there is nothing to read meanwhile."""
+
 HEARTBEAT_MS = 3_000
 """Milliseconds between two heartbeats of a group member."""
 
@@ -130,7 +133,8 @@ class KafkaLog:
 
     A poll that meets a rebalance returns [], so that the reader can seek before the first record
     of a new assignment; records of a partition that was taken away are never returned. A record
-    without a timestamp has log time 0. ``wait_ms`` bounds a poll that finds nothing.
+    without a timestamp has log time 0. ``wait_ms`` bounds a poll that finds nothing, except that
+    during a rebalance it takes up to ``JOIN_WAIT_MS`` more.
 
     BrokerError from the constructor when no broker answers or a topic is missing; topics are never
     created here. After a poll failed the log is closed.
@@ -177,6 +181,8 @@ class KafkaLog:
         try:
             with _translated(self._connection, "reading"):
                 fetched = self._consumer.poll(timeout_ms=self._wait_ms, max_records=max_records)
+                if not fetched:
+                    self._finish_joining()
                 if self._notice_rebalance():
                     self._give_back(fetched)
                     return []
@@ -276,6 +282,12 @@ class KafkaLog:
         else:
             self._consumer.assign(_native(sorted(self.partitions())))
             self._notice_rebalance()
+
+    def _finish_joining(self) -> None:
+        # A rebalance that ends between two polls is lost on the client: it joins once more, which
+        # sends all members through another one. So we stay until it is over. The client's own
+        # poll would also wait for records, of which there may be none.
+        self._consumer._coordinator.poll(timeout_ms=JOIN_WAIT_MS)
 
     def _notice_rebalance(self) -> bool:
         """Whether partitions were assigned anew; the same ones by a new group generation count."""

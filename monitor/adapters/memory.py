@@ -13,7 +13,7 @@ from monitor.domain.events import NextOffsets, Partition, PredictionId, Record
 from monitor.domain.join import EMPTY, RETENTION_SLACK_MS, Entry, expiry_ms
 from monitor.domain.slices import SliceKey
 from monitor.domain.windows import ALL_TIME, PaneKey
-from monitor.ports import Evaluation, Heartbeat, OutRecord
+from monitor.ports import Evaluation, Heartbeat, OutRecord, is_forgotten
 
 SWEEP_ENTRIES = 2_000
 """Entries looked at in one sweep."""
@@ -103,8 +103,12 @@ class MemoryStore:
         self._transitions += transitions
 
     def beat(self, heartbeat: Heartbeat) -> None:
-        """Replace one worker's sign of life."""
+        """Replace one worker's sign of life, and drop those that are a day older."""
         self._heartbeats[heartbeat.worker] = heartbeat
+        signs = list(self._heartbeats.values())
+        for sign in signs:
+            if is_forgotten(sign, heartbeat):
+                del self._heartbeats[sign.worker]
 
     def cuts(self) -> list[Cut]:
         """How far each shard has come."""

@@ -49,7 +49,7 @@ from monitor.domain.events import Partition, PredictionId
 from monitor.domain.join import EMPTY, HOUR_MS, RETENTION_SLACK_MS, Entry
 from monitor.domain.slices import SliceKey
 from monitor.domain.windows import ALL_TIME, Clock, PaneKey
-from monitor.ports import Evaluation, Heartbeat, shard_of
+from monitor.ports import Evaluation, Heartbeat, is_forgotten, shard_of
 
 SWEEPS_PER_HORIZON = 4
 """How often every bucket is looked at while a prediction waits: an entry outlives its end by a
@@ -250,11 +250,14 @@ class RedisStore:
             raise CommitConflict(f"another evaluator was faster ({answer.decode()})")
 
     def beat(self, heartbeat: Heartbeat) -> None:
-        """Replace one worker's sign of life."""
+        """Replace one worker's sign of life, and drop those that are a day older."""
+        key = self._rules_key("heartbeats")
         with self._reaching():
-            self._client.hset(
-                self._rules_key("heartbeats"), heartbeat.worker, msgspec.json.encode(heartbeat)
-            )
+            self._client.hset(key, heartbeat.worker, msgspec.json.encode(heartbeat))
+            signs = map(_beat_of, self._client.hvals(key))
+            gone = [sign.worker for sign in signs if is_forgotten(sign, heartbeat)]
+            if gone:
+                self._client.hdel(key, *gone)
 
     def cuts(self) -> list[Cut]:
         """How far each shard has come."""

@@ -18,6 +18,9 @@ from monitor.app.telemetry import SystemClock
 PLAIN_EVERY_MS = 5_000
 """Off a terminal one line of progress in this many milliseconds, so that logs stay short."""
 
+WIDE = 160
+"""Columns of a report that does not go to a terminal."""
+
 
 class Meter(Protocol):
     """Told how much is done; ``left`` records are still to come, None when unknown."""
@@ -86,8 +89,13 @@ def print_json(value: object) -> None:
 
 
 def print_report(report: Mapping[str, Any], *, width: int | None = None) -> None:
-    """The report as tables: ledger, variants, urgent groups, alerts."""
-    console = Console(width=width)
+    """The report as tables: ledger, variants, urgent groups, alerts.
+
+    Names come from messages: they are shown as they are, and folded rather than cut.
+    """
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
+    if width is None and not console.is_terminal:
+        console.width = WIDE
     console.print(f"As of {report['as_of'] or 'no record yet'}   {report['digest']}")
     console.print(_ledger_table(report["ledger"]))
     console.print(_variants_table(report["variants"]))
@@ -104,8 +112,28 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{value * 100:.1f} %"
 
 
+def printable(text: str) -> str:
+    r"""The text with control characters written out: a message must not command the terminal.
+
+    >>> print(printable("red \x1b[31m"))
+    red \x1b[31m
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    table.add_row(*map(printable, cells))
+
+
 def _ledger_table(ledger: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = Table("", "received", "=", title="Ledger", title_justify="left")
+    table = _table("Ledger", "", "received", "=")
     for kind, side in ledger.items():
         waiting = (
             ("labelled", "pending")
@@ -115,14 +143,15 @@ def _ledger_table(ledger: Mapping[str, Mapping[str, Any]]) -> Table:
         parts = {name: side[name] for name in (*waiting, "expired", "duplicate")}
         parts["rejected"] = sum(side["rejected"].values())
         equation = " + ".join(f"{count} {name}" for name, count in parts.items())
-        table.add_row(kind, str(side["received"]), equation)
+        _add(table, kind, str(side["received"]), equation)
         for reason, count in side["rejected"].items():
-            table.add_row("", "", f"rejected {reason}: {count}")
+            _add(table, "", "", f"rejected {reason}: {count}")
     return table
 
 
 def _variants_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = Table(
+    table = _table(
+        "Variants",
         "variant",
         "predictions",
         "labelled",
@@ -132,12 +161,11 @@ def _variants_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
         "macro F1",
         "latency p95",
         "verdict",
-        title="Variants",
-        title_justify="left",
     )
     for name, section in variants.items():
         latency = section["latency_ms"]["p95"]
-        table.add_row(
+        _add(
+            table,
             name,
             str(section["predictions"]),
             str(section["labelled"]),
@@ -152,7 +180,8 @@ def _variants_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _groups_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = Table(
+    table = _table(
+        "Groups",
         "variant",
         "group",
         "recall",
@@ -160,13 +189,12 @@ def _groups_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
         "hits of",
         "precision",
         "exact recall",
-        title="Groups",
-        title_justify="left",
     )
     for name, section in variants.items():
         for group, scores in section["groups"].items():
             bounds = scores["interval"]
-            table.add_row(
+            _add(
+                table,
                 name,
                 group,
                 share(scores["recall"]),
@@ -179,7 +207,8 @@ def _groups_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _alerts_table(transitions: list[Mapping[str, Any]]) -> Table:
-    table = Table(
+    table = _table(
+        "Alerts",
         "at (UTC)",
         "rule",
         "variant",
@@ -187,11 +216,13 @@ def _alerts_table(transitions: list[Mapping[str, Any]]) -> Table:
         "from",
         "to",
         "why",
-        title="Alerts",
-        title_justify="left",
     )
     for row in transitions:
-        table.add_row(
-            *(str(row[name]) for name in ("at", "rule", "variant", "slice", "from", "to", "reason"))
+        _add(
+            table,
+            *(
+                str(row[name])
+                for name in ("at", "rule", "variant", "slice", "from", "to", "reason")
+            ),
         )
     return table

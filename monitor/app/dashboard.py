@@ -52,7 +52,7 @@ def ensure_free(settings: DashboardSettings) -> None:
         except OSError as error:
             raise WorldError(
                 f"dashboard port {settings.host}:{settings.port} cannot be used "
-                f"({error.strerror}); stop what uses it, or set dashboard.port to another one"
+                f"({error.strerror}); stop what uses it, or choose another with --port"
             ) from error
 
 

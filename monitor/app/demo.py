@@ -5,10 +5,11 @@ dashboard. Twenty minutes before the start a release broke the urgent requests o
 labels are coming in, and the alert fires about a minute and a half after the start.
 """
 
+import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -24,7 +25,7 @@ from monitor.app.embedded import Endpoints, dies_with_us, embedded_servers
 from monitor.app.feed import FOREVER, publish_all, publish_paced
 from monitor.app.live import Worker, world_of
 from monitor.app.report import present_report
-from monitor.app.settings import Settings, load_settings
+from monitor.app.settings import DashboardSettings, Settings, load_settings
 from monitor.app.simulate import INTENTS, URGENT, Scenario, SimulatedRecord, simulate
 from monitor.app.telemetry import SystemClock, configure_logging
 from monitor.app.wiring import connection_of, open_reader, open_sink
@@ -72,6 +73,8 @@ def run_demo(choices: Choices) -> dict[str, Any] | None:
     WorldError when a server fails, or when no alert came within a quarter of an hour.
     """
     configure_logging("warning", "auto")
+    if not choices.headless:
+        dashboard.ensure_free(DashboardSettings(port=choices.port))
     with ExitStack() as opened:
         note("Starting the embedded broker and store ...")
         endpoints = opened.enter_context(embedded_servers(choices.data))
@@ -200,11 +203,10 @@ def _teller(alert: threading.Event, clock: Clock, t0_ms: int) -> Callable[[Trans
 
 @contextmanager
 def _dashboard(settings: Settings, config: Path) -> Iterator[None]:
-    dashboard.ensure_free(settings.dashboard)
     process = subprocess.Popen(
         dies_with_us(dashboard.command(settings.dashboard)),
         cwd=dashboard.entry().parent,
-        env=dict(dashboard.environment(config)),
+        env=_without_settings(os.environ) | {"RECALLWATCH_CONFIG": str(config)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -221,6 +223,11 @@ def _dashboard(settings: Settings, config: Path) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a real installation must not lead the demo's dashboard to its store."""
+    return {name: value for name, value in environ.items() if not name.startswith("RECALLWATCH_")}
 
 
 def _wait(threads: list[_Background], event: threading.Event, longest_s: float | None) -> None:

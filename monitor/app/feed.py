@@ -1,6 +1,7 @@
 """Captured records into the topics, with their keys, partitions and timestamps."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -32,20 +33,13 @@ def feed_files(
     ``speed`` paces them by their timestamps (60: a captured minute takes a second), None is as fast
     as possible. ``create_partitions`` creates missing topics, keeping the records' own timestamps.
     """
-    partitions = _prepare(settings, create_partitions, warn)
-    source = FilesLog(folder, topics_of(settings))
-    sink = KafkaSink(connection_of(settings))
-    try:
-        records = _read(source)
-        out = (outgoing(record, partitions[record.topic]) for record in records)
-        return (
-            publish_all(out, sink, on_progress)
-            if speed is None
-            else publish_paced(out, sink, clock, speed=speed, on_progress=on_progress)
-        )
-    finally:
-        sink.close()
-        source.close()
+    with closing(FilesLog(folder, topics_of(settings))) as source:
+        partitions = _prepare(settings, create_partitions, warn)
+        out = (outgoing(record, partitions[record.topic]) for record in _read(source))
+        with closing(KafkaSink(connection_of(settings))) as sink:
+            if speed is None:
+                return publish_all(out, sink, on_progress)
+            return publish_paced(out, sink, clock, speed=speed, on_progress=on_progress)
 
 
 def outgoing(record: Record, partitions: int) -> OutRecord:
@@ -91,20 +85,27 @@ def publish_paced(
     stop = stop or Event()
     done = 0
     waiting: list[OutRecord] = []
+
+    def write() -> None:
+        nonlocal done
+        if waiting:
+            sink.publish(waiting)
+            done += len(waiting)
+            waiting.clear()
+            on_progress(done)
+
     for record in records:
         log_ms = record.log_ms or 0
         wall_ms, start_ms = began = began or (clock.now_ms(), log_ms)
         while (clock.now_ms() - wall_ms) * speed < log_ms - start_ms:
-            if waiting:
-                sink.publish(waiting)
-                done += len(waiting)
-                waiting = []
-                on_progress(done)
+            write()
             if stop.wait(tick_s):
                 return done
         waiting.append(record)
-    sink.publish(waiting)
-    return done + len(waiting)
+        if len(waiting) == CHUNK:
+            write()
+    write()
+    return done
 
 
 def _read(source: FilesLog) -> Iterator[Record]:

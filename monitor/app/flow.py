@@ -69,6 +69,8 @@ class Flow:
         self._follow_assignment()
         records = self._log.poll(self._limits.batch_records)
         if self._log.generation != self._generation:
+            # At once, so that what the log says of its end is true when this turn is over.
+            self._follow_assignment()
             return Turn()
         if not records:
             return Turn()

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -20,6 +21,9 @@ from monitor.domain.errors import WorldError
 
 UNHEALTHY_AFTER_S = 60.0
 """A worker that has not finished a turn for so long is stuck."""
+
+STOP_CHECK_S = 0.1
+"""How often the telemetry server looks whether it should end."""
 
 
 class SystemClock:
@@ -109,7 +113,19 @@ def configure_logging(level: str, form: str) -> None:
     )
 
 
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each request: browsers open connections on which they say nothing."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that went away is not worth a traceback."""
+
+
 class _Quiet(WSGIRequestHandler):
+    timeout = 10.0
+    """Seconds for which a client may say nothing."""
+
     def log_message(self, *_: object) -> None:
         """Scrapes are not worth a log line."""
 
@@ -124,15 +140,15 @@ def telemetry_server(host: str, port: int, metrics: Metrics, health: Health) -> 
         yield 0
         return
     try:
-        server: WSGIServer = make_server(
-            host, port, _application(metrics, health), handler_class=_Quiet
-        )
+        server = make_server(host, port, _application(metrics, health), _Server, _Quiet)
     except OSError as error:
         raise WorldError(
             f"telemetry port {host}:{port} cannot be used ({error.strerror}); stop what uses it, "
             "set telemetry.port to another one, or to 0 for none"
         ) from error
-    thread = threading.Thread(target=server.serve_forever, name="telemetry", daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, args=(STOP_CHECK_S,), name="telemetry", daemon=True
+    )
     thread.start()
     try:
         yield server.server_port

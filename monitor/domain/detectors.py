@@ -10,7 +10,7 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
-from monitor.domain.scores import wilson
+from monitor.domain.intervals import wilson
 
 SHORT, LONG = 20, 100
 Z_BREACH = 3.5

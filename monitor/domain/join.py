@@ -135,7 +135,8 @@ def first_decided(entry: Entry, *, mature_ms: int, horizon_ms: int) -> tuple[int
 def standing(entry: Entry, horizon_ms: int) -> Iterator[tuple[str, int]]:
     """How the ledger counts the entry: pairs of (counter, count), see ``domain.ledger``.
 
-    Pending predictions and orphans carry the hour at whose end plus horizon they expire.
+    Pending predictions and orphans carry the hour at whose end plus horizon they expire. A label so
+    late that the store may have dropped the prediction is an orphan whether it has or not.
     """
     prediction, labels = entry
     if prediction is None:
@@ -150,8 +151,12 @@ def standing(entry: Entry, horizon_ms: int) -> Iterator[tuple[str, int]]:
         yield "predictions.labelled", 1
     else:
         yield f"predictions.pending@{prediction.event_ms // HOUR_MS}", 1
-    if len(labels) > len(valid):
-        yield "labels.expired", len(labels) - len(valid)
+    gone_ms = expiry_ms(prediction.event_ms, horizon_ms) + RETENTION_SLACK_MS
+    for label in labels if len(labels) > len(valid) else ():
+        if label.log_ms >= gone_ms:
+            yield f"labels.orphan@{label.log_ms // HOUR_MS}", 1
+        elif label not in valid:
+            yield "labels.expired", 1
     if valid:
         yield "labels.applied", 1
     if len(valid) > 1:

@@ -5,8 +5,8 @@ river adds macro averages in set order, which for strings differs between proces
 None, where river says 0.0. The matrix is only ever fed, never indexed: reading a river matrix by
 ``[]`` creates cells.
 
-Intervals are Wilson's score intervals (E. B. Wilson, JASA 22, 1927). The multi-class Matthews
-coefficient is Gorodkin's R_K (J. Gorodkin, Comput. Biol. Chem. 28, 2004); river's is binary.
+The multi-class Matthews coefficient is Gorodkin's R_K (J. Gorodkin, Comput. Biol. Chem. 28, 2004);
+river's is binary.
 """
 
 import math
@@ -19,8 +19,8 @@ from river import metrics
 
 from monitor.domain.counts import Counts
 from monitor.domain.events import Intent
+from monitor.domain.intervals import wilson
 
-Z95 = 1.959963984540054
 Confusion = Mapping[tuple[Intent, Intent], int]
 
 
@@ -55,18 +55,6 @@ class ClassScores:
     recall: Score
     precision: Score
     f1: float | None
-
-
-def wilson(hits: float, n: float, z: float = Z95) -> tuple[float, float]:
-    """Wilson score interval of ``hits`` of ``n`` (> 0); within 0..1.
-
-    >>> [round(bound, 4) for bound in wilson(80, 100)]
-    [0.7112, 0.8666]
-    """
-    p, z2 = hits / n, z * z
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def proportion(hits: int, n: int) -> Score:
