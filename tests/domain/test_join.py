@@ -167,6 +167,27 @@ def test_label_counts_up_to_the_last_millisecond_before_expiry(log_ms: int, coun
     assert len(join.applicable(entry, HORIZON_MS)) == counts
 
 
+#   EXPIRY_MS                      EXPIRY_MS + slack
+#   ---applied---|-----expired-----|---orphan: the store may have dropped the prediction---
+@pytest.mark.parametrize(
+    ("log_ms", "counter"),
+    [
+        (EXPIRY_MS - 1, "labels.applied"),
+        (EXPIRY_MS, "labels.expired"),
+        (EXPIRY_MS + join.RETENTION_SLACK_MS - 1, "labels.expired"),
+        (EXPIRY_MS + join.RETENTION_SLACK_MS, "labels.orphan"),
+    ],
+)
+def test_label_too_late_for_any_stored_prediction_is_an_orphan_whether_it_is_stored_or_not(
+    log_ms: int, counter: str
+) -> None:
+    with_prediction = books_of(entry_of(prediction(), label(log_ms=log_ms)))
+    assert [name for name in with_prediction if name.partition("@")[0] == counter]
+    if counter == "labels.orphan":
+        alone = books_of(entry_of(label(log_ms=log_ms)))
+        assert alone.items() <= with_prediction.items()
+
+
 def test_correction_past_the_horizon_leaves_the_truth_as_it_was() -> None:
     late = label(actual="greeting", revision=9, log_ms=EXPIRY_MS)
     outcome = outcome_of(prediction(), FIRST, late)
