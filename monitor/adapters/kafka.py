@@ -34,7 +34,7 @@ LEAVE_TIMEOUT_MS = 5_000
 """How long leaving may take; the broker finds out by itself, too."""
 
 JOIN_WAIT_MS = 5_000
-"""How long an empty poll may wait for a rebalance to end; there is nothing to read meanwhile."""
+"""How long a poll may wait for a rebalance to end; there is nothing to read meanwhile."""
 
 HEARTBEAT_MS = 3_000
 """Milliseconds between two heartbeats of a group member."""
@@ -181,8 +181,6 @@ class KafkaLog:
         try:
             with _translated(self._connection, "reading"):
                 fetched = self._consumer.poll(timeout_ms=self._wait_ms, max_records=max_records)
-                if not fetched:
-                    self._finish_joining()
                 if self._notice_rebalance():
                     self._give_back(fetched)
                     return []
@@ -278,16 +276,23 @@ class KafkaLog:
                     f"it; create it, or set kafka.{kind}.topic to the right name"
                 )
         if self._is_in_group:
+            self._join_patiently()
             self._consumer.subscribe(sorted(self._topics.values()))
         else:
             self._consumer.assign(_native(sorted(self.partitions())))
             self._notice_rebalance()
 
-    def _finish_joining(self) -> None:
-        # A rebalance that ends between two polls is lost on the client: it joins once more, which
-        # sends all members through another one. So we stay until it is over. The client's own
-        # poll would also wait for records, of which there may be none.
-        self._consumer._coordinator.poll(timeout_ms=JOIN_WAIT_MS)
+    def _join_patiently(self) -> None:
+        # A join that ends between two polls is lost on the client: it joins once more, which sends
+        # all members through another rebalance, and the embedded broker into a standstill. So a
+        # poll that has begun to join stays longer than it was told to.
+        coordinator = self._consumer._coordinator
+        join: Callable[..., bool] = coordinator.poll
+
+        def patient(timeout_ms: float | None = None) -> bool:
+            return join(timeout_ms=max(timeout_ms or 0, JOIN_WAIT_MS))
+
+        coordinator.poll = patient
 
     def _notice_rebalance(self) -> bool:
         """Whether partitions were assigned anew; the same ones by a new group generation count."""

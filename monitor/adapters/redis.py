@@ -64,7 +64,7 @@ _beat_of = msgspec.json.Decoder(Heartbeat).decode
 
 
 class RedisStore:
-    """State of one namespace. Not thread-safe; one for each worker or viewer.
+    """State of one namespace. One for each worker; what ``StateReader`` names may be shared.
 
     ``read_only`` never writes, not even the namespace's own record: for dashboards and reports.
     StoreError when Redis cannot be reached, or holds the namespace in another format, with another

@@ -19,6 +19,8 @@ from monitor.domain.windows import WindowSpec
 from monitor.ports import RecordSink, StateReader, StateStore
 
 _MILLISECOND = timedelta(milliseconds=1)
+LONGEST_READ_S = 1.0
+"""A person at a dashboard is told after a second that the store does not answer."""
 
 
 def in_ms(duration: timedelta) -> int:
@@ -146,17 +148,18 @@ def open_store(settings: Settings) -> StateStore:
 
 
 def open_reader(settings: Settings) -> StateReader:
-    """The namespace in Redis, never written to."""
+    """The namespace in Redis, never written to; gives up after a second, for somebody waits."""
     return _store(settings, read_only=True)
 
 
 def _store(settings: Settings, *, read_only: bool) -> RedisStore:
+    timeout_s = settings.redis.timeout.total_seconds()
     return RedisStore(
         settings.redis.url.get_secret_value(),
         settings.redis.namespace,
         shards=settings.redis.shards,
         buckets=settings.redis.buckets,
         keep_ms=spec_of(settings).windows.keep_ms,
-        timeout_s=settings.redis.timeout.total_seconds(),
+        timeout_s=min(timeout_s, LONGEST_READ_S) if read_only else timeout_s,
         read_only=read_only,
     )

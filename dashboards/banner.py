@@ -1,0 +1,196 @@
+"""What the top of a page says: where each alert stands, never contradicting the state."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dashboards import words
+from dashboards.theme import Tone
+from monitor.domain import detectors
+from monitor.domain.alerts import AlertKey, AlertRule, AlertState, Status, Transition
+from monitor.domain.scores import Score, proportion
+from monitor.domain.slices import ALL, SliceKey
+
+STALE_MS = 90_000
+LOST_MS = 300_000
+
+_ORDER = (Status.FIRING, Status.RECOVERING, Status.NO_DATA, Status.OK)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertView:
+    """One alert. ``score`` is the proportion that its state stands on, hits of its last votes."""
+
+    rule: AlertRule
+    key: SliceKey
+    status: Status
+    since_ms: int
+    score: Score
+    hits: int
+    fired: str | None = None
+    fired_ms: int = 0
+
+    @property
+    def wants_attention(self) -> bool:
+        """Whether somebody should look."""
+        return self.status in {Status.FIRING, Status.RECOVERING}
+
+    @property
+    def is_few(self) -> bool:
+        """Whether it stands on too few labels for a verdict."""
+        return self.score.support < words.FEW and self.status in {Status.OK, Status.NO_DATA}
+
+    @property
+    def is_below(self) -> bool:
+        """Whether the value is below the objective, which alone is no reason to fire."""
+        return self.score.value is not None and self.score.value < self.rule.objective
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One line for a person: what is so, and the details after it."""
+
+    tone: Tone
+    title: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How old the numbers are.
+
+    ``as_of_ms`` is the data's own time, None before any record; ``age_ms`` is how long ago a worker
+    last gave a sign of life, None if none ever did; ``lag`` counts records not yet read.
+    """
+
+    as_of_ms: int | None
+    age_ms: int | None
+    lag: int = 0
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the numbers describe some earlier time, not now."""
+        return self.as_of_ms is not None and (self.age_ms is None or self.age_ms > STALE_MS)
+
+
+def alert_views(
+    rules: Iterable[AlertRule],
+    states: Mapping[AlertKey, AlertState],
+    transitions: Sequence[Transition],
+    variant: str,
+) -> tuple[AlertView, ...]:
+    """The alerts that speak of ``variant`` (ALL: of any), the worst first.
+
+    A rule that has not seen a vote yet is there with the state no_data.
+    """
+    fired = {(t.rule, t.key): t.reason for t in transitions if t.moved_to is Status.FIRING}
+    views: list[AlertView] = []
+    for rule in rules:
+        keys = [key for name, key in sorted(states) if name == rule.name and speaks(key, variant)]
+        views += [
+            _view(rule, key, states[rule.name, key], fired.get((rule.name, key))) for key in keys
+        ]
+        if not keys and covers(rule, variant):
+            views.append(AlertView(rule, SliceKey(variant), Status.NO_DATA, 0, proportion(0, 0), 0))
+    return tuple(sorted(views, key=_badness))
+
+
+def speaks(key: SliceKey, variant: str) -> bool:
+    """Whether an alert of ``key`` speaks of ``variant``; one over all variants always does."""
+    return variant in {ALL, key.variant} or key.variant == ALL
+
+
+def covers(rule: AlertRule, variant: str) -> bool:
+    """Whether records of ``variant`` can speak to the rule."""
+    return all(name != "variant" or variant in {ALL, value} for name, value in rule.where)
+
+
+def describe(alert: AlertView, freshness: Freshness) -> Notice:
+    """The alert in one notice. A stale one is never green, and says of when it speaks."""
+    notice = _describe(alert, freshness.as_of_ms or 0)
+    if not freshness.is_stale:
+        return notice
+    tone = Tone.NEUTRAL if notice.tone is Tone.OK else notice.tone
+    return Notice(tone, f"Last known state: {notice.title}", notice.body)
+
+
+def unwatched(name: str, score: Score) -> Notice:
+    """What to say of a group that no rule watches."""
+    value = f"{name} recall {words.percent(score.value)} ({words.interval(score)})"
+    return Notice(Tone.NEUTRAL, f"No rule watches {name}: {value}.", "Add one to be told of drops.")
+
+
+def staleness(freshness: Freshness) -> Notice | None:
+    """What to say when no worker has given a sign of life for a while; None while all is well."""
+    if not freshness.is_stale or freshness.as_of_ms is None:
+        return None
+    moment = words.clock(freshness.as_of_ms)
+    body = f"Everything below describes {moment}, not now."
+    if freshness.age_ms is None:
+        return Notice(Tone.WARNING, "Stale — no worker has reported yet.", body)
+    title = f"Stale — no new window for {words.duration(freshness.age_ms)}."
+    if freshness.age_ms <= LOST_MS:
+        return Notice(Tone.WARNING, title, body)
+    return Notice(Tone.CRITICAL, title, f"{body} No alert can fire until a worker runs again.")
+
+
+def _view(rule: AlertRule, key: SliceKey, state: AlertState, fired: str | None) -> AlertView:
+    evidence = detectors.breach(state.detector, rule.objective)
+    if evidence is None and state.detector.ring:
+        evidence = detectors.evidence_of(state.detector, detectors.LONG)
+    hits, n = (evidence.hits, evidence.n) if evidence else (0, 0)
+    score = proportion(hits, n)
+    return AlertView(rule, key, state.status, state.since_ms, score, hits, fired, state.fired_ms)
+
+
+def _badness(alert: AlertView) -> tuple[int, bool, float, str, SliceKey]:
+    value = 1.0 if alert.score.value is None else alert.score.value
+    return _ORDER.index(alert.status), not alert.is_few, value, alert.rule.name, alert.key
+
+
+def _describe(alert: AlertView, as_of_ms: int) -> Notice:
+    details = " · ".join(_details(alert, as_of_ms))
+    if alert.status is Status.NO_DATA:
+        title = f"No data: no mature {alert.rule.of} label yet"
+        return Notice(
+            Tone.NEUTRAL, f"{title}, objective {words.limit(alert.rule.objective)}.", details
+        )
+    if alert.status is Status.FIRING:
+        return Notice(Tone.CRITICAL, _firing(alert), details)
+    if alert.status is Status.RECOVERING:
+        return Notice(Tone.WARNING, f"Recovering: {_value(alert)}.", details)
+    if alert.is_few:
+        few = words.too_few(alert.score.support)
+        return Notice(Tone.NEUTRAL, f"OK so far, {few}: {_value(alert)}.", details)
+    if alert.is_below:
+        note = "below the objective, but within chance"
+        return Notice(Tone.WARNING, f"OK, {note}: {_value(alert)}.", details)
+    return Notice(Tone.OK, f"OK: {_value(alert)}.", details)
+
+
+def _firing(alert: AlertView) -> str:
+    """A firing alert whose value is back above the objective says what it still waits for."""
+    if alert.is_below:
+        return f"Firing: {_value(alert)}."
+    need = detectors.bars(alert.rule.objective).clear_long
+    wait = f"clears at {need} hits of the last {detectors.LONG}"
+    return f"Firing, improving: {_value(alert)}; {wait}."
+
+
+def _value(alert: AlertView) -> str:
+    score, objective = alert.score, words.limit(alert.rule.objective)
+    value = f"{alert.rule.of} recall {words.percent(score.value)} ({words.interval(score)})"
+    return f"{value}, objective {objective}"
+
+
+def _details(alert: AlertView, as_of_ms: int) -> Iterable[str]:
+    if alert.status is not Status.NO_DATA:
+        held = words.duration(max(0, as_of_ms - alert.since_ms))
+        yield f"Since {words.clock(alert.since_ms, near_ms=as_of_ms)}, {held}"
+    if alert.status is Status.FIRING and alert.fired:
+        yield f"fired because {alert.fired}"
+    if alert.status is Status.RECOVERING:
+        until = words.clock(alert.fired_ms + alert.rule.hold_ms, near_ms=as_of_ms)
+        yield f"resolves at {until} if it stays so"
+    whose = [alert.key.variant] if alert.key.variant != ALL else []
+    whose += [alert.key.slice] if alert.key.slice != ALL else []
+    yield f"{', '.join(whose) or 'all variants'} · rule {alert.rule.name}"

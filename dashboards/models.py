@@ -1,0 +1,228 @@
+"""View models: what a page shows, as frozen values with nothing left to compute."""
+
+from dataclasses import dataclass
+
+from dashboards.banner import AlertView, Freshness
+from monitor.domain.events import Intent
+from monitor.domain.ledger import Balance
+from monitor.domain.scores import Score
+from monitor.domain.slices import ALL
+from monitor.domain.windows import MINUTE_MS, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a viewer asks for: a variant (or ALL), a watched group or intent, a range."""
+
+    variant: str = ALL
+    of: str = ""
+    span: str = "3h"
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """The numbers of one rolling window. ``per_minute`` counts predictions."""
+
+    recall: Score
+    missed: int
+    predictions: int
+    labelled: int
+    per_minute: float
+    p95_ms: float | None
+
+    @property
+    def coverage(self) -> float | None:
+        """Outcomes per prediction; None where nothing was predicted."""
+        return self.labelled / self.predictions if self.predictions else None
+
+
+@dataclass(frozen=True, slots=True)
+class Sparks:
+    """One value a pane over the last hour; panes without a value are left out."""
+
+    recall: tuple[float, ...]
+    missed: tuple[int, ...]
+    coverage: tuple[float, ...]
+    per_minute: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveNow:
+    """Banner and cards. ``window`` is the latest rolling window, None before the first one.
+
+    ``before`` is the same an hour earlier; ``alerts`` are those of the watched group and variant,
+    worst first, ``others`` all others that want attention.
+    """
+
+    freshness: Freshness
+    variants: tuple[str, ...]
+    window: Window | None
+    recent: Recent
+    before: Recent
+    sparks: Sparks
+    alerts: tuple[AlertView, ...]
+    others: tuple[AlertView, ...]
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether recall differs from an hour earlier by more than the intervals explain."""
+        now, then = self.recent.recall.interval, self.before.recall.interval
+        return now is not None and then is not None and (now[1] < then[0] or then[1] < now[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One step of a chart, ``[start_ms, end_ms)``, and the rolling window that ends with it.
+
+    ``predictions`` and ``labelled`` are those of the step, by event time; ``recall`` and ``known``
+    (coverage) those of the rolling window.
+    """
+
+    start_ms: int
+    end_ms: int
+    recall: Score
+    known: float | None
+    predictions: int
+    labelled: int
+
+    @property
+    def coverage(self) -> float | None:
+        """Coverage of the step alone; None where nothing was predicted."""
+        return self.labelled / self.predictions if self.predictions else None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """While an alert was firing or recovering; ``end_ms`` None while it still is."""
+
+    name: str
+    start_ms: int
+    end_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class IntentRow:
+    """Recall of one intent of the watched group; going to another one of it is a hit."""
+
+    intent: Intent
+    recall: Score
+    missed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where outcomes of one intent went instead of to the watched group."""
+
+    actual: Intent
+    predicted: Intent
+    missed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """The charts of the Live page. ``detail`` is the window of ``intents`` and ``routes``.
+
+    There are no points until the first pane is complete.
+    """
+
+    freshness: Freshness
+    of: str
+    objective: float | None
+    rolling_ms: int
+    window: Window
+    points: tuple[Point, ...]
+    spans: tuple[Span, ...]
+    detail: Window
+    intents: tuple[IntentRow, ...]
+    routes: tuple[Route, ...]
+
+    @property
+    def predictions(self) -> int:
+        """Predictions in the range."""
+        return sum(point.predictions for point in self.points)
+
+    @property
+    def labelled(self) -> int:
+        """Outcomes in the range, by event time."""
+        return sum(point.labelled for point in self.points)
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """Verification latency: what so many labels did not exceed, in milliseconds."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivalPoint:
+    """One step of the Labels page, ``[start_ms, end_ms)``.
+
+    ``predictions`` and ``labelled`` by event time, ``arrived`` labels by log time; ``delays`` are
+    of the labels that arrived in the rolling window ending with the step, None without any.
+    """
+
+    start_ms: int
+    end_ms: int
+    predictions: int
+    labelled: int
+    arrived: int
+    delays: Delays | None
+
+    @property
+    def coverage(self) -> float | None:
+        """Coverage of the step; None where nothing was predicted."""
+        return self.labelled / self.predictions if self.predictions else None
+
+    @property
+    def arrived_per_minute(self) -> float:
+        """Labels that arrived, per minute."""
+        return self.arrived * MINUTE_MS / (self.end_ms - self.start_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """How long after a prediction its label is known; None while that share is not reached.
+
+    ``share`` (0..1) is how much is known of the oldest predictions looked at.
+    """
+
+    half_ms: float | None
+    ninety_ms: float | None
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The ledger of the whole store, all variants, since it was created."""
+
+    predictions: Balance
+    labels: Balance
+    corrected: int
+    early: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsView:
+    """The Labels page. ``now`` are the delays of the labels that arrived in the last window."""
+
+    freshness: Freshness
+    rolling_ms: int
+    window: Window
+    points: tuple[ArrivalPoint, ...]
+    known: Known
+    now: Delays | None
+    books: Books
+
+    @property
+    def predictions(self) -> int:
+        """Predictions in the range."""
+        return sum(point.predictions for point in self.points)
+
+    @property
+    def labelled(self) -> int:
+        """Outcomes in the range, by event time."""
+        return sum(point.labelled for point in self.points)

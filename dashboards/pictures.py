@@ -1,0 +1,134 @@
+"""What was last read from the store: shared by all viewers, and kept while the store is away.
+
+Reads are cached for all sessions and refreshed behind their backs, so that nobody waits for the
+store after the first picture. A failure is an answer too: it is cached like one, which makes a dead
+store be asked once in a while and not once for each viewer.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from typing import Generic, Protocol, TypeVar, cast
+
+import streamlit as st
+
+from dashboards import queries, source
+from dashboards.models import Choice, LabelsView, LiveNow, Trend
+from monitor.domain.engine import Spec
+from monitor.domain.errors import StoreError
+from monitor.domain.windows import DAY_MS
+from monitor.ports import StateReader
+
+NOW_S, CHARTS_S, LONG_S = 1.5, 4, 20
+"""Seconds for which a picture is fresh; Streamlit hands it out for at most as long again.
+
+That is longer than pages wait between two looks, so that no look waits for the store. Long ranges
+are read rarely: their points are minutes apart, and a day of panes takes most of a second.
+"""
+
+MOST_KEPT = 64
+"""Pictures kept: a variant can be anything that stands in an address."""
+
+V = TypeVar("V")
+V_co = TypeVar("V_co", covariant=True)
+
+
+class Query(Protocol[V_co]):
+    """What ``dashboards.queries`` offers."""
+
+    def __call__(
+        self, reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, now_ms: int
+    ) -> V_co:
+        """The view model; raises StoreError when the store is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture(Generic[V]):
+    """The last good view, when it was read (wall time), and why there is no newer one, if so."""
+
+    view: V | None = None
+    read_ms: int | None = None
+    fault: str | None = None
+
+
+def now(choice: Choice) -> Picture[LiveNow]:
+    """Banner and cards."""
+    return _now(source.serial(), replace(choice, span="1h"))
+
+
+def trend(choice: Choice) -> Picture[Trend]:
+    """The charts of the Live page."""
+    read = _long_trend if queries.RANGES[choice.span] >= DAY_MS else _trend
+    return read(source.serial(), choice)
+
+
+def labels(choice: Choice) -> Picture[LabelsView]:
+    """The Labels page."""
+    read = _long_labels if queries.RANGES[choice.span] >= DAY_MS else _labels
+    return read(source.serial(), choice)
+
+
+def variants() -> tuple[str, ...]:
+    """The variants seen so far, by whomever of this process's viewers."""
+    return _album().variants.get(source.serial(), ())
+
+
+def note_variants(found: tuple[str, ...]) -> bool:
+    """Remember the variants of a picture; whether that changed anything."""
+    changed = variants() != found
+    _album().variants = {source.serial(): found}
+    return changed
+
+
+@st.cache_data(ttl=NOW_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+def _now(serial: int, choice: Choice) -> Picture[LiveNow]:
+    return _take(("now", serial, choice), queries.live_now, choice)
+
+
+@st.cache_data(ttl=CHARTS_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+def _trend(serial: int, choice: Choice) -> Picture[Trend]:
+    return _take(("trend", serial, choice), queries.trend, choice)
+
+
+@st.cache_data(ttl=LONG_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+def _long_trend(serial: int, choice: Choice) -> Picture[Trend]:
+    return _take(("trend", serial, choice), queries.trend, choice)
+
+
+@st.cache_data(ttl=CHARTS_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+def _labels(serial: int, choice: Choice) -> Picture[LabelsView]:
+    return _take(("labels", serial, choice), queries.labels, choice)
+
+
+@st.cache_data(ttl=LONG_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+def _long_labels(serial: int, choice: Choice) -> Picture[LabelsView]:
+    return _take(("labels", serial, choice), queries.labels, choice)
+
+
+@dataclass
+class _Album:
+    """The last good view and its wall time for each question, the least recently asked first."""
+
+    pictures: dict[Hashable, tuple[object, int]] = field(default_factory=dict)
+    variants: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+
+@st.cache_resource
+def _album() -> _Album:
+    return _Album()
+
+
+def _take(key: Hashable, query: Query[V], choice: Choice) -> Picture[V]:
+    found = source.current()
+    now_ms = found.now_ms()
+    kept: dict[Hashable, tuple[V, int]] = cast("dict[Hashable, tuple[V, int]]", _album().pictures)
+    try:
+        reader = found.connect()
+        view = query(reader, found.spec, choice, recent_ms=found.recent_ms, now_ms=now_ms)
+    except StoreError as error:
+        last, read_ms = kept.get(key, (None, None))
+        return Picture(last, read_ms, str(error))
+    kept.pop(key, None)
+    kept[key] = (view, now_ms)
+    while len(kept) > MOST_KEPT:
+        kept.pop(next(iter(kept)), None)
+    return Picture(view, now_ms)

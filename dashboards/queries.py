@@ -1,0 +1,399 @@
+"""From the store to view models: everything a page shows, as frozen values.
+
+Windows end at the last complete pane of the data's own time (the newest log time), so that a rate
+is never that of half a minute, and a store that is read hours later shows the same numbers.
+Rolling windows span ``recent_ms``. No Streamlit, no clock.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from dashboards import banner, words
+from dashboards.banner import AlertView, Freshness, covers, speaks
+from dashboards.models import (
+    ArrivalPoint,
+    Books,
+    Choice,
+    Delays,
+    IntentRow,
+    Known,
+    LabelsView,
+    LiveNow,
+    Point,
+    Recent,
+    Route,
+    Span,
+    Sparks,
+    Trend,
+)
+from monitor.domain.alerts import AlertRule, Status, Transition
+from monitor.domain.counts import Counts, merge, value_of
+from monitor.domain.cut import watermark
+from monitor.domain.engine import Spec
+from monitor.domain.events import Intent, Kind
+from monitor.domain.ledger import balance_of
+from monitor.domain.scores import RollingMatrix, proportion
+from monitor.domain.slices import ALL, SliceKey
+from monitor.domain.windows import DAY_MS, HOUR_MS, MINUTE_MS, Clock, PaneKey, Window, pane_start
+from monitor.ports import StateReader
+
+RANGES: Mapping[str, int] = {
+    "1h": HOUR_MS,
+    "3h": 3 * HOUR_MS,
+    "6h": 6 * HOUR_MS,
+    "24h": DAY_MS,
+    "7d": 7 * DAY_MS,
+}
+"""How far back a page can look; more than a day is read from hourly panes."""
+
+MOST_POINTS = 288
+"""Points of a chart: every fifth minute of a day."""
+
+DETAIL_MS = (30 * MINUTE_MS, *RANGES.values())
+ROUTES = 5
+SPARK_MS = HOUR_MS
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Panes of one size; ``warmup`` of them come before the window, ``step`` make a point."""
+
+    size_ms: int
+    window: Window
+    warmup: int
+    step: int
+
+    @property
+    def starts(self) -> range:
+        first = self.window.start_ms - self.warmup * self.size_ms
+        return range(first, self.window.end_ms, self.size_ms)
+
+
+def watched_names(spec: Spec) -> tuple[str, ...]:
+    """What can be watched: what rules speak of, then declared groups that no rule names."""
+    ruled = [rule.of for rule in spec.rules]
+    return tuple(dict.fromkeys([*ruled, *spec.groups.members]))
+
+
+def live_now(
+    reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, now_ms: int
+) -> LiveNow:
+    """Banner and cards as of the last complete pane. Raises StoreError when the store is gone."""
+    freshness = _freshness(reader, now_ms)
+    variants = _variants(reader)
+    pane_ms = spec.windows.pane_ms
+    rolling = _panes(recent_ms, pane_ms)
+    end_ms = pane_start(freshness.as_of_ms or 0, pane_ms)
+    before_ms = max(SPARK_MS // pane_ms, 1) * pane_ms
+    grid = _Grid(pane_ms, Window(end_ms - before_ms, end_ms), rolling, 1)
+    panes = _read(reader, choice.variant, variants, Clock.EVENT, grid)
+    group = spec.groups.of(choice.of)
+    alerts, others = _alerts(reader, spec, choice)
+    has_windows = _has_windows(reader, variants, grid, panes)
+    return LiveNow(
+        freshness=freshness,
+        variants=variants,
+        window=Window(end_ms - rolling * pane_ms, end_ms) if has_windows else None,
+        recent=_recent(merge(panes[-rolling:]), group, rolling * pane_ms),
+        before=_recent(merge(panes[:rolling]), group, rolling * pane_ms),
+        sparks=_sparks(panes, group, grid),
+        alerts=alerts,
+        others=others,
+    )
+
+
+def trend(reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, now_ms: int) -> Trend:
+    """The charts of the Live page. Raises StoreError when the store is gone."""
+    freshness = _freshness(reader, now_ms)
+    variants = _variants(reader)
+    grid = _grid(spec, choice.span, recent_ms, freshness.as_of_ms or 0)
+    panes = _read(reader, choice.variant, variants, Clock.EVENT, grid)
+    group = spec.groups.of(choice.of)
+    detail, counts = _detail(panes, group, grid)
+    rules = [r for r in spec.rules if r.of == choice.of and covers(r, choice.variant)]
+    has_windows = _has_windows(reader, variants, grid, panes)
+    return Trend(
+        freshness=freshness,
+        of=choice.of,
+        objective=rules[0].objective if rules else None,
+        rolling_ms=grid.warmup * grid.size_ms,
+        window=grid.window,
+        points=tuple(_points(panes, group, grid)) if has_windows else (),
+        spans=_spans(reader.transitions(), rules, choice.variant, grid.window),
+        detail=detail,
+        intents=_intent_rows(counts, group),
+        routes=_routes(counts, group),
+    )
+
+
+def labels(
+    reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, now_ms: int
+) -> LabelsView:
+    """The Labels page. Raises StoreError when the store is gone."""
+    freshness = _freshness(reader, now_ms)
+    variants = _variants(reader)
+    as_of_ms = freshness.as_of_ms or 0
+    grid = _grid(spec, choice.span, recent_ms, as_of_ms)
+    predicted = _read(reader, choice.variant, variants, Clock.EVENT, grid)
+    arrived = _read(reader, choice.variant, variants, Clock.LABEL, grid)
+    return LabelsView(
+        freshness=freshness,
+        rolling_ms=grid.warmup * grid.size_ms,
+        window=grid.window,
+        points=tuple(_arrivals(predicted, arrived, grid)),
+        known=time_known(_cohort(predicted, grid, as_of_ms)),
+        now=_delays(merge(arrived[-grid.warmup :])),
+        books=_books(reader, spec),
+    )
+
+
+def time_known(cohort: Sequence[tuple[int, Counts]]) -> Known:
+    """When labels become known, from pairs of (age, counts by event time).
+
+    The Kaplan-Meier estimate: a prediction without a label is known to have waited as long as its
+    pane is old, and no longer, so that young predictions neither hide nor invent waiting.
+    """
+    seen: list[tuple[float, int, int]] = []
+    for age_ms, counts in cohort:
+        for cell, n in counts.cells.items():
+            if cell[0] == "delay":
+                seen.append((value_of(int(cell[1])), 0, n))
+        seen.append((age_ms, 1, counts.predictions - counts.labelled))
+    waiting = sum(n for _, _, n in seen)
+    unknown, reached = 1.0, dict[float, float]()
+    for delay_ms, censored, n in sorted(seen):
+        if not censored and waiting > 0:
+            unknown *= 1 - n / waiting
+            for share in (0.5, 0.9):
+                if 1 - unknown >= share - 1e-9:
+                    reached.setdefault(share, delay_ms)
+        waiting -= n
+    return Known(reached.get(0.5), reached.get(0.9), 1 - unknown)
+
+
+def _freshness(reader: StateReader, now_ms: int) -> Freshness:
+    newest = [p.last_log_ms for cut in reader.cuts() for p in cut.values() if p.last_log_ms >= 0]
+    beats = reader.heartbeats()
+    last_ms = max((beat.wall_ms for beat in beats), default=None)
+    return Freshness(
+        as_of_ms=max(newest, default=None),
+        age_ms=None if last_ms is None else max(0, now_ms - last_ms),
+        lag=sum(beat.lag for beat in beats),
+    )
+
+
+def _variants(reader: StateReader) -> tuple[str, ...]:
+    return tuple(sorted({key.variant for key in reader.slice_keys() if key.slice == ALL}))
+
+
+def _panes(length_ms: int, size_ms: int) -> int:
+    return max(1, math.ceil(length_ms / size_ms))
+
+
+def _grid(spec: Spec, span: str, recent_ms: int, as_of_ms: int) -> _Grid:
+    range_ms = RANGES[span]
+    size_ms = spec.windows.pane_ms if range_ms <= DAY_MS else HOUR_MS
+    step = _panes(range_ms, size_ms * MOST_POINTS)
+    end_ms = pane_start(as_of_ms, size_ms)
+    window = Window(end_ms - _panes(range_ms, size_ms * step) * step * size_ms, end_ms)
+    return _Grid(size_ms, window, _panes(recent_ms, size_ms), step)
+
+
+def _read(
+    reader: StateReader, variant: str, variants: tuple[str, ...], clock: Clock, grid: _Grid
+) -> list[Counts]:
+    """One merged pane for each start of the grid."""
+    keys = [SliceKey(name) for name in variants if variant in {ALL, name}]
+    if not keys:
+        return [Counts() for _ in grid.starts]
+    wanted = [PaneKey(clock, grid.size_ms, start, key) for start in grid.starts for key in keys]
+    found = reader.panes(wanted)
+    width = len(keys)
+    return [_sum(found[at : at + width]) for at in range(0, len(found), width)]
+
+
+def _has_windows(
+    reader: StateReader, variants: tuple[str, ...], grid: _Grid, panes: Sequence[Counts]
+) -> bool:
+    """Whether a pane has been completed: not before records, nor in the minute of the first."""
+    if not variants or any(pane.predictions for pane in panes):
+        return bool(variants)
+    open_ms = grid.window.end_ms
+    keys = [PaneKey(Clock.EVENT, grid.size_ms, open_ms, SliceKey(name)) for name in variants]
+    return not any(pane.predictions for pane in reader.panes(keys))
+
+
+def _sum(panes: Sequence[Counts]) -> Counts:
+    return panes[0] if len(panes) == 1 else merge(panes)
+
+
+def _recent(counts: Counts, group: frozenset[Intent], length_ms: int) -> Recent:
+    hits, support = counts.hits_and_support(group)
+    return Recent(
+        recall=proportion(hits, support),
+        missed=support - hits,
+        predictions=counts.predictions,
+        labelled=counts.labelled,
+        per_minute=counts.predictions * MINUTE_MS / length_ms,
+        p95_ms=counts.latency_ms(0.95),
+    )
+
+
+def _sparks(panes: Sequence[Counts], group: frozenset[Intent], grid: _Grid) -> Sparks:
+    points = list(_points(panes, group, grid))
+    shown = [pane.hits_and_support(group) for pane in panes[grid.warmup :]]
+    return Sparks(
+        recall=tuple(p.recall.value for p in points if p.recall.value is not None),
+        missed=tuple(support - hits for hits, support in shown),
+        coverage=tuple(p.coverage for p in points if p.coverage is not None),
+        per_minute=tuple(p.predictions * MINUTE_MS / grid.size_ms for p in points),
+    )
+
+
+def _points(panes: Sequence[Counts], group: frozenset[Intent], grid: _Grid) -> Iterator[Point]:
+    """A point for each step of the window; the panes before it only fill the rolling matrix."""
+    matrix = RollingMatrix(grid.warmup)
+    predicted = [0, *accumulate(pane.predictions for pane in panes)]
+    labelled = [0, *accumulate(pane.labelled for pane in panes)]
+    for number, pane in enumerate(panes, start=1):
+        matrix.push(pane)
+        done = number - grid.warmup
+        if done <= 0 or done % grid.step:
+            continue
+        first, step = number - grid.warmup, number - grid.step
+        end_ms = grid.window.start_ms + done * grid.size_ms
+        spoken = predicted[number] - predicted[first]
+        yield Point(
+            start_ms=end_ms - grid.step * grid.size_ms,
+            end_ms=end_ms,
+            recall=matrix.recall(group),
+            known=(labelled[number] - labelled[first]) / spoken if spoken else None,
+            predictions=predicted[number] - predicted[step],
+            labelled=labelled[number] - labelled[step],
+        )
+
+
+def _alerts(
+    reader: StateReader, spec: Spec, choice: Choice
+) -> tuple[tuple[AlertView, ...], tuple[AlertView, ...]]:
+    states, transitions = reader.evaluation().states, reader.transitions()
+    asked = [rule for rule in spec.rules if rule.of == choice.of]
+    alerts = banner.alert_views(asked, states, transitions, choice.variant)
+    every = banner.alert_views(spec.rules, states, transitions, ALL)
+    return alerts, tuple(v for v in every if v.wants_attention and v not in alerts)
+
+
+def _spans(
+    transitions: Sequence[Transition], rules: Sequence[AlertRule], variant: str, window: Window
+) -> tuple[Span, ...]:
+    """When alerts of these rules were not ok, as far as it reaches into the window."""
+    names = {rule.name for rule in rules}
+    open_at: dict[tuple[str, SliceKey], int] = {}
+    spans: list[Span] = []
+    for move in transitions:
+        key = (move.rule, move.key)
+        if move.rule not in names or not speaks(move.key, variant):
+            continue
+        if move.moved_to is Status.FIRING:
+            open_at.setdefault(key, move.at_ms)
+        elif move.moved_to is Status.OK and key in open_at:
+            spans.append(Span(_whose(key), open_at.pop(key), move.at_ms))
+    spans += [Span(_whose(key), start, None) for key, start in open_at.items()]
+    kept = [s for s in spans if s.end_ms is None or s.end_ms > window.start_ms]
+    return tuple(sorted(kept, key=lambda span: (span.start_ms, span.name)))
+
+
+def _whose(key: tuple[str, SliceKey]) -> str:
+    rule, (variant, part) = key
+    named = [name for name in (variant, part) if name != ALL]
+    return f"{rule} ({', '.join(named)})" if named else rule
+
+
+def _detail(
+    panes: Sequence[Counts], group: frozenset[Intent], grid: _Grid
+) -> tuple[Window, Counts]:
+    """The shortest window that ends now and holds enough labels of the group, else the range."""
+    end_ms = grid.window.end_ms
+    most = len(panes) - grid.warmup
+    counts = Counts()
+    for length_ms in DETAIL_MS:
+        width = min(_panes(length_ms, grid.size_ms), most)
+        counts = merge(panes[-width:])
+        if counts.hits_and_support(group)[1] >= words.FEW or width == most:
+            return Window(end_ms - width * grid.size_ms, end_ms), counts
+    return grid.window, counts
+
+
+def _intent_rows(counts: Counts, group: frozenset[Intent]) -> tuple[IntentRow, ...]:
+    """Every intent of the group, the most missed first."""
+    rows = []
+    for intent in sorted(group):
+        went = [(p, n) for (a, p), n in counts.confusion.items() if a == intent]
+        support = sum(n for _, n in went)
+        hits = sum(n for predicted, n in went if predicted in group)
+        rows.append(IntentRow(intent, proportion(hits, support), support - hits))
+    return tuple(sorted(rows, key=lambda row: (-row.missed, row.intent)))
+
+
+def _routes(counts: Counts, group: frozenset[Intent]) -> tuple[Route, ...]:
+    """The most travelled ways out of the group, at most ``ROUTES``."""
+    ways = [
+        Route(actual, predicted, n)
+        for (actual, predicted), n in counts.confusion.items()
+        if actual in group and predicted not in group
+    ]
+    return tuple(sorted(ways, key=lambda way: (-way.missed, way.actual, way.predicted))[:ROUTES])
+
+
+def _arrivals(
+    predicted: Sequence[Counts], arrived: Sequence[Counts], grid: _Grid
+) -> Iterator[ArrivalPoint]:
+    sketches = [_sketch(pane) for pane in arrived]
+    for done in range(grid.step, len(predicted) - grid.warmup + 1, grid.step):
+        number = done + grid.warmup
+        step = slice(number - grid.step, number)
+        end_ms = grid.window.start_ms + done * grid.size_ms
+        yield ArrivalPoint(
+            start_ms=end_ms - grid.step * grid.size_ms,
+            end_ms=end_ms,
+            predictions=sum(pane.predictions for pane in predicted[step]),
+            labelled=sum(pane.labelled for pane in predicted[step]),
+            arrived=sum(pane.labelled for pane in arrived[step]),
+            delays=_delays(merge(sketches[number - grid.warmup : number])),
+        )
+
+
+def _sketch(pane: Counts) -> Counts:
+    """The delay sketch alone: merging whole matrices would cost ten times as much."""
+    return Counts({cell: n for cell, n in pane.cells.items() if cell[0] == "delay"})
+
+
+def _delays(counts: Counts) -> Delays | None:
+    p50, p90, p99 = (counts.delay_ms(share) for share in (0.5, 0.9, 0.99))
+    if p50 is None or p90 is None or p99 is None:
+        return None
+    n = sum(n for cell, n in counts.cells.items() if cell[0] == "delay")
+    return Delays(p50, p90, p99, n)
+
+
+def _cohort(panes: Sequence[Counts], grid: _Grid, as_of_ms: int) -> list[tuple[int, Counts]]:
+    return [
+        (as_of_ms - start_ms - grid.size_ms, pane)
+        for start_ms, pane in zip(grid.starts, panes, strict=True)
+    ]
+
+
+def _books(reader: StateReader, spec: Spec) -> Books:
+    ledger, reached = reader.ledger(), watermark(reader.cuts()) or 0
+    sides = [
+        balance_of(ledger, kind, watermark_ms=reached, horizon_ms=spec.windows.horizon_ms)
+        for kind in (Kind.PREDICTIONS, Kind.LABELS)
+    ]
+    return Books(
+        predictions=sides[0],
+        labels=sides[1],
+        corrected=ledger.get("labels.corrected", 0),
+        early=ledger.get("labels.early", 0),
+    )

@@ -1,0 +1,92 @@
+"""Opens the store, read-only: the only file of the dashboard that does.
+
+``current()`` opens what the settings name and keeps it; whoever has a store already, as tests and
+replays do, hands it over with ``use()`` before the first page is drawn.
+"""
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+
+from monitor.app.settings import load_settings
+from monitor.app.wiring import in_ms, open_reader, spec_of
+from monitor.domain.engine import Spec
+from monitor.domain.windows import MINUTE_MS
+from monitor.ports import StateReader
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A store with what is needed to read its numbers. ``recent_ms`` is what "now" spans.
+
+    ``connect`` gives the same reader each time, or raises StoreError. ``now_ms`` is wall time: it
+    tells how old the data is, and nothing else.
+    """
+
+    connect: Callable[[], StateReader]
+    spec: Spec
+    now_ms: Callable[[], int]
+    recent_ms: int = 15 * MINUTE_MS
+
+
+class _Opened:
+    """The one source of this process, with a number that no other source of it ever had."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._serials = count(1)
+        self._source: Source | None = None
+        self._serial = 0
+
+    def put(self, source: Source) -> None:
+        with self._lock:
+            self._source, self._serial = source, next(self._serials)
+
+    def get(self) -> Source:
+        with self._lock:
+            if self._source is None:
+                self._source, self._serial = _open(), next(self._serials)
+            return self._source
+
+    @property
+    def serial(self) -> int:
+        return self._serial
+
+
+_opened = _Opened()
+
+
+def use(source: Source) -> None:
+    """Show this source from now on; nothing read from an earlier one is shown any more."""
+    _opened.put(source)
+
+
+def current() -> Source:
+    """The source in use; opened from file and environment when there is none.
+
+    Raises SettingsError when the settings are wrong; the next call reads them again.
+    """
+    return _opened.get()
+
+
+def serial() -> int:
+    """Number of the source in use, 0 before the first; part of every cache key."""
+    return _opened.serial
+
+
+def _open() -> Source:
+    settings = load_settings()
+    return Source(
+        # A cache forgets failures: while the store is away, each call tries again.
+        connect=functools.cache(functools.partial(open_reader, settings)),
+        spec=spec_of(settings),
+        now_ms=_wall_ms,
+        recent_ms=in_ms(settings.windows.recent),
+    )
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000  # noqa: TID251 - a viewer's clock: how old is what I see?

@@ -1,0 +1,1 @@
+"""What Streamlit draws: ``common`` for every page, then one module a page."""

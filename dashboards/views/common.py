@@ -1,0 +1,273 @@
+"""What pages have in common: sidebar, notices, charts with their table, refresh."""
+
+import gc
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from html import escape
+from typing import Literal, TypeVar
+
+import streamlit as st
+
+from dashboards import charts, pictures, queries, source, tables, words
+from dashboards.banner import Freshness, Notice, staleness
+from dashboards.models import Choice
+from dashboards.pictures import Picture
+from dashboards.theme import DARK, LIGHT, Palette, Tone, muted
+from monitor.app.settings import SettingsError
+from monitor.domain.slices import ALL
+
+NOW_EVERY_S, CHARTS_EVERY_S = 2, 5
+
+V = TypeVar("V")
+
+_DRAWN = {
+    Tone.CRITICAL: (st.error, ":material/error:"),
+    Tone.WARNING: (st.warning, ":material/warning:"),
+    Tone.OK: (st.success, ":material/check_circle:"),
+    Tone.NEUTRAL: (st.info, ":material/info:"),
+}
+
+_EXAMPLE = """\
+intents:
+  groups:
+    urgent: [report_fraud, lost_card]
+rules:
+  - {name: urgent-recall, metric: recall, of: urgent, per: [variant], objective: 0.80}"""
+
+
+@st.cache_resource
+def freeze_once() -> None:
+    """Take all that is imported by now out of garbage collection.
+
+    Streamlit collects after every run of a script, which would walk some hundred thousand objects
+    of pandas and others each time, several times a second.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def check_settings() -> None:
+    """Say what is wrong with the settings, and stop, when they cannot be read."""
+    try:
+        source.current()
+    except SettingsError as error:
+        notice(Notice(Tone.CRITICAL, "The settings cannot be used.", ""))
+        st.code(str(error), language=None)
+        st.stop()
+
+
+def sidebar() -> None:
+    """The widgets that all pages share; the address holds what they say."""
+    found = source.current()
+    names = queries.watched_names(found.spec)
+    variants = [ALL, *pictures.variants()]
+    linked = st.query_params.get("variant", ALL)
+    # A link may be older than this process's first look at the store.
+    options = variants if linked in variants else [*variants, linked]
+    with st.sidebar:
+        st.selectbox("Variant", options, key="variant", bind="query-params")
+        if len(names) > 1:
+            st.selectbox("Watched", names, key="of", bind="query-params")
+        spans = list(queries.RANGES)
+        st.selectbox("Range", spans, spans.index("3h"), key="range", bind="query-params")
+        st.toggle("Live updates", value=True, key="live", bind="query-params")
+        pane = words.duration(found.spec.windows.pane_ms)
+        st.caption(f"All times UTC · windows of {pane} · this address shows this view again")
+
+
+def choice() -> Choice:
+    """What the sidebar says."""
+    names = queries.watched_names(source.current().spec)
+    of = st.session_state.get("of") or (names[0] if names else "")
+    return Choice(st.session_state["variant"], of, st.session_state["range"])
+
+
+def palette() -> Palette:
+    """The colours of the viewer's theme."""
+    return DARK if st.context.theme.type == "dark" else LIGHT
+
+
+def refreshed(draw: Callable[[], None], every_s: int, key: str) -> None:
+    """Draw, and draw again every so many seconds unless live updates are off."""
+    every = every_s if st.session_state["live"] else None
+    st.fragment(draw, run_every=every, key=key)()
+
+
+def loading(height: int, key: str) -> AbstractContextManager[object]:
+    """Room for what is read within, when it is read for the first time in this session.
+
+    Later an empty element keeps the place, so that what follows is the same elements as before.
+    """
+    if key in st.session_state:
+        st.empty()
+        return nullcontext()
+    st.session_state[key] = True
+    return st.skeleton(height=height)
+
+
+def notice(said: Notice) -> None:
+    """One notice in its tone: icon, words and colour."""
+    show, icon = _DRAWN[said.tone]
+    show(_plain(said.body) or " ", title=_plain(said.title), icon=icon)
+
+
+def is_watching(of: str) -> bool:
+    """Whether anything is watched; says what to add to the settings otherwise."""
+    if of:
+        return True
+    notice(
+        Notice(
+            Tone.NEUTRAL, "Nothing is watched yet.", "Add a group and a rule to recallwatch.yaml:"
+        )
+    )
+    st.code(_EXAMPLE, language="yaml")
+    return False
+
+
+def about(picture: Picture[V], freshness: Freshness | None, *, is_empty: bool) -> None:
+    """Say what is missing or old: the store is away, nobody writes to it, nothing is in it."""
+    if picture.fault is not None:
+        notice(_unreachable(picture))
+    elif is_empty:
+        notice(Notice(Tone.NEUTRAL, "No windows yet.", "The first appears about 60 s after start."))
+    elif freshness is not None and (stale := staleness(freshness)) is not None:
+        notice(stale)
+
+
+def colours_of(picture: Picture[V]) -> Palette:
+    """The viewer's palette, grey while the store is away."""
+    return palette() if picture.fault is None else muted(palette())
+
+
+def last_known(picture: Picture[V]) -> None:
+    """Beside what is drawn from memory: when that was."""
+    if picture.fault is not None and picture.read_ms is not None:
+        st.caption(f"last known {words.clock_seconds(picture.read_ms)}")
+
+
+def chart(spec: charts.Spec, *, key: str, alt: str) -> None:
+    """A chart that stays in place while its data changes."""
+    st.vega_lite_chart(spec=spec, key=key, alt=alt, width="stretch")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A number with a name. ``change`` stands in a pill, with ``beside`` next to it.
+
+    Where ``beside`` says what is compared, the pill has an arrow and a colour.
+    """
+
+    label: str
+    value: str
+    note: str = ""
+    change: str | None = None
+    beside: str | None = None
+    colour: Literal["normal", "inverse", "off"] = "off"
+    spark: Sequence[float] = ()
+    kind: Literal["line", "bar", "area"] = "line"
+    hint: str | None = None
+
+
+def cards(of_page: Sequence[Card], *, is_down: bool) -> None:
+    """The cards side by side, on a phone two in a row.
+
+    Without the store each value is a dash, and what was last known stands below.
+    """
+    grid = st.grid(len(of_page), min_column_width=145, border=True)
+    for card in of_page:
+        with grid.cell():
+            _card(_last_known(card) if is_down else card)
+
+
+def _card(card: Card) -> None:
+    st.metric(
+        card.label, card.value, card.change,
+        delta_color=card.colour, delta_arrow="auto" if card.beside else "off",
+        delta_description=card.beside if card.change else None, help=card.hint,
+        chart_data=list(card.spark) if len(card.spark) > 1 else None, chart_type=card.kind,
+    )  # fmt: skip
+    if card.note:
+        st.caption(_plain(card.note))
+
+
+def _last_known(card: Card) -> Card:
+    known = card.note if card.value == words.NONE else f"last known {card.value}"
+    return Card(card.label, words.NONE, known)
+
+
+def same_numbers(rows_of: Callable[[], Sequence[tables.Row]], *, key: str) -> None:
+    """The numbers of the chart above as a table, made when opened, and as a file."""
+    box = st.expander("Same numbers as a table", key=f"{key}-table", on_change="rerun")
+    if not box.open:
+        return
+    rows = rows_of()
+    shares = dict.fromkeys(("Recall", "95% low", "95% high", "Labels in"), _SHARE)
+    with box:
+        st.dataframe(
+            rows, hide_index=True, height=260, alt="The numbers of the chart above",
+            column_config={"Time (UTC)": _TIME, **shares},
+        )  # fmt: skip
+        st.download_button(
+            "CSV", tables.csv_of(rows), f"recallwatch-{key}.csv", "text/csv",
+            key=f"{key}-csv", icon=":material/download:", on_click="ignore",
+        )  # fmt: skip
+
+
+def bars(rows: Sequence[tables.Row], of: str, most: int, colour: str) -> None:
+    """A table whose last column, ``of``, is drawn as bars, the longest for ``most``."""
+    names = [name for name in rows[0] if name != of]
+    head = "".join(f'<th scope="col" style="{_CELL}">{escape(name)}</th>' for name in names)
+    body = ""
+    for row in rows:
+        cells = "".join(f'<td style="{_CELL}">{escape(str(row[name]))}</td>' for name in names)
+        body += f"<tr>{cells}{_bar(int(str(row[of])), most, colour)}</tr>"
+    last = f'<th scope="col" style="{_CELL};width:38%">{escape(of)}</th>'
+    style = "width:100%;border-collapse:collapse;font-size:.9rem"
+    st.html(f'<table style="{style}"><tr>{head}{last}</tr>{body}</table>')
+
+
+def _bar(n: int, most: int, colour: str) -> str:
+    length = f"width:{100 * n / most:.0f}%;background:{colour};height:.5rem;border-radius:.25rem"
+    track = f'<span style="flex:1"><span style="display:block;{length}"></span></span>'
+    count = f'<span style="min-width:1.5rem;text-align:right">{words.count(n)}</span>'
+    row = "display:flex;align-items:center;gap:.6rem;font-variant-numeric:tabular-nums"
+    return f'<td style="{_CELL}"><span style="{row}">{track}{count}</span></td>'
+
+
+def equation(left: tuple[str, int], right: Sequence[tuple[str, int]], difference: int) -> None:
+    """A balance: what came in on the left, what it has become on the right."""
+    said = ["+"] * len(right)
+    said[0] = "=" if difference == 0 else "≠"
+    terms = [_term(left)]
+    for sign, term in zip(said, right, strict=True):
+        terms += [f'<span style="font-size:1.3rem;opacity:.75">{sign}</span>', _term(term)]
+    style = "display:flex;flex-wrap:wrap;gap:.35rem 1rem;align-items:center"
+    st.html(f'<div style="{style}">{"".join(terms)}</div>')
+
+
+def _term(term: tuple[str, int]) -> str:
+    name, n = term
+    return (
+        '<span style="display:inline-flex;flex-direction:column">'
+        f'<span style="font-size:1.35rem;font-variant-numeric:tabular-nums">{words.count(n)}</span>'
+        f'<span style="font-size:.85rem;opacity:.8">{escape(name)}</span></span>'
+    )
+
+
+def _unreachable(picture: Picture[V]) -> Notice:
+    shown = "live numbers are hidden"
+    if picture.read_ms is not None:
+        shown = f"last known values of {words.clock_seconds(picture.read_ms)}"
+    body = f"{picture.fault} · retrying every {NOW_EVERY_S} s"
+    return Notice(Tone.CRITICAL, f"Redis is unreachable — {shown}.", body)
+
+
+def _plain(text: str) -> str:
+    """Text with nothing that Markdown would take for a mark: names come from outside."""
+    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>#|~$:" else sign for sign in text)
+
+
+_CELL = "text-align:left;padding:.45rem .6rem .45rem 0;border-bottom:1px solid #8884"
+_TIME = st.column_config.DatetimeColumn(timezone="UTC", format="YYYY-MM-DD HH:mm:ss")
+_SHARE = st.column_config.NumberColumn(format="percent")

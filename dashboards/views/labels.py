@@ -1,0 +1,121 @@
+"""Sections of the Labels page."""
+
+from functools import partial
+
+import streamlit as st
+
+from dashboards import charts, pictures, tables, words
+from dashboards.banner import Notice
+from dashboards.models import Books, Choice, Known, LabelsView
+from dashboards.theme import Palette, Tone
+from dashboards.views import common
+from dashboards.views.common import Card
+
+CARDS_HEIGHT = 120
+
+
+def page(choice: Choice) -> None:
+    """The whole page: cards, charts, books."""
+    with common.loading(CARDS_HEIGHT, "labels-drawn"):
+        picture = pictures.labels(choice)
+    view = picture.view
+    is_empty = view is not None and not view.books.predictions.received
+    common.about(picture, view.freshness if view else None, is_empty=is_empty)
+    if view is None or is_empty:
+        return
+    is_down = picture.fault is not None
+    if not view.labelled and not is_down:
+        common.notice(_no_labels(view))
+    _cards(view, choice.span, is_down=is_down)
+    _charts(view, common.colours_of(picture))
+    _books(view.books)
+    common.last_known(picture)
+
+
+def _no_labels(view: LabelsView) -> Notice:
+    known = f"0 of {words.count(view.predictions)} labelled"
+    return Notice(Tone.NEUTRAL, f"No labels yet: {known} in this range.", "Recall is not known.")
+
+
+def _cards(view: LabelsView, span: str, *, is_down: bool) -> None:
+    now, known = view.now, view.known
+    coverage = view.labelled / view.predictions if view.predictions else None
+    counts = f"{words.count(view.labelled)} of {words.count(view.predictions)} labelled"
+    window = words.duration(view.rolling_ms)
+    arrived = f"{words.count(now.n if now else 0)} labels in {window}"
+    common.cards([
+        Card(f"Labels in, {span}", words.percent(coverage, 0), counts),
+        Card("Label delay p50", _delay(now.p50_ms if now else None), arrived),
+        Card("Label delay p90", _delay(now.p90_ms if now else None), arrived),
+        Card("Label delay p99", _delay(now.p99_ms if now else None), arrived),
+        Card("Half known after", *_known(known, known.half_ms, span)),
+        Card("90% known after", *_known(known, known.ninety_ms, span)),
+    ], is_down=is_down)  # fmt: skip
+
+
+def _delay(delay_ms: float | None) -> str:
+    return words.NONE if delay_ms is None else words.span(delay_ms)
+
+
+def _known(known: Known, after_ms: float | None, span: str) -> tuple[str, str]:
+    if after_ms is None:
+        return words.NONE, f"{words.percent(known.share, 0)} known within {span}"
+    return words.span(after_ms), "of predictions, by age"
+
+
+def _charts(view: LabelsView, palette: Palette) -> None:
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.header("How much is known")
+        st.caption("Share of the predictions of each minute that have a label, by event time")
+        spec = charts.coverage(view, palette, charts.LABELS_HEIGHT)
+        common.chart(spec, key="labels-in", alt=charts.coverage_alt(view))
+    with right:
+        st.header("How late labels are")
+        st.caption(
+            f"From prediction to label, of the labels that arrived in the last "
+            f"{words.duration(view.rolling_ms)}"
+        )
+        common.chart(charts.delays(view, palette), key="delays", alt=charts.delays_alt(view))
+    st.header("Labels by arrival")
+    st.caption("By log time: what was learned when, whatever the age of the prediction")
+    common.chart(charts.arrivals(view, palette), key="arrivals", alt=charts.arrivals_alt(view))
+    common.same_numbers(partial(tables.arrivals, view), key="labels")
+
+
+def _books(books: Books) -> None:
+    st.header("Where every record went")
+    st.caption("All variants, since the store was created")
+    for name, side in (("predictions", books.predictions), ("labels", books.labels)):
+        terms = tables.terms(side)
+        common.equation((f"{name} received", side.received), terms, side.difference)
+    _balance(books)
+    st.caption(
+        f"{words.count(books.corrected)} predictions had their label corrected · "
+        f"{words.count(books.early)} labels came before their prediction"
+    )
+    reasons = tables.rejected(books)
+    if reasons:
+        st.subheader("Rejected, by reason")
+        st.dataframe(reasons, hide_index=True, width=480, alt="Rejected records by reason")
+
+
+def _balance(books: Books) -> None:
+    off = [
+        f"{words.count(abs(side.difference))} {name} {_amiss(side.difference)}"
+        for name, side in (("predictions", books.predictions), ("labels", books.labels))
+        if side.difference
+    ]
+    if off:
+        said = Notice(
+            Tone.CRITICAL,
+            f"The books do not balance: {', '.join(off)}.",
+            "Records were lost or counted twice. Please report this.",
+        )
+        common.notice(said)
+    else:
+        st.badge("The books balance", icon=":material/check_circle:", color="green")
+
+
+def _amiss(difference: int) -> str:
+    return "missing" if difference > 0 else "too many"

@@ -1,0 +1,181 @@
+"""Sections of the Live page."""
+
+from functools import partial
+
+import streamlit as st
+
+from dashboards import banner, charts, pictures, tables, words
+from dashboards.banner import Freshness
+from dashboards.models import Choice, LiveNow, Trend
+from dashboards.theme import Palette
+from dashboards.views import common
+from dashboards.views.common import Card
+
+CARDS_HEIGHT = 190
+MOST_NOTICES = 3
+
+
+def now(choice: Choice) -> None:
+    """Banner and cards."""
+    with common.loading(CARDS_HEIGHT, "now-drawn"):
+        picture = pictures.now(choice)
+    view = picture.view
+    is_empty = view is not None and view.window is None
+    common.about(picture, view.freshness if view else None, is_empty=is_empty)
+    if view is None:
+        return
+    if pictures.note_variants(view.variants):
+        st.rerun()
+    if not is_empty:
+        if picture.fault is None:
+            _notices(view, choice)
+        _cards(view, choice.of, is_down=picture.fault is not None)
+
+
+def trend(choice: Choice) -> None:
+    """The charts."""
+    with common.loading(charts.RECALL_HEIGHT, "trend-drawn"):
+        picture = pictures.trend(choice)
+    view = picture.view
+    if view is None or not view.points:
+        return
+    palette = common.colours_of(picture)
+    left, right = st.columns([5, 3], gap="large")
+    with left:
+        _recall(view, palette)
+    with right:
+        _intents(view, palette)
+        _routes(view, palette)
+    common.last_known(picture)
+
+
+def _notices(view: LiveNow, choice: Choice) -> None:
+    """The worst alert first, then what else wants attention."""
+    if not view.alerts:
+        common.notice(banner.unwatched(choice.of, view.recent.recall))
+    said = [*view.alerts[:1], *[a for a in view.alerts[1:] if a.wants_attention], *view.others]
+    for alert in said[:MOST_NOTICES]:
+        common.notice(banner.describe(alert, view.freshness))
+    if len(said) > MOST_NOTICES:
+        st.caption(f"{len(said) - MOST_NOTICES} more alerts want attention.")
+
+
+def _cards(view: LiveNow, of: str, *, is_down: bool) -> None:
+    window = view.window
+    span = words.duration(window.end_ms - window.start_ms) if window else ""
+    common.cards([
+        _recall_card(view, f"{_title(of)} recall, {span}"),
+        _missed_card(view, f"Missed {of}, {span}", of),
+        _labels_card(view, f"Labels in, {span}"),
+        _rate_card(view),
+        _age_card(view, is_down=is_down),
+    ], is_down=is_down)  # fmt: skip
+
+
+def _recall_card(view: LiveNow, label: str) -> Card:
+    score, before = view.recent.recall, view.before.recall
+    change = None
+    if score.value is not None and before.value is not None:
+        change = f"{100 * (score.value - before.value):+.1f} pt"
+    note = words.interval(score)
+    if score.support < words.FEW:
+        note = f"{note.rpartition('n = ')[0]}{words.too_few(score.support)}"
+    return Card(
+        label,
+        words.percent(score.value),
+        note,
+        change=change or "no comparison yet",
+        beside="vs 1 h before" if change else None,
+        colour="normal" if view.is_changed else "off",
+        spark=view.sparks.recall,
+    )
+
+
+def _missed_card(view: LiveNow, label: str, of: str) -> Card:
+    now, before = view.recent, view.before
+    has_both = now.recall.support and before.recall.support
+    return Card(
+        label,
+        words.count(now.missed) if now.recall.support else words.NONE,
+        f"of {words.count(now.recall.support)} labelled {of}",
+        change=f"{now.missed - before.missed:+d}" if has_both else "no comparison yet",
+        beside="vs 1 h before" if has_both else None,
+        colour="inverse" if view.is_changed else "off",
+        spark=view.sparks.missed,
+        kind="bar",
+    )
+
+
+def _labels_card(view: LiveNow, label: str) -> Card:
+    window, recent = view.window, view.recent
+    span = f"{words.clock(window.start_ms)[:5]}–{words.clock(window.end_ms)}" if window else ""
+    return Card(
+        label,
+        words.percent(recent.coverage, 0),
+        span,
+        change=f"{words.count(recent.labelled)} of {words.count(recent.predictions)} labelled",
+        spark=view.sparks.coverage,
+        kind="area",
+    )
+
+
+def _rate_card(view: LiveNow) -> Card:
+    p95 = view.recent.p95_ms
+    return Card(
+        "Messages per minute",
+        f"{view.recent.per_minute:.0f}",
+        f"{words.count(view.recent.predictions)} messages",
+        change="no latency known" if p95 is None else f"p95 {p95:.0f} ms",
+        spark=view.sparks.per_minute,
+    )
+
+
+def _age_card(view: LiveNow, *, is_down: bool) -> Card:
+    fresh = view.freshness
+    return Card(
+        "Data age",
+        words.NONE if is_down or fresh.age_ms is None else words.duration(max(1000, fresh.age_ms)),
+        "" if fresh.as_of_ms is None else f"newest record {words.clock_seconds(fresh.as_of_ms)}",
+        change=_lag(fresh),
+        hint="Time since a worker last gave a sign of life.",
+    )
+
+
+def _lag(fresh: Freshness) -> str:
+    if fresh.is_stale:
+        return "stale"
+    return f"{words.count(fresh.lag)} records behind" if fresh.lag else "up to date"
+
+
+def _recall(view: Trend, palette: Palette) -> None:
+    st.header(f"{_title(view.of)} recall, and how much of it is known")
+    st.caption(
+        f"Rolling {words.duration(view.rolling_ms)} by event time, with 95% interval; dashed while "
+        "fewer than half the labels are in."
+    )
+    common.chart(charts.recall(view, palette), key="recall", alt=charts.recall_alt(view))
+    common.chart(charts.coverage(view, palette), key="coverage", alt=charts.coverage_alt(view))
+    common.same_numbers(partial(tables.recall, view), key="recall")
+
+
+def _intents(view: Trend, palette: Palette) -> None:
+    st.header(f"Which {view.of} intent")
+    st.caption(f"Last {words.duration(view.detail.end_ms - view.detail.start_ms)}")
+    shown = view.intents[: charts.MOST_INTENTS]
+    spec = charts.intents(shown, view.objective, palette)
+    common.chart(spec, key="intents", alt=charts.intents_alt(shown))
+    if len(view.intents) > len(shown):
+        st.caption(f"and {len(view.intents) - len(shown)} more, in the table")
+    common.same_numbers(partial(tables.intents, view.intents), key="intents")
+
+
+def _routes(view: Trend, palette: Palette) -> None:
+    st.header("Where the misses went")
+    if not view.routes:
+        st.caption(f"No missed {view.of} message is known in this time.")
+        return
+    common.bars(tables.routes(view.routes), "Missed", view.routes[0].missed, palette.line)
+
+
+def _title(name: str) -> str:
+    return name[:1].upper() + name[1:]

@@ -1,0 +1,101 @@
+"""Numbers, shares and instants as people read them; all times are UTC."""
+
+from datetime import UTC, datetime
+
+from monitor.domain.scores import Score
+
+NONE = "–"
+FEW = 30
+"""A proportion of fewer labels than this gets no verdict, only its numbers."""
+
+_SECOND_MS, _MINUTE_MS, _HOUR_MS, _DAY_MS = 1_000, 60_000, 3_600_000, 86_400_000
+
+
+def instant(at_ms: int) -> datetime:
+    """The instant as an aware datetime in UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def iso(at_ms: int) -> str:
+    """``2026-11-22T14:05:07Z``."""
+    return instant(at_ms).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def clock(at_ms: int, *, near_ms: int | None = None) -> str:
+    """``14:05 UTC``; with the date in front when it is another day than that of ``near_ms``."""
+    other_day = near_ms is not None and at_ms // _DAY_MS != near_ms // _DAY_MS
+    return instant(at_ms).strftime("%Y-%m-%d %H:%M UTC" if other_day else "%H:%M UTC")
+
+
+def clock_seconds(at_ms: int) -> str:
+    """``14:05:07 UTC``."""
+    return instant(at_ms).strftime("%H:%M:%S UTC")
+
+
+def duration(length_ms: float) -> str:
+    """A length of time in its two largest units, rounded down.
+
+    >>> duration(45_000), duration(1_140_000), duration(11_100_000), duration(187_200_000)
+    ('45 s', '19 min', '3 h 5 min', '2 d 4 h')
+    >>> duration(740)
+    '740 ms'
+    """
+    if length_ms < _SECOND_MS:
+        return f"{length_ms:.0f} ms"
+    if length_ms < _MINUTE_MS:
+        return f"{length_ms // _SECOND_MS:.0f} s"
+    if length_ms < _HOUR_MS:
+        return f"{length_ms // _MINUTE_MS:.0f} min"
+    if length_ms < _DAY_MS:
+        return _two(length_ms // _HOUR_MS, "h", length_ms % _HOUR_MS // _MINUTE_MS, "min")
+    return _two(length_ms // _DAY_MS, "d", length_ms % _DAY_MS // _HOUR_MS, "h")
+
+
+def span(length_ms: float) -> str:
+    """A measured length of time in its largest unit, one decimal below ten.
+
+    >>> span(151_800), span(1_035_500), span(740), span(8_640_000)
+    ('2.5 min', '17 min', '740 ms', '2.4 h')
+    """
+    for unit_ms, unit in ((_DAY_MS, "d"), (_HOUR_MS, "h"), (_MINUTE_MS, "min"), (_SECOND_MS, "s")):
+        if length_ms >= unit_ms:
+            amount = length_ms / unit_ms
+            return f"{amount:.0f} {unit}" if amount >= 9.95 else f"{amount:.1f} {unit}"  # noqa: PLR2004 - where one decimal would round to ten
+    return f"{length_ms:.0f} ms"
+
+
+def count(n: int) -> str:
+    """A whole number with narrow spaces between thousands."""
+    return f"{n:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share 0..1 as a percentage; a dash for None."""
+    return NONE if share is None else f"{100 * share:.{digits}f}%"
+
+
+def limit(share: float) -> str:
+    """A declared share as a percentage with no more digits than it has.
+
+    >>> limit(0.8), limit(0.925)
+    ('80%', '92.5%')
+    """
+    return f"{100 * share:.6g}%"
+
+
+def interval(score: Score) -> str:
+    """``95% 84–94%, n = 158``: what a proportion must never be shown without."""
+    if score.interval is None:
+        return "n = 0"
+    low, high = score.interval
+    return f"95% {100 * low:.0f}–{100 * high:.0f}%, n = {count(score.support)}"
+
+
+def too_few(n: int) -> str:
+    """Why there is no verdict."""
+    return f"too few labels (n={n})"
+
+
+def _two(first: float, first_unit: str, second: float, second_unit: str) -> str:
+    text = f"{first:.0f} {first_unit}"
+    return f"{text} {second:.0f} {second_unit}" if second else text

@@ -1,0 +1,140 @@
+"""The words at the top never contradict the state, and are never green when they are old."""
+
+import pytest
+
+from dashboards import banner
+from dashboards.banner import AlertView, Freshness
+from dashboards.theme import Tone
+from monitor.domain.alerts import AlertState, Status
+from monitor.domain.detectors import Glance
+from monitor.domain.scores import proportion
+from monitor.domain.slices import ALL, SliceKey
+from monitor.domain.windows import MINUTE_MS
+from tests.dashboards.scenes import NOON_MS, RULE
+
+FRESH = Freshness(NOON_MS, age_ms=2_000)
+KEY = SliceKey("fine_tuned")
+
+
+def alert(status: Status, votes: str, *, since_min: int = 19) -> AlertView:
+    ring = tuple((NOON_MS, vote == "h") for vote in votes)
+    since_ms = NOON_MS - since_min * MINUTE_MS
+    state = AlertState(status, since_ms, fired_ms=since_ms, detector=Glance(ring))
+    [view] = banner.alert_views([RULE], {(RULE.name, KEY): state}, [], ALL)
+    return view
+
+
+@pytest.mark.parametrize(
+    ("status", "votes", "tone", "title"),
+    [
+        (
+            Status.FIRING,
+            "h" * 9 + "m" * 11,
+            Tone.CRITICAL,
+            "Firing: urgent recall 45.0% (95% 26–66%, n = 20), objective 80%.",
+        ),
+        (
+            Status.FIRING,
+            "m" * 16 + "h" * 84,
+            Tone.CRITICAL,
+            "Firing, improving: urgent recall 84.0% (95% 76–90%, n = 100), objective 80%; "
+            "clears at 85 hits of the last 100.",
+        ),
+        (
+            Status.RECOVERING,
+            "m" * 12 + "h" * 88,
+            Tone.WARNING,
+            "Recovering: urgent recall 88.0% (95% 80–93%, n = 100), objective 80%.",
+        ),
+        (
+            Status.OK,
+            "m" * 7 + "h" * 93,
+            Tone.OK,
+            "OK: urgent recall 93.0% (95% 86–97%, n = 100), objective 80%.",
+        ),
+        (
+            Status.OK,
+            "m" * 25 + "h" * 75,
+            Tone.WARNING,
+            "OK, below the objective, but within chance: urgent recall 75.0% "
+            "(95% 66–82%, n = 100), objective 80%.",
+        ),
+        (
+            Status.OK,
+            "h" * 12,
+            Tone.NEUTRAL,
+            "OK so far, too few labels (n=12): urgent recall 100.0% (95% 76–100%, n = 12), "
+            "objective 80%.",
+        ),
+    ],
+)
+def test_a_title_says_state_value_interval_and_objective(
+    status: Status, votes: str, tone: Tone, title: str
+) -> None:
+    notice = banner.describe(alert(status, votes), FRESH)
+    assert (notice.tone, notice.title) == (tone, title)
+
+
+def test_a_notice_says_since_when_and_whose_it_is() -> None:
+    notice = banner.describe(alert(Status.OK, "h" * 100), FRESH)
+    assert notice.body == "Since 11:41 UTC, 19 min · fine_tuned · rule urgent-recall"
+
+
+def test_a_recovering_alert_says_when_it_resolves() -> None:
+    notice = banner.describe(alert(Status.RECOVERING, "h" * 100), FRESH)
+    assert "resolves at 12:11 UTC if it stays so" in notice.body
+
+
+def test_since_names_the_day_when_it_is_not_today() -> None:
+    notice = banner.describe(alert(Status.OK, "h" * 100, since_min=60 * 30), FRESH)
+    assert notice.body.startswith("Since 2026-11-21 06:00 UTC, 1 d 6 h")
+
+
+def test_a_rule_that_saw_no_vote_has_no_data() -> None:
+    [view] = banner.alert_views([RULE], {}, [], ALL)
+    notice = banner.describe(view, FRESH)
+    assert notice.tone is Tone.NEUTRAL
+    assert notice.title == "No data: no mature urgent label yet, objective 80%."
+
+
+@pytest.mark.parametrize("age_ms", [90_001, 400_000, None])
+def test_nothing_is_green_when_it_is_stale(age_ms: int | None) -> None:
+    stale = Freshness(NOON_MS, age_ms)
+    notice = banner.describe(alert(Status.OK, "h" * 100), stale)
+    assert notice.tone is Tone.NEUTRAL
+    assert notice.title.startswith("Last known state: OK: ")
+
+
+def test_staleness_says_of_when_the_numbers_speak() -> None:
+    notice = banner.staleness(Freshness(NOON_MS, 260_000))
+    assert notice is not None
+    assert notice.tone is Tone.WARNING
+    assert notice.title == "Stale — no new window for 4 min."
+    assert notice.body == "Everything below describes 12:00 UTC, not now."
+
+
+def test_staleness_is_critical_when_it_lasts_longer_than_5_minutes() -> None:
+    notice = banner.staleness(Freshness(NOON_MS, 300_001))
+    assert notice is not None
+    assert notice.tone is Tone.CRITICAL
+    assert "No alert can fire" in notice.body
+
+
+def test_staleness_is_silent_when_a_worker_lives() -> None:
+    assert banner.staleness(FRESH) is None
+
+
+def test_alerts_are_in_order_of_badness() -> None:
+    votes = tuple((NOON_MS, True) for _ in range(100))
+    states = {
+        (RULE.name, SliceKey(status.value)): AlertState(status, detector=Glance(votes))
+        for status in Status
+    }
+    views = banner.alert_views([RULE], states, [], ALL)
+    assert [view.key.variant for view in views] == ["firing", "recovering", "no_data", "ok"]
+
+
+def test_an_unwatched_group_shows_its_number_without_a_verdict() -> None:
+    notice = banner.unwatched("urgent", proportion(9, 10))
+    assert notice.tone is Tone.NEUTRAL
+    assert notice.title == "No rule watches urgent: urgent recall 90.0% (95% 60–98%, n = 10)."

@@ -1,0 +1,272 @@
+"""Each page in each state, through Streamlit's own script runner, over the memory store."""
+
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+import dashboards
+from dashboards import source
+from dashboards.source import Source
+from dashboards.theme import Tone
+from monitor.adapters.memory import MemoryStore
+from monitor.app.settings import SettingsError
+from monitor.domain.alerts import AlertRule
+from monitor.domain.engine import Changes, Spec
+from monitor.domain.errors import StoreError
+from monitor.domain.slices import Groups
+from tests.dashboards import scenes
+
+APP = Path(dashboards.__file__).with_name("app.py")
+LIVE = "Is urgent traffic being caught right now?"
+LABELS = "How much do we know, and how late?"
+
+
+def show(scene: str, page: str = "live", *, age_ms: int = 2_000) -> AppTest:
+    return run(scenes.source_of(scenes.store_of(scene), age_ms=age_ms), page)
+
+
+def run(found: Source, page: str = "live", **address: str) -> AppTest:
+    source.use(found)
+    app = AppTest.from_file(str(APP), default_timeout=60)
+    for name, value in address.items():
+        app.query_params[name] = value
+    app.run()
+    if page != "live":
+        app.switch_page(f"pages/{page}.py").run()
+    assert not app.exception
+    return app
+
+
+def forget_what_was_read() -> None:
+    """As if the freshness of all that was read had run out."""
+    st.cache_data.clear()
+
+
+def notices(app: AppTest) -> list[tuple[Tone, str]]:
+    """Tone and text of every notice, in the order of their tones."""
+    shown = [
+        (tone, f"{notice.proto.title} {notice.value}".replace("\\", ""))
+        for tone, notices in (
+            (Tone.CRITICAL, app.error),
+            (Tone.WARNING, app.warning),
+            (Tone.OK, app.success),
+            (Tone.NEUTRAL, app.info),
+        )
+        for notice in notices
+    ]
+    return [(tone, text.strip()) for tone, text in shown]
+
+
+def cards(app: AppTest) -> dict[str, str]:
+    return {card.label: card.value for card in app.metric}
+
+
+def test_live_says_that_there_are_no_windows_when_the_store_is_empty() -> None:
+    app = show("empty")
+    assert app.title[0].value == LIVE
+    assert notices(app) == [
+        (Tone.NEUTRAL, "No windows yet. The first appears about 60 s after start.")
+    ]
+    assert not app.metric
+
+
+def test_live_shows_a_dash_and_the_coverage_when_there_are_no_labels() -> None:
+    app = show("no_labels")
+    assert [tone for tone, _ in notices(app)] == [Tone.NEUTRAL]
+    assert notices(app)[0][1].startswith("No data: no mature urgent label yet")
+    assert cards(app)["Urgent recall, 15 min"] == "–"
+    assert cards(app)["Missed urgent, 15 min"] == "–"
+    [labels_in] = [card for card in app.metric if card.label == "Labels in, 15 min"]
+    assert (labels_in.value, labels_in.delta) == ("0%", "0 of 1\u202f072 labelled")
+
+
+def test_live_gives_no_verdict_when_there_are_few_labels() -> None:
+    app = show("few_labels")
+    [(tone, text)] = notices(app)
+    assert tone is Tone.NEUTRAL
+    assert text.startswith("OK so far, too few labels (n=12): urgent recall 100.0%")
+    assert cards(app)["Urgent recall, 15 min"] == "100.0%"
+
+
+def test_live_is_green_when_all_is_well() -> None:
+    app = show("ok")
+    [(tone, text)] = notices(app)
+    assert tone is Tone.OK
+    assert text.startswith("OK: urgent recall 9")
+
+
+def test_live_says_why_when_an_alert_is_firing() -> None:
+    app = show("firing")
+    [(tone, text)] = notices(app)
+    assert tone is Tone.CRITICAL
+    assert text.startswith("Firing: urgent recall ")
+    assert "objective 80%" in text
+    assert "fired because 65 of the last 100 mature urgent labels were hits" in text
+    assert "fine_tuned · rule urgent-recall" in text
+    assert len(app.get("vega_lite_chart")) == 3
+    assert len(app.metric) == 5
+
+
+def test_live_says_when_it_resolves_when_an_alert_is_recovering() -> None:
+    [(tone, text)] = notices(show("recovering"))
+    assert tone is Tone.WARNING
+    assert text.startswith("Recovering: urgent recall ")
+    assert "resolves at" in text
+
+
+def test_live_is_never_green_when_it_is_stale() -> None:
+    app = show("ok", age_ms=240_000)
+    (warned, stale), (state, known) = notices(app)
+    assert (warned, state) == (Tone.WARNING, Tone.NEUTRAL)
+    assert stale == (
+        "Stale — no new window for 4 min. Everything below describes 12:00 UTC, not now."
+    )
+    assert known.startswith("Last known state: OK")
+    assert cards(app)["Data age"] == "4 min"
+
+
+def test_live_says_that_no_alert_can_fire_when_it_is_stale_for_long() -> None:
+    told = notices(show("ok", age_ms=400_000))
+    assert told[0][0] is Tone.CRITICAL
+    assert "No alert can fire until a worker runs again." in told[0][1]
+
+
+def test_live_keeps_the_last_known_values_when_the_store_goes_away() -> None:
+    down: list[bool] = []
+    store = scenes.flaky(scenes.store_of("few_labels"), lambda: bool(down))
+    app = run(scenes.source_of(store))
+    down.append(True)
+    forget_what_was_read()
+    app.run()
+    assert not app.exception
+    [(tone, text)] = notices(app)
+    assert tone is Tone.CRITICAL
+    assert text.startswith("Redis is unreachable — last known values of 12:00:02 UTC.")
+    assert "redis://localhost:6379/0 does not answer" in text
+    assert set(cards(app).values()) == {"–"}
+    assert "last known 100.0%" in [caption.value for caption in app.caption]
+    assert len(app.get("vega_lite_chart")) == 3
+    down.clear()
+    forget_what_was_read()
+    app.run()
+    assert cards(app)["Urgent recall, 15 min"] == "100.0%"
+
+
+def test_live_hides_its_numbers_when_the_store_never_answered() -> None:
+    def refuse() -> MemoryStore:
+        raise StoreError("redis://localhost:6379/0 does not answer.")
+
+    found = Source(connect=refuse, spec=scenes.SPEC, now_ms=lambda: scenes.NOON_MS)
+    for page in ("live", "labels"):
+        app = run(found, page)
+        [(tone, text)] = notices(app)
+        assert tone is Tone.CRITICAL
+        assert text.startswith("Redis is unreachable — live numbers are hidden.")
+        assert not app.metric
+
+
+def test_live_says_what_to_add_when_nothing_is_watched() -> None:
+    app = run(scenes.source_of(scenes.filled(scenes.Chat(), Spec()), spec=Spec()))
+    assert "Nothing is watched yet." in notices(app)[0][1]
+    assert "rules:" in app.code[0].value
+
+
+def test_live_shows_the_number_when_no_rule_watches_the_group() -> None:
+    spec = Spec(groups=scenes.SPEC.groups)
+    app = run(scenes.source_of(scenes.filled(scenes.hardly_labelled(), spec), spec=spec))
+    assert notices(app)[0][1].startswith("No rule watches urgent: urgent recall 100.0%")
+
+
+def test_the_address_decides_what_is_shown() -> None:
+    found = scenes.source_of(scenes.store_of("few_labels"))
+    app = run(found, variant="prompt", range="24h", live="false")
+    assert app.selectbox(key="variant").value == "prompt"
+    assert app.session_state["range"] == "24h"
+    assert app.toggle(key="live").value is False
+
+
+def test_what_is_watched_can_be_chosen_when_there_are_several() -> None:
+    fees = frozenset({"fees"})
+    spec = Spec(
+        groups=Groups({"money": fees, "urgent": scenes.URGENT}),
+        rules=(scenes.RULE, AlertRule("money-recall", "money", fees, 0.5)),
+    )
+    app = run(scenes.source_of(scenes.filled(scenes.hardly_labelled(), spec), spec=spec))
+    assert app.selectbox(key="of").options == ["urgent", "money"]
+    app.selectbox(key="of").select("money").run()
+    assert app.title[0].value == "Is money traffic being caught right now?"
+    assert "Missed money, 15 min" in cards(app)
+
+
+def test_variants_can_be_chosen_once_they_are_known() -> None:
+    assert show("ok").selectbox(key="variant").options == ["ALL", "fine_tuned", "prompt"]
+
+
+def test_names_from_outside_are_no_markup() -> None:
+    chat = scenes.Chat()
+    variant = "<b>*x*</b> :red[y] $z$"
+    for number in range(40):
+        at_ms = scenes.NOON_MS - 300_000 + number
+        chat.message(at_ms, predicted="<i>", actual="lost_card", variant=variant)
+    app = run(scenes.source_of(scenes.filled(chat)))
+    [notice] = app.error
+    assert r"\<b\>\*x\*\</b\> \:red\[y\] \$z\$" in notice.value
+    assert not [element for element in app.get("html") if "<i>" in element.proto.body]
+
+
+def test_labels_says_that_there_are_no_windows_when_the_store_is_empty() -> None:
+    app = show("empty", "labels")
+    assert app.title[0].value == LABELS
+    assert notices(app)[0][1] == "No windows yet. The first appears about 60 s after start."
+
+
+def test_labels_says_so_when_there_are_none() -> None:
+    app = show("no_labels", "labels")
+    assert notices(app)[0][1].startswith("No labels yet: 0 of 1\u202f072 labelled")
+    assert cards(app)["Label delay p50"] == "–"
+    assert cards(app)["Half known after"] == "–"
+
+
+def test_labels_shows_delays_books_and_reasons() -> None:
+    app = show("firing", "labels")
+    assert notices(app) == []
+    assert cards(app)["Label delay p50"] == "2.6 min"
+    assert len(app.get("vega_lite_chart")) == 3
+    books = [element.proto.body for element in app.get("html")]
+    assert [">=<" in text for text in books] == [True, True]
+    assert "predictions received" in books[0]
+    assert any("The books balance" in text.value for text in app.markdown)
+    reasons = app.dataframe[0].value
+    assert dict(zip(reasons["Reason"], reasons["Predictions"], strict=True)) == {
+        "bad_time": 0,
+        "missing_field": 1,
+        "not_json": 2,
+    }
+
+
+def test_labels_is_red_when_the_books_do_not_balance() -> None:
+    store = scenes.filled(scenes.hardly_labelled())
+    lost = Changes({}, {}, {}, {"predictions.received": 2}, [], {})
+    store.commit(0, {}, lost)
+    app = run(scenes.source_of(store), "labels")
+    [(tone, text)] = notices(app)
+    assert tone is Tone.CRITICAL
+    assert text.startswith("The books do not balance: 2 predictions missing.")
+    assert ">≠<" in app.get("html")[0].proto.body
+
+
+def test_labels_is_stale_when_no_worker_lives() -> None:
+    assert notices(show("ok", "labels", age_ms=120_000))[0][1].startswith("Stale")
+
+
+def test_a_wrong_setting_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong() -> Source:
+        raise SettingsError("recallwatch.yaml: redis.url: must begin with redis://")
+
+    monkeypatch.setattr(source, "current", wrong)
+    app = AppTest.from_file(str(APP), default_timeout=60).run()
+    assert not app.exception
+    assert "The settings cannot be used." in notices(app)[0][1]
+    assert app.code[0].value == "recallwatch.yaml: redis.url: must begin with redis://"
