@@ -18,8 +18,10 @@ Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 ``tag:sweep``                           string    bucket at which sweeping goes on
 ======================================  ========  =================================================
 
-Entries stand in hashes of about a hundred, which Redis keeps as one compact list each: 60 to 90
-bytes for a prediction that waits, where a key of its own takes 150 to 190.
+Entries stand in hashes of about a hundred, which Redis keeps as one compact list each: about 60
+bytes for a prediction that waits, where a key of its own takes 150 to 190. An entry with its label
+is longer than ``hash-max-listpack-value`` (64 by default) and makes its bucket a hash table of
+about 130 bytes an entry; a server with that option at 256 keeps the list, at about 100.
 
 A commit is one script: it compares the cut and every touched entry, then writes everything. The
 client never retries by itself; a commit whose answer was lost is found out from the cut.
@@ -199,7 +201,6 @@ class RedisStore:
         earned = (watermark_ms - since) * SWEEPS_PER_HORIZON * self._buckets // horizon_ms
         if self._swept_ms is not None and not earned:
             return
-        self._swept_ms = watermark_ms
         last_hour = (watermark_ms - HOUR_MS - horizon_ms - RETENTION_SLACK_MS) // HOUR_MS
         count = min(earned, MAX_SWEPT_BUCKETS, self._buckets)
         for shard in range(self._shards):
@@ -211,6 +212,7 @@ class RedisStore:
                         *self._keep_ms,
                     ],
                 )
+        self._swept_ms = watermark_ms
 
     def waiting(self, before_ms: int) -> list[Vote]:
         """Votes of all shards released before ``before_ms``, in release order."""
@@ -413,6 +415,8 @@ def explain(error: redis.RedisError, place: str, secret: str = "") -> str:
         return f"{place}: Redis refuses the password or user; check redis.url"
     if isinstance(error, redis.TimeoutError):
         return f"{place}: Redis does not answer in time; check its load, or raise redis.timeout"
+    if isinstance(error, redis.BusyLoadingError):
+        return f"{place}: Redis is still loading its data; try again in a moment"
     if isinstance(error, redis.ConnectionError):
         return f"{place}: Redis is unreachable; check redis.url and that the server runs"
     said = str(error).replace(secret, "***") if secret else str(error)

@@ -183,7 +183,7 @@ def feed(
 
     DIR holds predictions.jsonl and labels.jsonl, plain or .gz, one captured record a line.
     """
-    if speed is not None and speed <= 0:
+    if speed is not None and not speed > 0:
         raise typer.BadParameter("must be above 0", param_hint="--speed")
     settings = load_settings(config)
     from monitor.app.feed import feed_files

@@ -163,6 +163,7 @@ def _store_program(folder: Path, *, persist: bool) -> _Program:
     def command(port: int) -> list[str]:
         files = ["--dir", str(folder), "--appendonly", "yes" if persist else "no"]
         files += ["--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"]
+        files += ["--hash-max-listpack-value", "256"]  # an entry with its label stays compact
         if len(os.fsencode(unix_socket)) <= LONGEST_SOCKET_PATH:
             files += ["--unixsocket", str(unix_socket), "--unixsocketperm", "700"]
         return [str(binary), "--bind", HOST, "--port", str(port), *files]

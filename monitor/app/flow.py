@@ -98,7 +98,8 @@ class Flow:
     def evaluate(self) -> list[Transition]:
         """Release what the watermark allows to the rules, and save; [] when nothing is new.
 
-        When another evaluator was faster its result stands and this one is dropped.
+        When another evaluator was faster its result stands and this one is dropped. A vote that
+        took the place of one just released, before that one was forgotten, is not counted again.
         """
         store = self._store
         before = store.evaluation()
@@ -108,16 +109,18 @@ class Flow:
             self._watermark_ms = before.watermark_ms
             return []
         store.forget(before.releasing)
-        votes = store.waiting(reached_ms)
+        given = {(vote.rule, vote.prediction_id) for vote in before.releasing}
+        waiting = store.waiting(reached_ms)
+        votes = [vote for vote in waiting if (vote.rule, vote.prediction_id) not in given]
         states, found = alerts.evaluate(self._spec.rules, before.states, votes, reached_ms)
         cut = tuple(sorted((str(p), progress.next_offset) for p, progress in _least(cuts).items()))
         transitions = [replace(transition, cut=cut) for transition in found]
-        after = Evaluation(before.sequence + 1, reached_ms, states, tuple(votes))
+        after = Evaluation(before.sequence + 1, reached_ms, states, tuple(waiting))
         try:
             store.commit_evaluation(after, transitions)
         except CommitConflict:
             return []
-        store.forget(votes)
+        store.forget(waiting)
         self._watermark_ms = reached_ms
         return transitions
 

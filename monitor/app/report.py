@@ -39,7 +39,7 @@ def report_of(reader: StateReader, spec: Spec, limits: VerdictLimits) -> dict[st
     return {
         "version": REPORT_VERSION,
         "as_of": iso(watermark_ms),
-        "digest": digest_of(ledger, _digested(reader), transitions),
+        "digest": digest_of(ledger, _digested(reader, spec), transitions),
         "cut": _cut(reader),
         "ledger": ledger_section(ledger, watermark_ms or 0, spec.windows.horizon_ms),
         "variants": {
@@ -159,7 +159,7 @@ def _verdict(counts: Counts, spec: Spec, limits: VerdictLimits) -> dict[str, obj
 def _hours(reader: StateReader, spec: Spec) -> Iterable[dict[str, object]]:
     panes = [
         pane
-        for pane in reader.pane_keys(HOUR_MS)
+        for pane in _kept_panes(reader, spec, HOUR_MS)
         if pane.clock is Clock.EVENT and pane.key.slice == ALL
     ]
     by_start: dict[int, list[tuple[SliceKey, Counts]]] = {}
@@ -192,9 +192,19 @@ def _total(key: SliceKey) -> PaneKey:
     return PaneKey(Clock.EVENT, ALL_TIME, 0, key)
 
 
-def _digested(reader: StateReader) -> Iterable[tuple[PaneKey, Counts]]:
-    keys = [*reader.pane_keys(ALL_TIME), *reader.pane_keys(HOUR_MS)]
+def _digested(reader: StateReader, spec: Spec) -> Iterable[tuple[PaneKey, Counts]]:
+    keys = [*_kept_panes(reader, spec, ALL_TIME), *_kept_panes(reader, spec, HOUR_MS)]
     return zip(keys, reader.panes(keys), strict=True)
+
+
+def _kept_panes(reader: StateReader, spec: Spec, size_ms: int) -> list[PaneKey]:
+    """Stored panes of one size; not those past their retention that were not swept yet."""
+    watermark_ms = reader.evaluation().watermark_ms
+    return [
+        pane
+        for pane in reader.pane_keys(size_ms)
+        if spec.windows.is_kept(size_ms, pane.start_ms, watermark_ms)
+    ]
 
 
 def _cut(reader: StateReader) -> dict[str, int]:

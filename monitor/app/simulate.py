@@ -66,7 +66,7 @@ class Scenario:
     """Label delay when an agent took over at once."""
     callback_median: timedelta = timedelta(minutes=25)
     """Label delay of a missed urgent request: the customer calls back."""
-    review_median: timedelta = timedelta(hours=5)
+    review_median: timedelta = timedelta(minutes=100)
     """Label delay in the review queue."""
     routine_escalated_share: float = 0.4
     """Routine requests that an agent takes over and labels; the review queue gets the others."""

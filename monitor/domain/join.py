@@ -15,7 +15,10 @@ highest ``revision`` wins, then the latest ``label_ms``.
 
 **Expiry.** A prediction waits for labels until the end of the hour of its ``event_ms`` plus the
 label horizon; hours, so that whole hours of pending predictions expire together and the ledger
-need not look at each. A label past that instant is expired: counted, not applied.
+need not look at each. A label past that instant is expired: counted, not applied. A label without
+prediction waits as long, counted from its ``log_ms``. Past a slack of an hour the store may have
+dropped an entry, and nothing counts differently for it; only a *copy* of a label that is delivered
+again so late is a duplicate if the entry is still there, and an orphan if not.
 """
 
 from collections.abc import Iterator
@@ -91,13 +94,18 @@ def precedence(label: Label) -> tuple[int, int, int, str, str, bool, int]:
 
 
 def applicable(entry: Entry, horizon_ms: int) -> tuple[Label, ...]:
-    """Labels that came before the prediction expired, winner last; none for an orphan."""
-    if entry.prediction is None or not entry.labels:
+    """Labels that met the prediction while either was awaited, winner last; none for an orphan."""
+    prediction, labels = entry
+    if prediction is None or not labels:
         return ()
-    end = expiry_ms(entry.prediction.event_ms, horizon_ms)
-    if all(label.log_ms < end for label in entry.labels):
-        return entry.labels
-    return tuple(label for label in entry.labels if label.log_ms < end)
+    end_ms, log_ms = expiry_ms(prediction.event_ms, horizon_ms), prediction.log_ms
+    if all(log_ms <= label.log_ms < end_ms for label in labels):
+        return labels
+    return tuple(
+        label
+        for label in labels
+        if label.log_ms < end_ms and log_ms < expiry_ms(label.log_ms, horizon_ms)
+    )
 
 
 def deciding(entry: Entry, horizon_ms: int) -> Label | None:
@@ -136,7 +144,8 @@ def standing(entry: Entry, horizon_ms: int) -> Iterator[tuple[str, int]]:
     """How the ledger counts the entry: pairs of (counter, count), see ``domain.ledger``.
 
     Pending predictions and orphans carry the hour at whose end plus horizon they expire. A label so
-    late that the store may have dropped the prediction is an orphan whether it has or not.
+    late that the store may have dropped the prediction, or so early that it may have been dropped
+    itself, is an orphan whether it was dropped or not.
     """
     prediction, labels = entry
     if prediction is None:
@@ -153,16 +162,16 @@ def standing(entry: Entry, horizon_ms: int) -> Iterator[tuple[str, int]]:
         yield f"predictions.pending@{prediction.event_ms // HOUR_MS}", 1
     gone_ms = expiry_ms(prediction.event_ms, horizon_ms) + RETENTION_SLACK_MS
     for label in labels if len(labels) > len(valid) else ():
-        if label.log_ms >= gone_ms:
-            yield f"labels.orphan@{label.log_ms // HOUR_MS}", 1
-        elif label not in valid:
-            yield "labels.expired", 1
+        if label not in valid:
+            is_expired = expiry_ms(prediction.event_ms, horizon_ms) <= label.log_ms < gone_ms
+            orphan = f"labels.orphan@{label.log_ms // HOUR_MS}"
+            yield "labels.expired" if is_expired else orphan, 1
     if valid:
         yield "labels.applied", 1
     if len(valid) > 1:
         yield "labels.superseded", len(valid) - 1
         yield "labels.corrected", 1
-    early = sum(label.log_ms < prediction.log_ms for label in labels)
+    early = sum(label.log_ms < prediction.log_ms for label in valid)
     if early:
         yield "labels.early", early
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monitor.domain import engine
+from monitor.domain import engine, join
 from monitor.domain.alerts import AlertRule, AlertState, Status, Transition, Vote
 from monitor.domain.counts import Counts
 from monitor.domain.cut import IDLE, Cut, Progress
@@ -146,7 +146,7 @@ def loaded(store: StateStore, ids: Iterable[str]) -> dict[str, Entry]:
     """The entries of these ids, each asked of its shard."""
     found: dict[str, Entry] = {}
     for name in ids:
-        found |= store.load(shard_of(name, store.shards), [PredictionId(name)])
+        found.update(store.load(shard_of(name, store.shards), [PredictionId(name)]).items())
     return found
 
 
@@ -469,7 +469,9 @@ class StateStoreContract:
         assert store.waiting(END_MS) == []
 
     def test_a_vote_is_withdrawn_when_it_still_waits(self, store: StateStore) -> None:
-        store.commit(0, {}, plain(votes=[VoteChange(None, vote("p1")), VoteChange(None, vote("p2"))]))
+        store.commit(
+            0, {}, plain(votes=[VoteChange(None, vote("p1")), VoteChange(None, vote("p2"))])
+        )
         store.commit(0, {}, plain(votes=[VoteChange(vote("p1"), None)]))
         assert store.waiting(END_MS) == [vote("p2")]
 
@@ -598,6 +600,14 @@ class StateStoreContract:
         sweep_all(store, END_MS)
         assert total(store) == before
 
+    def test_any_number_of_panes_is_dropped_in_the_end(self, store: StateStore) -> None:
+        starts = range(T0_MS, T0_MS + 1_200 * MINUTE_MS, MINUTE_MS)
+        panes = [PaneKey(Clock.LABEL, MINUTE_MS, start_ms, SliceKey("ft")) for start_ms in starts]
+        store.commit(0, {}, plain(cells={pane: {("delay", "7"): 1} for pane in panes}))
+        assert store.pane_keys(MINUTE_MS) == panes
+        sweep_all(store, END_MS)
+        assert store.pane_keys(MINUTE_MS) == []
+
     def test_a_dropped_pane_is_empty(self, store: StateStore) -> None:
         write(store, prediction())
         keys = store.pane_keys(MINUTE_MS)
@@ -646,9 +656,9 @@ class NamedFacts:
         entry = Entry()
         for fact in self.facts:
             if isinstance(fact, Prediction):
-                entry = engine.join.with_prediction(entry, fact)
+                entry = join.with_prediction(entry, fact)
             else:
-                entry = engine.join.with_label(entry, fact)
+                entry = join.with_label(entry, fact)
         return entry
 
 

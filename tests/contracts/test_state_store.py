@@ -1,46 +1,11 @@
-"""The state store contract, run on memory, on the embedded Valkey and on the system's Redis."""
+"""The state store contract, run on memory and on the embedded Valkey."""
 
 from collections.abc import Callable, Iterator
-from itertools import count
 
 import pytest
 
-from monitor.adapters.memory import MemoryStore
-from monitor.adapters.redis import RedisStore
-from monitor.ports import StateStore
-from tests.contracts.state_store import KEEP_MS, StateStoreContract, StoreWorld
-
-BUCKETS = 16
-_namespaces = count()
-
-
-class MemoryWorld:
-    def __init__(self) -> None:
-        self._store: MemoryStore | None = None
-
-    def open(self, *, shards: int = 1) -> StateStore:
-        self._store = self._store or MemoryStore(shards, KEEP_MS)
-        return self._store
-
-
-class RedisWorld:
-    def __init__(self, url: str, opened: list[RedisStore]) -> None:
-        self._url, self._opened = url, opened
-        self._namespace = f"contract-{next(_namespaces)}"
-
-    def open(self, *, shards: int = 1) -> StateStore:
-        store = RedisStore(
-            self._url, self._namespace, shards=shards, buckets=BUCKETS, keep_ms=KEEP_MS
-        )
-        self._opened.append(store)
-        return store
-
-
-def redis_worlds(url: str) -> Iterator[Callable[[], StoreWorld]]:
-    opened: list[RedisStore] = []
-    yield lambda: RedisWorld(url, opened)
-    for store in opened:
-        store.close()
+from tests.contracts.state_store import StateStoreContract, StoreWorld
+from tests.contracts.worlds import MemoryWorld, redis_worlds
 
 
 class TestMemoryStore(StateStoreContract):
@@ -53,10 +18,3 @@ class TestRedisStoreOnValkey(StateStoreContract):
     @pytest.fixture
     def worlds(self, valkey_url: str) -> Iterator[Callable[[], StoreWorld]]:
         yield from redis_worlds(valkey_url)
-
-
-@pytest.mark.system_redis
-class TestRedisStoreOnTheSystemsRedis(StateStoreContract):
-    @pytest.fixture
-    def worlds(self, system_redis_url: str) -> Iterator[Callable[[], StoreWorld]]:
-        yield from redis_worlds(system_redis_url)

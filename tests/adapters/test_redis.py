@@ -1,0 +1,469 @@
+"""What is Redis's own: what goes wrong with a server, what is refused, and what it costs."""
+
+import contextlib
+import inspect
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+
+import pytest
+import redis
+from redis import exceptions
+
+from monitor.adapters import redis as adapter
+from monitor.adapters.redis import RedisStore
+from monitor.app.embedded import HOST
+from monitor.codec import snapshots
+from monitor.domain.errors import CommitConflict, StoreError
+from monitor.domain.events import Prediction, PredictionId
+from monitor.domain.join import Entry
+from monitor.domain.slices import SliceKey
+from monitor.domain.windows import ALL_TIME, HOUR_MS, Clock, PaneKey
+from monitor.ports import Evaluation, Heartbeat, StateReader
+from tests.contracts.state_store import (
+    END_MS,
+    HORIZON_MS,
+    T0_MS,
+    label,
+    observed,
+    prediction,
+    prepared,
+    sweep_all,
+    vote,
+    write,
+)
+from tests.fixtures.stores import free_port
+
+SECRET = "s3cr3t-of-the-operator"
+BUCKETS = 16
+_instants = count(T0_MS, HOUR_MS)
+_namespaces = count()
+
+OPERATIONS: dict[str, Callable[[RedisStore], object]] = {
+    "load": lambda store: store.load(0, [PredictionId("p1")]),
+    "commit": lambda store: store.commit(*prepared(store, 0, [prediction()])),
+    "sweep": lambda store: store.sweep(next(_instants), HORIZON_MS),
+    "waiting": lambda store: store.waiting(T0_MS),
+    "forget": lambda store: store.forget([vote()]),
+    "commit_evaluation": lambda store: store.commit_evaluation(Evaluation(1), []),
+    "beat": lambda store: store.beat(Heartbeat("w1", 1, 2, 3)),
+}
+QUESTIONS: dict[str, Callable[[StateReader], object]] = {
+    "cuts": lambda store: store.cuts(),
+    "ledger": lambda store: store.ledger(),
+    "slice_keys": lambda store: store.slice_keys(),
+    "panes": lambda store: store.panes([PaneKey(Clock.EVENT, ALL_TIME, 0, SliceKey("ft"))]),
+    "pane_keys": lambda store: store.pane_keys(HOUR_MS),
+    "evaluation": lambda store: store.evaluation(),
+    "transitions": lambda store: store.transitions(),
+    "heartbeats": lambda store: store.heartbeats(),
+}
+OTHER_CLIENTS = {
+    "RedisClusterException": "of the cluster client",
+    "CrossSlotTransactionError": "of the cluster client",
+    "InvalidPipelineStack": "of the cluster client",
+    "SlotNotCoveredError": "of the cluster client",
+    "IncorrectPolicyType": "of the cluster client",
+    "ChildDeadlockedError": "of programs that fork while a connection is in use",
+}
+"""Exceptions that are no RedisError: none of them can come from the client in use."""
+
+FOREIGN = {
+    name: kind
+    for name, kind in vars(exceptions).items()
+    if inspect.isclass(kind) and issubclass(kind, Exception) and name not in OTHER_CLIENTS
+}
+
+
+@contextmanager
+def client_of(
+    url: str,
+    namespace: str,
+    *,
+    shards: int = 1,
+    buckets: int = 4096,
+    timeout_s: float = 5.0,
+    read_only: bool = False,
+) -> Iterator[RedisStore]:
+    store = RedisStore(
+        url, namespace, shards=shards, buckets=buckets, timeout_s=timeout_s, read_only=read_only
+    )
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@pytest.fixture
+def namespace() -> str:
+    return f"redis-{next(_namespaces)}"
+
+
+@pytest.fixture
+def store(valkey_url: str, namespace: str) -> Iterator[RedisStore]:
+    with client_of(valkey_url, namespace, buckets=BUCKETS) as store:
+        yield store
+
+
+@pytest.fixture
+def server(valkey_url: str) -> Iterator["redis.Redis"]:
+    """The server as an administrator sees it."""
+    with redis.Redis.from_url(valkey_url) as client:
+        yield client
+
+
+def content_of(server: "redis.Redis") -> dict[bytes, object]:
+    return {key: server.dump(key) for key in server.scan_iter()}
+
+
+# What goes wrong outside
+
+
+def refusal(url: str, *, timeout_s: float = 5.0) -> str:
+    """What the operator reads when this server cannot be used."""
+    with pytest.raises(StoreError) as error:
+        RedisStore(url, "never-written", timeout_s=timeout_s)
+    return str(error.value)
+
+
+@contextmanager
+def answering(line: bytes, *, quoting: bool = False) -> Iterator[str]:
+    """A server that gives one answer to every command; ``quoting`` adds the command to it."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    while command := connection.recv(65_536):
+                        quote = repr(command).encode() if quoting else b""
+                        connection.sendall(line + quote + b"\r\n")
+
+    with socket.create_server((HOST, 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"redis://{HOST}:{listener.getsockname()[1]}/0"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_an_unreachable_server_is_named_with_a_remedy() -> None:
+    place = f"{HOST}:{free_port()}/3"
+    assert refusal(f"redis://:{SECRET}@{place}") == (
+        f"redis://{place}: Redis is unreachable; check redis.url and that the server runs"
+    )
+
+
+def test_a_wrong_password_is_told_without_it(server: "redis.Redis", valkey_url: str) -> None:
+    server.acl_setuser("someone", enabled=True, passwords=["+right"], keys=["*"])
+    assert refusal(valkey_url.replace("//", f"//someone:{SECRET}@")) == (
+        f"{valkey_url}: Redis refuses the password or user; check redis.url"
+    )
+
+
+def test_a_server_that_wants_a_password_is_told() -> None:
+    with answering(b"-NOAUTH Authentication required.") as url:
+        assert refusal(url) == f"{url}: Redis refuses the password or user; check redis.url"
+
+
+def test_the_password_is_masked_when_a_server_quotes_the_command() -> None:
+    line = b"-ERR unknown command 'HELLO', with args beginning with: "
+    with answering(line, quoting=True) as url:
+        said = refusal(url.replace("//", f"//someone:{SECRET}@"))
+    assert said.startswith(f"{url}: Redis refused a command: unknown command 'HELLO'")
+    assert "***" in said
+    assert SECRET not in said
+
+
+def test_a_server_that_is_not_redis_is_told() -> None:
+    with answering(b"HTTP/1.1 400 Bad Request") as url:
+        assert refusal(url).startswith(f"{url}: ")
+
+
+def test_a_server_that_never_answers_is_told() -> None:
+    with socket.create_server((HOST, 0)) as silent:
+        url = f"redis://{HOST}:{silent.getsockname()[1]}/0"
+        assert "does not answer in time" in refusal(url, timeout_s=0.05)
+
+
+def test_a_server_that_stops_answering_is_told(
+    server: "redis.Redis", valkey_url: str, namespace: str
+) -> None:
+    with client_of(valkey_url, namespace, timeout_s=0.05) as store:
+        server.client_pause(60_000, all=False)
+        try:
+            with pytest.raises(StoreError, match="does not answer in time"):
+                store.beat(Heartbeat("w1", 1, 2, 3))
+        finally:
+            server.client_unpause()
+
+
+def test_a_commit_whose_answer_is_lost_is_sent_once(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default the client sends a command again, which would count everything twice."""
+    write(store, prediction("p0"))
+    arguments = prepared(store, 0, [prediction()])
+    sent = []
+    receive: Callable[..., object] = redis.Redis.parse_response
+
+    def loses_the_answer(*arguments: object, **options: object) -> object:
+        sent.append(arguments[2])
+        receive(*arguments, **options)
+        raise exceptions.TimeoutError("Timeout reading from socket")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(redis.Redis, "parse_response", loses_the_answer)
+        with pytest.raises(StoreError, match="does not answer in time"):
+            store.commit(*arguments)
+    assert sent == ["EVALSHA"]
+    assert store.ledger()["predictions.received"] == 2
+    with pytest.raises(CommitConflict):
+        store.commit(*arguments)
+
+
+def test_every_exception_of_the_client_is_a_redis_error() -> None:
+    strangers = {name for name, kind in FOREIGN.items() if not issubclass(kind, redis.RedisError)}
+    assert strangers == set()
+    assert OTHER_CLIENTS.keys() <= vars(exceptions).keys()
+
+
+@pytest.mark.parametrize("operation", sorted(OPERATIONS | QUESTIONS))
+def test_every_exception_of_the_client_is_translated(
+    store: RedisStore, valkey_url: str, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    for kind in FOREIGN.values():
+        error = kind.__new__(kind, "something about it")
+
+        def fails(*_: object, error: Exception = error, **__: object) -> None:
+            raise error
+
+        with monkeypatch.context() as patched:
+            patched.setattr(redis.Redis, "execute_command", fails)
+            patched.setattr(redis.client.Pipeline, "execute", fails)
+            with pytest.raises(StoreError, match=f"^{valkey_url}: Redis ") as translated:
+                (OPERATIONS | QUESTIONS)[operation](store)
+        assert translated.value.__cause__ is error
+
+
+def test_a_failure_while_names_are_read_anew_is_translated(
+    store: RedisStore, valkey_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(store, prediction())
+
+    def fails(*_: object, **__: object) -> None:
+        raise exceptions.ConnectionError("gone")
+
+    with client_of(valkey_url, namespace, buckets=BUCKETS) as other:
+        monkeypatch.setattr(redis.Redis, "hgetall", fails)
+        with pytest.raises(StoreError, match="unreachable"):
+            other.load(0, [PredictionId("p1")])
+
+
+# What was lost
+
+
+def test_everything_is_told_again_when_the_server_has_lost_its_data(
+    store: RedisStore, server: "redis.Redis", valkey_url: str, namespace: str
+) -> None:
+    write(store, prediction("p1"))
+    late = prepared(store, 0, [prediction("p2")])
+    server.delete(*server.scan_iter(f"{{{namespace}*"))
+    with pytest.raises(CommitConflict):
+        store.commit(*late)
+    write(store, prediction("p3"))
+    with client_of(valkey_url, namespace, buckets=BUCKETS) as other:
+        assert other.load(0, [PredictionId("p3")]) == {"p3": Entry(prediction("p3"))}
+        assert other.slice_keys() == [SliceKey("ft", "ALL"), SliceKey("ft", "channel=web")]
+
+
+def test_lost_names_are_told_with_a_remedy(
+    store: RedisStore, server: "redis.Redis", valkey_url: str, namespace: str
+) -> None:
+    write(store, prediction())
+    server.delete(f"{{{namespace}:0}}:names")
+    with (
+        client_of(valkey_url, namespace, buckets=BUCKETS) as other,
+        pytest.raises(StoreError, match=f"{namespace} has lost .* set maxmemory-policy"),
+    ):
+        other.load(0, [PredictionId("p1")])
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(("field", "other"), [("shards", 4), ("buckets", 17)])
+def test_a_namespace_of_another_shape_is_refused_with_the_remedy(
+    store: RedisStore, valkey_url: str, namespace: str, field: str, other: int
+) -> None:
+    write(store, prediction())
+    before = observed(store)
+    held = {"shards": 1, "buckets": BUCKETS}
+    shape = held | {field: other}
+    with pytest.raises(StoreError) as error:
+        RedisStore(valkey_url, namespace, shards=shape["shards"], buckets=shape["buckets"])
+    assert str(error.value) == (
+        f"{valkey_url}: namespace {namespace} was created with {field} {held[field]}, but {other} "
+        f"is asked for; set redis.{field} to {held[field]}, or choose another redis.namespace"
+    )
+    with client_of(valkey_url, namespace, buckets=BUCKETS) as again:
+        assert observed(again) == before
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_namespace_of_another_format_is_refused(
+    server: "redis.Redis", valkey_url: str, namespace: str, read_only: bool
+) -> None:
+    server.hset(f"{{{namespace}:meta}}", mapping={"format": 99, "shards": 1, "buckets": 4096})
+    with pytest.raises(StoreError, match=f"namespace {namespace} was created with format 99"):
+        RedisStore(valkey_url, namespace, read_only=read_only)
+
+
+def test_a_namespace_that_holds_something_else_is_refused(
+    server: "redis.Redis", valkey_url: str, namespace: str
+) -> None:
+    server.set(f"{{{namespace}:meta}}", "not ours")
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        RedisStore(valkey_url, namespace)
+
+
+def test_namespaces_do_not_see_each_other(store: RedisStore, valkey_url: str) -> None:
+    write(store, prediction())
+    with client_of(valkey_url, "a-namespace-beside") as other:
+        assert other.ledger() == {}
+
+
+# Names that share a code
+
+CLASH = r"two names have the same code \(fraud / balance\); rename one"
+
+
+@pytest.fixture
+def one_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All names have the same code, as two of them have once in 500 million."""
+
+    def code_of(name: str) -> bytes:
+        return b"clash!" if name else b""
+
+    monkeypatch.setattr(adapter, "code_of", code_of)
+    monkeypatch.setattr(snapshots, "code_of", code_of)
+
+
+def only(name: str, predicted: str) -> Prediction:
+    """A prediction with a single name in it."""
+    return prediction(name, predicted=predicted)._replace(variant="", slices=("",))
+
+
+@pytest.mark.usefixtures("one_code")
+def test_two_names_of_one_code_are_refused_and_nothing_is_written(
+    store: RedisStore, server: "redis.Redis"
+) -> None:
+    write(store, only("p1", "fraud"))
+    before = content_of(server)
+    with pytest.raises(StoreError, match=CLASH):
+        write(store, only("p2", "balance"))
+    assert content_of(server) == before
+
+
+@pytest.mark.usefixtures("one_code")
+def test_two_names_of_one_code_are_refused_when_another_client_wrote_the_first(
+    store: RedisStore, valkey_url: str, namespace: str
+) -> None:
+    write(store, only("p1", "fraud"))
+    with (
+        client_of(valkey_url, namespace, buckets=BUCKETS) as other,
+        pytest.raises(StoreError, match=CLASH),
+    ):
+        other.commit(*prepared(other, 0, [only("p2", "balance")]))
+
+
+@pytest.mark.usefixtures("one_code")
+def test_two_names_of_one_code_are_refused_when_they_come_at_once(store: RedisStore) -> None:
+    with pytest.raises(StoreError, match=CLASH):
+        store.commit(*prepared(store, 0, [only("p1", "fraud"), only("p2", "balance")]))
+    assert store.ledger() == {}
+
+
+# Reading only
+
+
+@pytest.fixture
+def filled(store: RedisStore) -> RedisStore:
+    write(store, prediction(), label(), label("p2"))
+    store.commit_evaluation(Evaluation(1, T0_MS), [])
+    store.beat(Heartbeat("w1", 1, 2, 3))
+    return store
+
+
+def test_a_read_only_store_sends_no_command_that_writes(
+    filled: RedisStore, server: "redis.Redis", valkey_url: str, namespace: str
+) -> None:
+    """The server refuses this user anything but reading."""
+    commands = ["+@read", "+@connection"]
+    server.acl_setuser(
+        "reader", enabled=True, passwords=[f"+{SECRET}"], keys=["*"], commands=commands
+    )
+    before = content_of(server)
+    address = valkey_url.replace("//", f"//reader:{SECRET}@")
+    with client_of(address, namespace, read_only=True) as reader:
+        for name, ask in QUESTIONS.items():
+            assert ask(reader) == ask(filled), name
+        with pytest.raises(StoreError, match="permissions"):
+            reader.beat(Heartbeat("w1", 1, 2, 3))
+    assert content_of(server) == before
+
+
+def test_a_read_only_store_leaves_no_trace_of_an_unknown_namespace(
+    server: "redis.Redis", valkey_url: str, namespace: str
+) -> None:
+    before = content_of(server)
+    with client_of(valkey_url, namespace, shards=4, read_only=True) as reader:
+        assert reader.shards == 4
+        for ask in QUESTIONS.values():
+            ask(reader)
+    assert content_of(server) == before
+
+
+def test_a_read_only_store_reads_a_namespace_of_any_shape(valkey_url: str, namespace: str) -> None:
+    with client_of(valkey_url, namespace, shards=4, buckets=32) as store:
+        write(store, *(prediction(f"p{number}") for number in range(20)))
+        with client_of(valkey_url, namespace, read_only=True) as reader:
+            assert reader.shards == 4
+            assert observed(reader) == observed(store)
+
+
+# What it costs
+
+
+def test_a_pending_prediction_takes_at_most_a_hundred_bytes(
+    server: "redis.Redis",
+    valkey_url: str,
+    namespace: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """20,000 of them in 200 buckets, with the 16 characters of a usual id and one slice."""
+    number, batch = 20_000, 4_000
+    names = [f"{n * 0x9E3779B97F4A7C15 % 2**64:016x}" for n in range(number)]
+    with client_of(valkey_url, namespace, buckets=200) as store:
+        for start in range(0, number, batch):
+            said = [prediction(names[n], at_ms=T0_MS + 40 * n) for n in range(start, start + batch)]
+            store.commit(*prepared(store, 0, said))
+    used = sum(
+        server.memory_usage(key, samples=0) or 0
+        for key in server.scan_iter(f"{{{namespace}:0}}:e:*", count=1_000)
+    )
+    record_property("bytes_per_pending_prediction", used / number)
+    assert 50 <= used / number <= 100
+
+
+def test_swept_entries_leave_no_key_behind(
+    store: RedisStore, server: "redis.Redis", namespace: str
+) -> None:
+    write(store, *(prediction(f"p{number}") for number in range(50)))
+    assert list(server.scan_iter(f"{{{namespace}:0}}:e:*"))
+    sweep_all(store, END_MS)
+    assert not list(server.scan_iter(f"{{{namespace}:0}}:e:*"))
