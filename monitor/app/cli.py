@@ -8,6 +8,7 @@ What needs river (and with it scipy, seconds to load) is imported by the command
 that help, usage errors and faults in the settings come at once.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -95,9 +96,9 @@ def demo(
 
     The alert fires about a minute and a half after the start. Ctrl-C stops everything.
     """
-    from monitor.app.demo import Choices, run_demo
-
     with _stopped_by_signals():
+        from monitor.app.demo import Choices, run_demo
+
         report = run_demo(Choices(data, headless, until_alert, port))
     if report is not None:
         print_json(report)
@@ -248,6 +249,8 @@ def check(config: Config = None) -> None:
 
 def main() -> None:
     """Run the command; a person's mistake gets a message, never a traceback."""
+    # The client repeats what fails it, line after line; our message says it once.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     try:
         app()
     except (SettingsError, CaptureError) as error:
