@@ -2,8 +2,8 @@
 
 One record a line: ``topic``, ``partition``, ``offset``, ``timestamp`` (broker's, epoch ms), ``key``
 and ``value`` (text; null is a tombstone) or ``value_b64`` (bytes that are not UTF-8). A folder with
-``predictions.jsonl[.gz]`` and ``labels.jsonl[.gz]`` is read as one log, merged by log time, then
-partition, then offset.
+``predictions.jsonl[.gz]`` and ``labels.jsonl[.gz]``, each in arrival order, is read as one log,
+merged by log time.
 """
 
 import base64
@@ -28,7 +28,9 @@ class CaptureError(RecallwatchError):
 class FilesLog:
     """A folder of captured records, read once from the start; memory does not grow with it.
 
-    ``rename`` maps the topics found in the files to the topics of the settings, by kind.
+    ``topics`` names the topics that the records are taken for, whatever stands in the files. The
+    order of a file is kept: a record whose log time lies before that of the line above it, as
+    producers' clocks can bring about, is merged with that line's.
     """
 
     def __init__(self, folder: Path, topics: Mapping[Kind, str]) -> None:
@@ -40,7 +42,7 @@ class FilesLog:
             ]
             self._open = opened.pop_all()
         self._skip: dict[Partition, int] = {}
-        self._wanted = filter(self._is_wanted, heapq.merge(*sources, key=_log_order))
+        self._wanted = filter(self._is_wanted, (r for _, r in heapq.merge(*sources, key=_place)))
         self._next: dict[Partition, int] = {}
         self._is_ended = False
 
@@ -133,14 +135,30 @@ def _encoded(value: str | None) -> bytes | None:
     return None if value is None else value.encode("utf-8", "surrogatepass")
 
 
-def _records(lines: IO[bytes], path: Path, topic: str) -> Iterator[Record]:
+def _records(lines: IO[bytes], path: Path, topic: str) -> Iterator[tuple[int, Record]]:
+    """The records of one file in its order, each with the greatest log time up to it."""
+    newest_ms = 0
+    following: dict[int, int] = {}
     try:
         for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield parse_line(line, f"{path}:{number}")._replace(topic=topic)
+            if not line.strip():
+                continue
+            place = f"{path}:{number}"
+            record = parse_line(line, place)._replace(topic=topic)
+            if record.offset < following.get(record.partition, 0):
+                raise CaptureError(
+                    f"{place}: offset {record.offset} of partition {record.partition} comes after "
+                    f"offset {following[record.partition] - 1}; sort the file by log time, each "
+                    "partition in offset order"
+                )
+            following[record.partition] = record.offset + 1
+            newest_ms = max(newest_ms, record.log_ms)
+            yield newest_ms, record
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise CaptureError(f"{path}: damaged gzip file ({error})") from None
 
 
-def _log_order(record: Record) -> tuple[int, str, int, int]:
-    return record.log_ms, record.topic, record.partition, record.offset
+def _place(item: tuple[int, Record]) -> tuple[int, str]:
+    """Merge order of two files; within a file nothing is moved."""
+    reached_ms, record = item
+    return reached_ms, record.topic

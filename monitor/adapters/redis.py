@@ -3,7 +3,7 @@
 Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 
 ======================================  ========  =================================================
-``{namespace:meta}``                    hash      format, shards, buckets: fixed at creation
+``{namespace:meta}``                    hash      format, shards, buckets, shape: fixed at creation
 ``{namespace:rules}:evaluation``        hash      sequence and state of the evaluator
 ``{namespace:rules}:transitions``       list      every transition, oldest first
 ``{namespace:rules}:heartbeats``        hash      worker -> last sign of life
@@ -69,8 +69,8 @@ class RedisStore:
     """State of one namespace. One for each worker; what ``StateReader`` names may be shared.
 
     ``read_only`` never writes, not even the namespace's own record: for dashboards and reports.
-    StoreError when Redis cannot be reached, or holds the namespace in another format, with another
-    number of shards or of buckets.
+    ``shape`` names the settings that must stay as they are. StoreError when Redis cannot be
+    reached, or holds the namespace in another format or shape, with other shards or buckets.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class RedisStore:
         buckets: int = 4096,
         keep_ms: Mapping[int, int] | None = None,
         timeout_s: float = 5.0,
+        shape: Mapping[str, str] | None = None,
         read_only: bool = False,
     ) -> None:
         self._place = _masked(url)
@@ -99,6 +100,7 @@ class RedisStore:
             self._sweep = self._client.register_script(scripts.SWEEP)
             self._evaluate = self._client.register_script(scripts.EVALUATE)
             self._shards, self._buckets = self._open(shards, buckets, read_only=read_only)
+            self._keep_shape(shape or {}, read_only=read_only)
         self._names: list[dict[bytes, str]] = [{NOTHING: ""} for _ in range(self._shards)]
         self._keys: list[set[bytes]] = [set() for _ in range(self._shards)]
         self._raw: dict[PredictionId, tuple[Entry, bytes]] = {}
@@ -337,7 +339,7 @@ class RedisStore:
         if not read_only:
             for field, value in wanted.items():
                 self._client.hsetnx(key, field, value)
-        held = {k.decode(): int(v) for k, v in self._hash(key).items()}
+        held = {k.decode(): int(v) for k, v in self._hash(key).items() if k.decode() in wanted}
         if not held and read_only:
             return shards, buckets
         for field, value in wanted.items():
@@ -348,6 +350,21 @@ class RedisStore:
                     f"{held.get(field)}, or choose another redis.namespace"
                 )
         return held["shards"], held["buckets"]
+
+    def _keep_shape(self, shape: Mapping[str, str], *, read_only: bool) -> None:
+        """Keep the settings that give the counts their meaning, and refuse others."""
+        key = f"{{{self._namespace}:meta}}"
+        for setting, text in shape.items():
+            if not read_only:
+                self._client.hsetnx(key, setting, text)
+            held = self._client.hget(key, setting)
+            if held is not None and held.decode() != text:
+                raise StoreError(
+                    f"{self._place}: namespace {self._namespace} has counted with {setting} "
+                    f"{held.decode()}, but {text} is asked for: old and new counts would not fit "
+                    f"together. Take {setting} back, or choose another redis.namespace and let it "
+                    "read the topics from the start"
+                )
 
     def _key(self, shard: int, name: str = "") -> str:
         return f"{{{self._namespace}:{shard}}}:{name}"

@@ -60,10 +60,22 @@ def _topics(settings: Settings) -> Iterator[Check]:
     for name in names:
         topic = found.get(name)
         if topic is None:
-            yield Check(f"topic {name}", False, "does not exist: create it, or name another one")
+            is_ours = name not in topics.values()
+            found_text = "does not exist yet: `recallwatch run` creates it"
+            missing = "does not exist: create it, or name another one"
+            yield Check(
+                f"topic {name}", None if is_ours else False, found_text if is_ours else missing
+            )
             continue
         text = f"{topic.partitions} partitions, {topic.timestamp_type}, {topic.cleanup_policy}"
         yield Check(f"topic {name}", True, text)
+        if "compact" in (topic.cleanup_policy or "") and name in topics.values():
+            yield Check(
+                f"topic {name}",
+                False,
+                "compaction removes labels and corrections of the same key before they are read; "
+                "set cleanup.policy=delete",
+            )
         if topic.timestamp_type == "CreateTime" and name in topics.values():
             yield Check(
                 f"topic {name}",

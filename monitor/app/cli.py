@@ -34,7 +34,7 @@ from monitor.app.telemetry import (
 )
 from monitor.domain.errors import RecallwatchError
 
-NO, USAGE, WORLD = 1, 2, 3
+NO, USAGE, WORLD, STOPPED = 1, 2, 3, 130
 
 
 class Form(StrEnum):
@@ -124,7 +124,7 @@ def run(
 
     telemetry = settings.telemetry
     configure_logging(telemetry.log_level, telemetry.log_format)
-    worker = Worker(settings, world_of(settings))
+    worker = Worker(settings, world_of(settings, in_group=not until_caught_up))
     port = 0 if until_caught_up else telemetry.port
     with (
         telemetry_server(telemetry.host, port, worker.metrics, worker.health),
@@ -136,6 +136,9 @@ def run(
         with progress_of("Reading") as meter:
             worker.on_progress = meter
             worker.run(until_caught_up=True)
+    if worker.stop.is_set():
+        note("Stopped before the end of the topics: no report. Run it again to go on from here.")
+        raise typer.Exit(STOPPED)
     _print_live(settings, form)
 
 

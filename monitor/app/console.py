@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from monitor.app.telemetry import SystemClock
+from monitor.app.telemetry import SystemClock, printable
 
 PLAIN_EVERY_MS = 5_000
 """Off a terminal one line of progress in this many milliseconds, so that logs stay short."""
@@ -110,15 +110,6 @@ def share(value: float | None) -> str:
     ('12.0 %', '-')
     """
     return "-" if value is None else f"{value * 100:.1f} %"
-
-
-def printable(text: str) -> str:
-    r"""The text with control characters written out: a message must not command the terminal.
-
-    >>> print(printable("red \x1b[31m"))
-    red \x1b[31m
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -139,4 +139,10 @@ def _prepare(
                 f"topic {name} has LogAppendTime: the broker replaces the captured timestamps, so "
                 "log times will be those of now"
             )
+        elif topic.retention_ms not in {None, FOREVER}:
+            days = (topic.retention_ms or 0) / 86_400_000
+            warn(
+                f"topic {name} keeps records for {days:g} days by their timestamps: captured records "
+                "that are older may vanish before they are read (retention.ms=-1 keeps them)"
+            )
     return {name: topic.partitions for name, topic in found.items()}

@@ -12,6 +12,7 @@ differ in what is behind the ports.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,7 +22,7 @@ from monitor.domain.alerts import Transition
 from monitor.domain.cut import IDLE, UNREAD, Cut, Progress, watermark
 from monitor.domain.engine import Spec
 from monitor.domain.errors import CommitConflict, TooManyRejects
-from monitor.domain.events import Envelope, Partition, Record, Rejected
+from monitor.domain.events import Envelope, Kind, Partition, Record, Rejected
 from monitor.ports import Evaluation, OutRecord, RecordLog, RecordSink, StateStore, shard_of
 
 
@@ -61,7 +62,7 @@ class Flow:
         self._limits = limits or Limits()
         self._cuts: list[Cut] = []
         self._generation: int | None = None
-        self._rejects_in_a_row = 0
+        self._rejects_in_a_row: Counter[Kind] = Counter()
         self._watermark_ms: int | None = store.evaluation().watermark_ms
 
     def turn(self) -> Turn:
@@ -82,15 +83,20 @@ class Flow:
         self._log.commit({p: progress.next_offset for p, progress in reached.items()})
         return Turn(len(records), rejected, frozenset(reached))
 
-    def mark_idle(self, partitions: Iterable[Partition]) -> None:
-        """Say of partitions read to their end that they hold the watermark back no longer."""
+    def mark_idle(self, partitions: Iterable[Partition], *, only_unread: bool = False) -> None:
+        """Say of partitions read to their end that they hold the watermark back no longer.
+
+        ``only_unread`` means those of them in which there never was a record.
+        """
         wanted = set(partitions)
         for shard in range(self._store.shards):
-            cut = self._cut(shard)
+            cut = self._cuts[shard]
             idle = {
                 p: progress._replace(frontier_ms=IDLE)
                 for p, progress in cut.items()
-                if p in wanted and progress.frontier_ms != IDLE
+                if p in wanted
+                and progress.frontier_ms != IDLE
+                and not (only_unread and progress.frontier_ms != UNREAD)
             }
             if idle:
                 self._commit_progress(shard, idle)
@@ -103,7 +109,7 @@ class Flow:
         """
         store = self._store
         before = store.evaluation()
-        cuts = store.cuts()
+        cuts = self._known(store.cuts())
         reached_ms = watermark(cuts)
         if reached_ms is None or reached_ms <= (before.watermark_ms or UNREAD):
             self._watermark_ms = before.watermark_ms
@@ -138,28 +144,47 @@ class Flow:
         self._register(self._log.partitions())
         least = _least(self._cuts)
         assigned = self._log.assigned()
+        self._wake(assigned)
         self._log.seek({p: least[p].next_offset for p in assigned if p in least})
         self._generation = generation
 
     def _register(self, partitions: frozenset[Partition]) -> None:
         """Enter partitions nobody has read yet, so that they hold the watermark back."""
         for shard in range(self._store.shards):
-            new = {p: Progress(0) for p in partitions if p not in self._cut(shard)}
+            new = {p: Progress(0) for p in partitions if p not in self._cuts[shard]}
             if new:
                 self._commit_progress(shard, new)
+
+    def _wake(self, partitions: frozenset[Partition]) -> None:
+        """Let partitions that were idle hold the watermark again: there may be records by now."""
+        for shard in range(self._store.shards):
+            woken = {
+                p: progress._replace(frontier_ms=progress.last_log_ms)
+                for p, progress in self._cuts[shard].items()
+                if p in partitions and progress.frontier_ms == IDLE
+            }
+            if woken:
+                self._commit_progress(shard, woken)
+
+    def _known(self, cuts: list[Cut]) -> list[Cut]:
+        """The cuts without partitions of topics that are not read any more."""
+        known = self._log.partitions()
+        if not known:
+            return cuts
+        return [{p: progress for p, progress in cut.items() if p in known} for cut in cuts]
 
     def _divert(self, records: Sequence[Record], envelopes: Sequence[Envelope]) -> int:
         """Write rejected records to the dead-letter topic before they count as dealt with."""
         rejects = [(e.position, e.fact) for e in envelopes if isinstance(e.fact, Rejected)]
-        for envelope in envelopes:
-            is_reject = isinstance(envelope.fact, Rejected)
-            self._rejects_in_a_row = self._rejects_in_a_row + 1 if is_reject else 0
-            if self._rejects_in_a_row > self._limits.max_consecutive_rejects:
+        for kind, position, fact in envelopes:
+            in_a_row = self._rejects_in_a_row
+            in_a_row[kind] = in_a_row[kind] + 1 if isinstance(fact, Rejected) else 0
+            if isinstance(fact, Rejected) and in_a_row[kind] > self._limits.max_consecutive_rejects:
                 raise TooManyRejects(
-                    f"{envelope.position}: {self._rejects_in_a_row} records in a row were "
-                    f"rejected, the last as {envelope.fact[0]}; stopped before this batch was "
-                    "counted. "
-                    "Look at `recallwatch check`, mend the producer or the mapping, and start again"
+                    f"{position}: {in_a_row[kind]} {kind} in a row were rejected, the last as "
+                    f"{fact.reason}; stopped before this batch was counted. Look at `recallwatch "
+                    "check` and mend the producer or the mapping; to send those that are in the "
+                    "log to the dead-letter topic, raise worker.max_consecutive_rejects"
                 )
         if rejects and self._dead_letters is not None:
             by_position = {record.position: record for record in records}
@@ -173,7 +198,7 @@ class Flow:
         self, shard: int, envelopes: Sequence[Envelope], reached: Mapping[Partition, Progress]
     ) -> None:
         while True:
-            cut = self._cut(shard)
+            cut = self._cuts[shard]
             progress = {
                 p: _further(cut.get(p), new)
                 for p, new in reached.items()
@@ -198,16 +223,14 @@ class Flow:
             return
 
     def _commit_progress(self, shard: int, progress: Mapping[Partition, Progress]) -> None:
-        cut = self._cut(shard)
+        """Commit without records. Somebody else's commit in between makes it pointless."""
+        cut = self._cuts[shard]
         changes = engine.step(self._spec, {}, [], progress=progress, watermark_ms=None)
         try:
             self._store.commit(shard, cut, changes)
             self._cuts[shard] = {**cut, **progress}
         except CommitConflict:
             self._cuts = self._store.cuts()
-
-    def _cut(self, shard: int) -> Cut:
-        return self._cuts[shard]
 
     def _split(self, envelopes: list[Envelope]) -> list[list[Envelope]]:
         """One list for each shard. Rejected records have no id; the first keeps their books."""

@@ -21,8 +21,8 @@ from monitor.app.wiring import (
     codec_of,
     in_ms,
     limits_of,
+    open_dead_letters,
     open_log,
-    open_sink,
     open_store,
     spec_of,
 )
@@ -47,12 +47,12 @@ class World:
     clock: Clock = field(default_factory=SystemClock)
 
 
-def world_of(settings: Settings) -> World:
-    """Kafka and Redis, as the settings say."""
+def world_of(settings: Settings, *, in_group: bool = True) -> World:
+    """Kafka and Redis, as the settings say; outside the group one worker reads all partitions."""
     return World(
-        log=lambda: open_log(settings),
+        log=lambda: open_log(settings, in_group=in_group),
         store=lambda: open_store(settings),
-        dead_letters=lambda: open_sink(settings),
+        dead_letters=lambda: open_dead_letters(settings),
     )
 
 
@@ -70,6 +70,7 @@ class Worker:
         self._settings, self._world = settings, world
         self._name = settings.kafka.instance_id or f"{socket.gethostname()}-{os.getpid()}"
         self._records = 0
+        self._pause_s = FIRST_PAUSE_S
         self._say = structlog.get_logger().bind(worker=self._name)
 
     def run(self, *, until_caught_up: bool = False) -> None:
@@ -77,12 +78,12 @@ class Worker:
 
         WorldError when the first opening fails, TooManyRejects when the input is beyond use.
         """
-        pause_s, has_worked = FIRST_PAUSE_S, False
+        has_worked = False
         while not self.stop.is_set():
             try:
                 with ExitStack() as opened:
                     flow, log, store = self._open(opened)
-                    has_worked, pause_s = True, FIRST_PAUSE_S
+                    has_worked = True
                     self._work(flow, log, store, until_caught_up=until_caught_up)
                 return
             except WorldError as error:
@@ -90,9 +91,9 @@ class Worker:
                     raise
                 self.metrics.interruptions.inc()
                 self.health.failed(error)
-                self._say.warning("interrupted", error=str(error), retry_in_s=pause_s)
-                self.stop.wait(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                self._say.warning("interrupted", error=str(error), retry_in_s=self._pause_s)
+                self.stop.wait(self._pause_s)
+                self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     def _open(self, opened: ExitStack) -> tuple[Flow, RecordLog, StateStore]:
         store = opened.enter_context(closing(self._world.store()))
@@ -114,18 +115,21 @@ class Worker:
         worker, clock = self._settings.worker, self._world.clock
         evaluations = _Every(in_ms(worker.evaluate_every))
         beats, sweeps = _Every(BEAT_MS), _Every(SWEEP_MS)
-        quiet = _Quiet(in_ms(worker.idle_after))
+        quiet, ended = _Quiet(in_ms(worker.idle_after)), set[Partition]()
         self._say.info("working", partitions=sorted(map(str, log.partitions())))
         while not self.stop.is_set():
             with self.metrics.turn_seconds.time():
                 turn = flow.turn()
             now_ms = clock.now_ms()
             self._note(turn)
-            if until_caught_up and not turn.records and log.assigned() <= log.at_end():
-                if log.assigned():
+            at_end = log.at_end()
+            flow.mark_idle(at_end, only_unread=True)
+            if until_caught_up:
+                ended |= at_end
+                if log.assigned() and log.assigned() <= ended:
                     break
-            elif not until_caught_up:
-                flow.mark_idle(quiet.partitions(log.at_end(), turn.partitions, now_ms))
+            else:
+                flow.mark_idle(quiet.partitions(at_end, turn.partitions, now_ms))
             if evaluations.is_due(now_ms):
                 self._evaluate(flow, store)
             if sweeps.is_due(now_ms):
@@ -139,6 +143,8 @@ class Worker:
 
     def _note(self, turn: Turn) -> None:
         self.health.turned()
+        if turn.records:
+            self._pause_s = FIRST_PAUSE_S
         self._records += turn.records
         self.metrics.records.inc(turn.records)
         self.metrics.rejected.inc(turn.rejected)

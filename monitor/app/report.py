@@ -21,12 +21,26 @@ from monitor.domain.windows import ALL_TIME, HOUR_MS, Clock, PaneKey
 from monitor.ports import StateReader
 
 REPORT_VERSION = 1
+CONSISTENT_TRIES = 20
+LATEST_MS = 253_402_300_799_999
+"""The end of the year 9999, the latest instant that can be written."""
+
 _LATENCY_SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
 def present_report(reader: StateReader, settings: Settings) -> dict[str, object]:
-    """``report_of`` a store, as the settings say."""
-    return report_of(reader, spec_of(settings), verdict_limits_of(settings))
+    """``report_of`` a store, as the settings say.
+
+    Read again while a worker commits in between; if that never ends, ``digest`` is None, since the
+    numbers are then not all of one moment.
+    """
+    spec, limits = spec_of(settings), verdict_limits_of(settings)
+    for _ in range(CONSISTENT_TRIES):
+        before = reader.cuts(), reader.evaluation().sequence
+        report = report_of(reader, spec, limits)
+        if before == (reader.cuts(), reader.evaluation().sequence):
+            return report
+    return {**report, "digest": None}
 
 
 def report_of(reader: StateReader, spec: Spec, limits: VerdictLimits) -> dict[str, object]:
@@ -58,7 +72,8 @@ def iso(instant_ms: int | None) -> str | None:
     """
     if instant_ms is None:
         return None
-    instant = datetime.fromtimestamp(instant_ms / 1000, UTC)
+    instant_ms = min(instant_ms, LATEST_MS)
+    instant = datetime.fromtimestamp(instant_ms // 1000, UTC)
     return f"{instant:%Y-%m-%dT%H:%M:%S}.{instant_ms % 1000:03d}Z"
 
 

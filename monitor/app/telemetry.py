@@ -103,6 +103,7 @@ def configure_logging(level: str, form: str) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([_harmless] if is_readable else []),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
@@ -111,6 +112,22 @@ def configure_logging(level: str, form: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def _harmless(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Names come from messages: on a terminal their control characters are written out."""
+    return {
+        name: printable(value) if isinstance(value, str) else value for name, value in event.items()
+    }
+
+
+def printable(text: str) -> str:
+    r"""The text with control characters written out: a message must not command the terminal.
+
+    >>> print(printable("red \x1b[31m"))
+    red \x1b[31m
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -1,13 +1,14 @@
 """From settings to the parts that they describe; the only place where adapters are chosen."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
-from monitor.adapters.kafka import ConsumerGroup, KafkaConnection, KafkaLog, KafkaSink
+from monitor.adapters.kafka import ConsumerGroup, KafkaConnection, KafkaLog, KafkaSink, KafkaTopics
 from monitor.adapters.redis import RedisStore
 from monitor.app.flow import Limits
-from monitor.app.settings import RuleSettings, Settings
+from monitor.app.settings import RuleSettings, Settings, format_duration
 from monitor.codec.mapping import PRESETS, FieldMapping, TimeUnit
 from monitor.codec.records import RecordCodec
 from monitor.domain.alerts import AlertRule
@@ -142,6 +143,14 @@ def open_sink(settings: Settings) -> RecordSink:
     return KafkaSink(connection_of(settings))
 
 
+def open_dead_letters(settings: Settings) -> RecordSink:
+    """A producer, once the dead-letter topic is there: it is created if it is missing."""
+    connection = connection_of(settings)
+    with KafkaTopics(connection) as admin:
+        admin.ensure({settings.kafka.dead_letters.topic: 1}, log_append_time=True)
+    return KafkaSink(connection)
+
+
 def open_store(settings: Settings) -> StateStore:
     """The namespace in Redis, created if it is new."""
     return _store(settings, read_only=False)
@@ -161,5 +170,17 @@ def _store(settings: Settings, *, read_only: bool) -> RedisStore:
         buckets=settings.redis.buckets,
         keep_ms=spec_of(settings).windows.keep_ms,
         timeout_s=min(timeout_s, LONGEST_READ_S) if read_only else timeout_s,
+        shape=shape_of(settings),
         read_only=read_only,
     )
+
+
+def shape_of(settings: Settings) -> dict[str, str]:
+    """The settings that must not change below a namespace that has counted, as setting -> text."""
+    mapping = settings.mapping.model_dump_json()
+    return {
+        "slices": ",".join(settings.slices),
+        "windows.pane": format_duration(settings.windows.pane),
+        "windows.horizon": format_duration(settings.windows.horizon),
+        "mapping": hashlib.sha256(mapping.encode()).hexdigest()[:12],
+    }

@@ -11,8 +11,6 @@ from types import MappingProxyType
 
 import msgspec
 
-from monitor.domain.events import Kind
-
 
 class TimeUnit(StrEnum):
     """How instants are written: ISO 8601 with zone, or a number since the epoch."""
@@ -133,9 +131,3 @@ def _opened(text: str) -> object:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         return None
-
-
-KINDS_WITH_PRESETS: Mapping[Kind, frozenset[str]] = MappingProxyType(
-    {Kind.PREDICTIONS: frozenset(PRESETS), Kind.LABELS: frozenset({"flat"})}
-)
-"""Which presets make sense for which topic."""

@@ -29,6 +29,9 @@ from monitor.domain.events import (
 )
 
 MAX_RECORD_BYTES = 256 * 1024
+MAX_NAME_CHARS = 256
+"""Longest id, intent, variant and slice value: they become keys, and are kept."""
+
 FUTURE_MS = 24 * 3_600_000
 """How far an event may lie after its own log time before its clock is held to be wrong."""
 
@@ -169,10 +172,19 @@ class RecordCodec:
             log_ms,
             wire.variant,
             wire.predicted_intent,
-            self._slices(wire),
+            self._named_slices(wire),
             None if wire.latency_ms is None else bucket_of(wire.latency_ms),
             _micros(wire.relevance),
         )
+
+    def _named_slices(self, wire: PredictionWire) -> tuple[str, ...]:
+        values = self._slices(wire)
+        for value in values:
+            if len(value) > MAX_NAME_CHARS:
+                _reject(
+                    Reason.OUT_OF_RANGE, f"a slice value has more than {MAX_NAME_CHARS} characters"
+                )
+        return values
 
     def _label(self, value: bytes, log_ms: int) -> Label | None:
         wire = self._read_label(value)
@@ -197,7 +209,7 @@ class RecordCodec:
             actual,
             label_ms,
             log_ms,
-            wire.label_id or content,
+            f"{wire.label_id}#{wire.revision}" if wire.label_id else content,
             wire.revision,
             wire.withdrawn,
             _micros(wire.relevance),
@@ -284,6 +296,8 @@ def _reject(reason: Reason, detail: str) -> NoReturn:
 def _require(text: str, name: str, reason: Reason) -> None:
     if not text or text.isspace():
         _reject(reason, f"{name} is empty")
+    if len(text) > MAX_NAME_CHARS:
+        _reject(Reason.OUT_OF_RANGE, f"{name} has more than {MAX_NAME_CHARS} characters")
 
 
 def _share(value: float | None, name: str) -> None:

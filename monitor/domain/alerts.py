@@ -170,10 +170,11 @@ def evaluate(
 ) -> tuple[dict[AlertKey, AlertState], list[Transition]]:
     """Work through ``votes`` in release order, then through deadlines before ``watermark_ms``.
 
-    How the votes are split over calls makes no difference. Votes of unknown rules are ignored.
+    How the votes are split over calls makes no difference. Votes and states of rules that are not
+    among ``rules`` are dropped: a rule that was renamed starts afresh.
     """
     by_name = {rule.name: rule for rule in rules}
-    after = dict(states)
+    after = {key: state for key, state in states.items() if key[0] in by_name}
     transitions: list[Transition] = []
     for vote in sorted(votes):
         rule = by_name.get(vote.rule)
@@ -182,9 +183,8 @@ def evaluate(
             after[alert], moved = step(rule, after.get(alert, AlertState()), vote)
             transitions += moved
     for (name, key), state in sorted(after.items()):
-        if name in by_name:
-            after[name, key], moved = settle(by_name[name], state, key, watermark_ms - 1)
-            transitions += moved
+        after[name, key], moved = settle(by_name[name], state, key, watermark_ms - 1)
+        transitions += moved
     # The sort is stable: moves of one alert at one instant stay in the order in which it made them.
     return after, sorted(transitions, key=lambda t: (t.at_ms, t.rule, t.key))
 

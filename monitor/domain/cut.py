@@ -28,11 +28,16 @@ class Progress(NamedTuple):
 Cut = Mapping[Partition, Progress]
 
 
+WAKING_MS = 5_000
+"""How far the watermark stays behind while a partition is idle: what it is about to deliver may be
+in another worker's hands."""
+
+
 def watermark(cuts: Iterable[Cut]) -> int | None:
     """Log time before which the input of all ``cuts`` is complete, exclusive; None if unknown.
 
-    Idle partitions are left out. When all are idle it is one millisecond past the last record seen,
-    so that a log read to its end counts as complete.
+    Idle partitions are left out, but keep it back by ``WAKING_MS``. When all are idle it is one
+    millisecond past the last record seen, so that a log read to its end counts as complete.
 
     >>> p, q = Partition("predictions", 0), Partition("labels", 0)
     >>> watermark([{p: Progress(5, 1_000, 1_000), q: Progress(3, 400, 400)}])
@@ -44,14 +49,17 @@ def watermark(cuts: Iterable[Cut]) -> int | None:
     """
     active: int | None = None
     last = UNREAD
+    is_any_idle = False
     for cut in cuts:
         for progress in cut.values():
             last = max(last, progress.last_log_ms)
             if progress.frontier_ms == UNREAD:
                 return None
-            if progress.frontier_ms != IDLE:
+            if progress.frontier_ms == IDLE:
+                is_any_idle = True
+            else:
                 front = progress.frontier_ms
                 active = front if active is None else min(active, front)
     if active is not None:
-        return active
+        return active - WAKING_MS if is_any_idle else active
     return None if last == UNREAD else last + 1

@@ -1,0 +1,184 @@
+"""`recallwatch check` says what works, what does not, and what would be read."""
+
+import secrets
+from collections.abc import Iterable
+
+import pytest
+
+from monitor.adapters import kafka
+from monitor.adapters.kafka import KafkaConnection, KafkaSink, KafkaTopics
+from monitor.app.check import SAMPLE, Check, checks_of
+from monitor.app.settings import Settings
+from monitor.app.wiring import topics_of
+from monitor.domain.errors import BrokerError, StoreError
+from monitor.domain.events import Kind
+from monitor.ports import OutRecord
+from tests.builders import label_message, prediction_message, record
+from tests.fixtures.stores import free_port
+
+GROUPS = {"groups": {"urgent": ["lost_card"]}}
+RULES = [{"name": "urgent-recall", "of": "urgent", "objective": 0.8}]
+
+
+@pytest.fixture
+def settings(broker: KafkaConnection, valkey_url: str) -> Settings:
+    return made(broker, valkey_url)
+
+
+def made(broker: KafkaConnection, url: str, **changed: object) -> Settings:
+    name = secrets.token_hex(6)
+    topics = {
+        role: {"topic": f"{role}-{name}"}
+        for role in ("predictions", "labels", "dead_letters", "journal")
+    }
+    return Settings.model_validate(
+        {
+            "kafka": {"bootstrap_servers": list(broker.bootstrap_servers), **topics},
+            "redis": {"url": url, "namespace": f"check-{name}"},
+            "intents": GROUPS,
+            "rules": RULES,
+            **changed,
+        }
+    )
+
+
+def create_topics(settings: Settings, broker: KafkaConnection, *, log_append: bool = True) -> None:
+    names = [*topics_of(settings).values(), settings.kafka.dead_letters.topic]
+    with KafkaTopics(broker) as topics:
+        topics.ensure(dict.fromkeys(names, 2), log_append_time=log_append, retention_ms=-1)
+
+
+def write(broker: KafkaConnection, topic: str, values: Iterable[bytes | None]) -> None:
+    sink = KafkaSink(broker)
+    sink.publish(OutRecord(topic, b"key", value) for value in values)
+    sink.close()
+
+
+def good(number: int) -> bytes:
+    return record(prediction_message(prediction_id=f"p{number}")).value or b""
+
+
+def told(checks: Iterable[Check]) -> dict[str, Check]:
+    return {check.what: check for check in checks}
+
+
+def failed(checks: Iterable[Check]) -> list[str]:
+    return [check.what for check in checks if check.is_ok is False]
+
+
+def test_everything_in_order_has_no_failure(broker: KafkaConnection, settings: Settings) -> None:
+    create_topics(settings, broker)
+    topics = topics_of(settings)
+    write(broker, topics[Kind.PREDICTIONS], map(good, range(3)))
+    write(broker, topics[Kind.LABELS], [record(label_message()).value])
+    checks = list(checks_of(settings))
+    assert failed(checks) == []
+    said = told(checks)
+    assert said["settings"].found == settings.digest()
+    assert "reachable" in said["redis"].found
+    assert said["redis"].found.endswith(": new")
+    assert str(broker) in said["kafka"].found
+    predictions = said[f"topic {topics[Kind.PREDICTIONS]}"].found
+    assert predictions.startswith("2 partitions, LogAppendTime")
+    assert said["sample of predictions"].found == "3 of 3 records can be read"
+    assert "prediction_id='p" in said["first of predictions"].found
+    assert "actual='lost_card'" in said["first of labels"].found
+
+
+def test_checking_leaves_nothing_behind(broker: KafkaConnection, settings: Settings) -> None:
+    list(checks_of(settings))
+    with KafkaTopics(broker) as topics:
+        assert topics.describe(list(topics_of(settings).values())) == {}
+
+
+def test_missing_topics_fail_and_are_named(settings: Settings) -> None:
+    checks = list(checks_of(settings))
+    names = [*topics_of(settings).values(), settings.kafka.dead_letters.topic]
+    assert failed(checks) == [*(f"topic {name}" for name in names), "sample"]
+    assert names[0] in told(checks)["sample"].found
+
+
+def test_empty_topics_are_neither_right_nor_wrong(
+    broker: KafkaConnection, settings: Settings
+) -> None:
+    create_topics(settings, broker)
+    checks = list(checks_of(settings))
+    assert failed(checks) == []
+    for kind in Kind:
+        check = told(checks)[f"sample of {kind}"]
+        assert check.is_ok is None
+        assert "the topic is empty" in check.found
+
+
+def test_rejected_records_are_counted_by_reason(
+    broker: KafkaConnection, settings: Settings
+) -> None:
+    create_topics(settings, broker)
+    values = [good(1), good(2), good(3), b"{", None]
+    write(broker, topics_of(settings)[Kind.PREDICTIONS], values)
+    check = told(checks_of(settings))["sample of predictions"]
+    assert check.is_ok
+    assert check.found == "3 of 5 records can be read; rejected: 1 not_json, 1 null_value"
+
+
+def test_a_topic_of_which_most_is_rejected_fails(
+    broker: KafkaConnection, settings: Settings
+) -> None:
+    create_topics(settings, broker)
+    write(broker, topics_of(settings)[Kind.PREDICTIONS], [good(1), b"{", b"{", b"{"])
+    assert failed(checks_of(settings)) == ["sample of predictions"]
+
+
+def test_messages_that_do_not_concern_us_are_told_apart(
+    broker: KafkaConnection, valkey_url: str
+) -> None:
+    settings = made(broker, valkey_url, mapping={"predictions": {"preset": "rasa"}})
+    create_topics(settings, broker)
+    user = (
+        b'{"event": "user", "message_id": "m1", "timestamp": 1700000000.5, "parse_data": '
+        b'{"intent": {"name": "lost_card", "confidence": 0.9}}, "metadata": {"model_id": "ft"}}'
+    )
+    write(broker, topics_of(settings)[Kind.PREDICTIONS], [user, b'{"event": "bot"}'])
+    said = told(checks_of(settings))
+    assert said["sample of predictions"].found == (
+        "1 of 2 records can be read, 1 do not concern us"
+    )
+    assert "predicted='lost_card'" in said["first of predictions"].found
+
+
+def test_a_sample_is_enough(broker: KafkaConnection, settings: Settings) -> None:
+    create_topics(settings, broker)
+    write(broker, topics_of(settings)[Kind.PREDICTIONS], map(good, range(SAMPLE * 3)))
+    write(broker, topics_of(settings)[Kind.LABELS], [record(label_message()).value] * SAMPLE * 3)
+    counted = told(checks_of(settings))["sample of predictions"].found.split()[0]
+    assert SAMPLE <= int(counted) <= SAMPLE * 3
+
+
+def test_create_time_is_worth_a_word(broker: KafkaConnection, settings: Settings) -> None:
+    create_topics(settings, broker, log_append=False)
+    checks = list(checks_of(settings))
+    assert failed(checks) == []
+    remarks = [c.found for c in checks if c.is_ok is None and "LogAppendTime" in c.found]
+    assert len(remarks) == 2
+
+
+def test_settings_in_which_nothing_can_fire_fail(broker: KafkaConnection, valkey_url: str) -> None:
+    settings = made(broker, valkey_url, intents={}, rules=[])
+    create_topics(settings, broker)
+    assert failed(checks_of(settings)) == ["intents.groups", "rules"]
+
+
+def test_a_store_that_cannot_be_reached_ends_the_check(broker: KafkaConnection) -> None:
+    settings = made(broker, f"redis://:hunter2@127.0.0.1:{free_port()}/0")
+    with pytest.raises(StoreError) as caught:
+        list(checks_of(settings))
+    assert "Redis is unreachable; check redis.url" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_broker_that_cannot_be_reached_ends_the_check(
+    unreachable_broker: KafkaConnection, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "CONNECT_TIMEOUT_MS", 200)
+    with pytest.raises(BrokerError, match=r"is unreachable .* check kafka\.bootstrap_servers"):
+        list(checks_of(made(unreachable_broker, valkey_url)))

@@ -1,0 +1,444 @@
+"""The worker: it begins, is interrupted, goes on where it was, and ends when it is told to."""
+
+import threading
+from collections.abc import Callable
+from typing import NoReturn
+
+import pytest
+from structlog.testing import capture_logs
+
+from monitor.adapters.memory import MemoryLog
+from monitor.app.live import FIRST_PAUSE_S, LONGEST_PAUSE_S, Worker, World
+from monitor.app.settings import Settings
+from monitor.domain.alerts import Transition
+from monitor.domain.cut import IDLE
+from monitor.domain.errors import BrokerError, StoreError, TooManyRejects
+from monitor.domain.events import Kind, Record
+from monitor.ports import Heartbeat, StateStore
+from tests.app.doubles import TeamLog, Trap, TrappedLog, TrappedSink, TrappedStore
+from tests.app.story import (
+    LABELS,
+    PREDICTIONS,
+    SETTINGS,
+    UNREADABLE,
+    ends,
+    filled,
+    history,
+    numbers,
+    received,
+)
+from tests.builders import T0, prediction_message, record
+
+NOW_MS = T0 + 86_400_000
+REJECTED = sum(map(len, UNREADABLE.values()))
+
+
+class SteppingClock:
+    """Moves on by ``step_ms`` each time it is read; fails a test that would never end."""
+
+    def __init__(self, step_ms: int = 500, most: int = 5_000) -> None:
+        self.ms, self._step_ms, self._left = NOW_MS, step_ms, most
+
+    def now_ms(self) -> int:
+        self._left -= 1
+        assert self._left, "the worker should have ended by now"
+        self.ms += self._step_ms
+        return self.ms
+
+
+class Stop(threading.Event):
+    """Notes a pause, in seconds, rather than waiting for its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float | None] = []
+        self.during_pause: Callable[[], object] = lambda: None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.append(timeout)
+        self.during_pause()
+        return self.is_set()
+
+
+class Rig:
+    """A worker in a world of memory, and what it said."""
+
+    def __init__(
+        self,
+        records: list[Record] | None = None,
+        *,
+        trap: Trap | None = None,
+        log: MemoryLog | None = None,
+        clock: SteppingClock | None = None,
+        **changed: object,
+    ) -> None:
+        trap = trap or Trap()
+        self.log = log or filled(TrappedLog(trap), history() if records is None else records)
+        self.store, self.sink = TrappedStore(2, trap), TrappedSink(trap)
+        self.clock = clock or SteppingClock()
+        self.opened: list[str] = []
+        self.transitions: list[Transition] = []
+        self.progress: list[tuple[int, int]] = []
+        world = World(self.open_log, self.open_store, self.open_sink, self.clock)
+        self.worker = Worker(Settings.model_validate({**SETTINGS, **changed}), world)
+        self.stop = Stop()
+        self.worker.stop = self.stop
+        self.worker.on_transition = self.transitions.append
+        self.worker.on_progress = lambda records, lag: self.progress.append((records, lag))
+
+    def open_log(self) -> MemoryLog:
+        self.opened.append("log")
+        return self.log
+
+    def open_store(self) -> StateStore:
+        self.opened.append("store")
+        return self.store
+
+    def open_sink(self) -> TrappedSink:
+        self.opened.append("sink")
+        return self.sink
+
+    def stop_once(self, is_done: Callable[[], bool]) -> None:
+        """End the worker at the first sign of life for which ``is_done``."""
+
+        def look(records: int, lag: int) -> None:
+            self.progress.append((records, lag))
+            if is_done():
+                self.stop.set()
+
+        self.worker.on_progress = look
+
+    def run_to_the_end_of_the_log(self) -> None:
+        self.stop_once(lambda: not any(self.log.lag().values()))
+        self.worker.run()
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.worker.metrics.registry.get_sample_value(f"recallwatch_{name}", labels)
+
+
+def caught_up(rig: Rig) -> dict[str, object]:
+    """The numbers once a second worker has read what is left and seen the end."""
+    again = Rig(log=rig.log)
+    again.store = rig.store
+    again.worker.run(until_caught_up=True)
+    return numbers(rig.store)
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, object]:
+    rig = Rig()
+    rig.worker.run(until_caught_up=True)
+    return numbers(rig.store)
+
+
+# To the end and no further
+
+
+def test_a_worker_that_should_end_reads_both_topics_to_their_end(
+    expected: dict[str, object],
+) -> None:
+    rig = Rig()
+    rig.worker.run(until_caught_up=True)
+    assert received(rig.store, Kind.PREDICTIONS) + received(rig.store, Kind.LABELS) == len(
+        history()
+    )
+    assert rig.progress[-1] == (len(history()), 0)
+    assert rig.store.evaluation().watermark_ms == max(r.log_ms for r in history()) + 1
+    assert [t.moved_to for t in rig.transitions] == ["ok", "ok", "firing"]
+    assert numbers(rig.store) == expected
+
+
+def test_a_worker_that_should_end_also_ends_on_empty_topics() -> None:
+    rig = Rig([])
+    rig.worker.run(until_caught_up=True)
+    assert rig.store.ledger() == {}
+    assert rig.store.evaluation().watermark_ms is None
+
+
+def test_a_second_run_to_the_end_counts_nothing_again(expected: dict[str, object]) -> None:
+    rig = Rig()
+    rig.worker.run(until_caught_up=True)
+    assert caught_up(rig) == expected
+
+
+def test_offsets_that_others_committed_are_not_taken_for_the_end(
+    expected: dict[str, object],
+) -> None:
+    """The group has read everything before, into another namespace."""
+    log = TeamLog(ends())
+    log.during_poll = lambda: log.assign(PREDICTIONS + LABELS)
+    rig = Rig(log=log)
+    rig.worker.run(until_caught_up=True)
+    assert numbers(rig.store) == expected
+
+
+def test_a_worker_without_partitions_waits_for_them_before_it_ends(
+    expected: dict[str, object],
+) -> None:
+    log = TeamLog({})
+    rig = Rig(log=log)
+
+    def assigned_late(_records: int, _lag: int) -> None:
+        if not log.assigned():
+            log.assign(PREDICTIONS + LABELS)
+
+    rig.worker.on_progress = assigned_late
+    rig.worker.run(until_caught_up=True)
+    assert numbers(rig.store) == expected
+
+
+def test_a_worker_that_is_stopped_ends_after_its_turn() -> None:
+    rig = Rig(worker={"batch_records": 10})
+    rig.stop_once(lambda: len(rig.progress) == 3)
+    rig.worker.run()
+    assert 0 < rig.progress[-1][0] < len(history())
+    assert rig.store.heartbeats()[0].records == rig.progress[-1][0]
+
+
+def test_a_worker_that_is_stopped_before_it_begins_opens_nothing() -> None:
+    rig = Rig()
+    rig.stop.set()
+    rig.worker.run()
+    assert rig.opened == []
+
+
+def test_everything_that_was_opened_is_closed() -> None:
+    closed: list[str] = []
+
+    class ClosingLog(TrappedLog):
+        def close(self) -> None:
+            closed.append("log")
+
+    class ClosingStore(TrappedStore):
+        def close(self) -> None:
+            closed.append("store")
+
+    trap = Trap("before log.poll", 3)
+    rig = Rig(log=filled(ClosingLog(trap), history()))
+    rig.store = ClosingStore(2)
+    rig.run_to_the_end_of_the_log()
+    assert trap.has_sprung
+    assert sorted(closed) == ["log", "log", "store", "store"]
+
+
+# Interruptions
+
+
+@pytest.mark.parametrize("call", [1, 3])
+@pytest.mark.parametrize(
+    "port",
+    [
+        "before log.poll",
+        "after log.poll",
+        "before dead_letters.publish",
+        "before store.commit",
+        "after store.commit",
+        "before log.commit",
+        "after store.commit_evaluation",
+    ],
+)
+def test_nothing_is_lost_when_broker_or_store_fail_in_the_middle(
+    port: str, call: int, expected: dict[str, object]
+) -> None:
+    trap = Trap(port, call)
+    rig = Rig(trap=trap, worker={"batch_records": 40, "evaluate_every": "100ms"})
+    rig.run_to_the_end_of_the_log()
+    assert trap.has_sprung
+    assert rig.stop.pauses == [FIRST_PAUSE_S]
+    assert rig.metric("interruptions_total") == 1
+    assert caught_up(rig) == expected
+
+
+def test_the_pause_doubles_while_opening_fails_up_to_its_bound() -> None:
+    rig = Rig(trap=Trap("before log.poll", 1))
+    failures = 8
+
+    def store_for_a_while() -> StateStore:
+        nonlocal failures
+        if rig.stop.pauses and failures:
+            failures -= 1
+            raise StoreError("redis://localhost: Redis is unreachable")
+        return rig.store
+
+    rig.worker = Worker(
+        Settings.model_validate(SETTINGS),
+        World(rig.open_log, store_for_a_while, rig.open_sink, rig.clock),
+    )
+    rig.worker.stop = rig.stop
+    rig.run_to_the_end_of_the_log()
+    assert rig.stop.pauses == [0.5, 1, 2, 4, 8, 15, 15, 15, 15]
+    assert rig.stop.pauses[-1] == LONGEST_PAUSE_S
+
+
+def test_the_pause_is_short_again_after_it_has_worked() -> None:
+    trap = Trap("before log.poll", 3)
+    log = TrappedLog(trap)
+    rig = Rig(log=filled(log, history()), worker={"batch_records": 20})
+
+    def set_once_more() -> None:
+        if len(rig.stop.pauses) == 1:
+            log.trap = Trap("before log.poll", 3)
+
+    rig.stop.during_pause = set_once_more
+    rig.run_to_the_end_of_the_log()
+    assert rig.stop.pauses == [FIRST_PAUSE_S, FIRST_PAUSE_S]
+
+
+def test_a_worker_can_be_stopped_while_it_pauses() -> None:
+    rig = Rig(trap=Trap("before log.poll", 1))
+    rig.stop.during_pause = rig.stop.set
+    rig.worker.run()
+    assert rig.opened == ["store", "log", "sink"]
+
+
+def unreachable() -> NoReturn:
+    raise BrokerError("broker localhost:9092 is unreachable")
+
+
+@pytest.mark.parametrize("missing", ["log", "store", "dead_letters"])
+def test_a_first_opening_that_fails_ends_the_worker(missing: str) -> None:
+    rig = Rig()
+    worlds = {
+        "log": World(unreachable, rig.open_store, rig.open_sink, rig.clock),
+        "store": World(rig.open_log, unreachable, rig.open_sink, rig.clock),
+        "dead_letters": World(rig.open_log, rig.open_store, unreachable, rig.clock),
+    }
+    worker = Worker(Settings.model_validate(SETTINGS), worlds[missing])
+    with pytest.raises(BrokerError, match="unreachable"):
+        worker.run()
+
+
+def test_a_worker_that_should_end_lets_the_failure_through() -> None:
+    rig = Rig(trap=Trap("before store.commit", 4))
+    with pytest.raises(StoreError):
+        rig.worker.run(until_caught_up=True)
+    assert rig.stop.pauses == []
+
+
+def test_input_beyond_use_ends_the_worker() -> None:
+    rig = Rig([record(b"{") for _ in range(5)], worker={"max_consecutive_rejects": 4})
+    with pytest.raises(TooManyRejects):
+        rig.worker.run()
+    assert rig.store.ledger() == {}
+
+
+# What it says of itself
+
+
+def test_health_is_lost_with_a_failure_and_back_with_the_next_turn() -> None:
+    rig = Rig(trap=Trap("before store.commit", 4))
+    seen: list[tuple[bool, str]] = []
+    rig.stop.during_pause = lambda: seen.append(rig.worker.health.report())
+    rig.run_to_the_end_of_the_log()
+    assert seen == [(False, "before store.commit failed")]
+    assert rig.worker.health.report() == (True, "ok")
+
+
+def test_metrics_say_what_was_read() -> None:
+    rig = Rig()
+    rig.worker.run(until_caught_up=True)
+    assert rig.metric("records_total") == len(history())
+    assert rig.metric("rejected_records_total") == REJECTED
+    assert rig.metric("lag_records") == 0
+    assert rig.metric("interruptions_total") == 0
+    assert rig.metric("watermark_seconds") == (max(r.log_ms for r in history()) + 1) / 1000
+    assert (rig.metric("turn_seconds_count") or 0) >= len(history()) / 64
+    assert (rig.metric("evaluation_seconds_count") or 0) >= 1
+
+
+def test_the_alert_level_is_that_of_the_state() -> None:
+    rig = Rig()
+    rig.worker.run(until_caught_up=True)
+    levels = {
+        variant: rig.metric("alert_level", rule="urgent-recall", variant=variant, slice="ALL")
+        for variant in ("fine_tuned", "prompt")
+    }
+    assert levels == {"fine_tuned": 2, "prompt": 0}
+
+
+def test_signs_of_life_come_every_two_seconds_of_wall_time() -> None:
+    class BeatenStore(TrappedStore):
+        def __init__(self) -> None:
+            super().__init__(2)
+            self.beats: list[Heartbeat] = []
+
+        def beat(self, heartbeat: Heartbeat) -> None:
+            self.beats.append(heartbeat)
+            super().beat(heartbeat)
+
+    store = BeatenStore()
+    rig = Rig([], kafka={"instance_id": "worker-7"}, clock=SteppingClock(step_ms=250))
+    rig.store = store
+    rig.stop_once(lambda: len(store.beats) == 5)
+    rig.worker.run()
+    assert {beat.worker for beat in store.beats} == {"worker-7"}
+    waits = [b.wall_ms - a.wall_ms for a, b in zip(store.beats, store.beats[1:-1], strict=False)]
+    assert all(2_000 <= wait <= 2_500 for wait in waits)
+    assert store.beats[-1] == rig.store.heartbeats()[0]
+
+
+def test_every_transition_is_logged_and_told_once() -> None:
+    rig = Rig()
+    with capture_logs() as said:
+        rig.worker.run(until_caught_up=True)
+    alerts = [line for line in said if line["event"].startswith("alert ")]
+    assert [line["id"] for line in alerts] == [t.id for t in rig.store.transitions()]
+    assert rig.transitions == rig.store.transitions()
+    assert alerts[-1]["event"] == "alert firing"
+    assert (alerts[-1]["rule"], alerts[-1]["variant"]) == ("urgent-recall", "fine_tuned")
+    assert "hits" in alerts[-1]["reason"]
+
+
+def test_an_interruption_is_logged_with_its_error_and_the_pause() -> None:
+    rig = Rig(trap=Trap("before log.poll", 2))
+    with capture_logs() as said:
+        rig.run_to_the_end_of_the_log()
+    lines = [line for line in said if line["event"] == "interrupted"]
+    assert [(line["error"], line["retry_in_s"], line["log_level"]) for line in lines] == [
+        ("before log.poll failed", FIRST_PAUSE_S, "warning")
+    ]
+
+
+# Wall time
+
+
+def test_a_partition_counts_as_idle_after_standing_at_its_end_for_a_while() -> None:
+    predictions = [each for each in history() if each.topic == "predictions"]
+    rig = Rig(predictions, worker={"idle_after": "10s", "batch_records": 1_000})
+    complete_ms = max(each.log_ms for each in predictions) + 1
+    rig.stop_once(lambda: rig.store.evaluation().watermark_ms == complete_ms)
+    rig.worker.run()
+    assert 10_000 < rig.clock.ms - NOW_MS < 20_000
+
+
+def test_a_partition_that_is_written_to_now_and_then_does_not_count_as_idle() -> None:
+    """It stands at its end most of the time, but never for long."""
+    rig = Rig([], clock=SteppingClock(step_ms=1_000), worker={"idle_after": "10s"})
+    frontiers: list[int] = []
+
+    def write_one(_records: int, _lag: int) -> None:
+        at_ms = T0 + len(frontiers) * 1_000
+        rig.log.append(record(prediction_message(prediction_id=f"p{at_ms}"), log_ms=at_ms))
+        progress = rig.store.cuts()[0].get(PREDICTIONS[0])
+        frontiers.append(progress.frontier_ms if progress else 0)
+        if len(frontiers) == 20:
+            rig.stop.set()
+
+    rig.worker.on_progress = write_one
+    rig.worker.run()
+    assert rig.clock.ms - NOW_MS > 30_000
+    assert IDLE not in frontiers
+
+
+def test_a_worker_that_ends_at_the_end_need_not_wait_for_idle_partitions() -> None:
+    rig = Rig(clock=SteppingClock(step_ms=0))
+    rig.worker.run(until_caught_up=True)
+    assert rig.store.evaluation().watermark_ms is not None
+
+
+def test_rules_are_evaluated_at_the_pace_of_the_settings() -> None:
+    rig = Rig([], clock=SteppingClock(step_ms=1_000), worker={"evaluate_every": "10s"})
+    rig.stop_once(lambda: rig.clock.ms >= NOW_MS + 60_000)
+    rig.worker.run()
+    evaluations = rig.metric("evaluation_seconds_count") or 0
+    assert 4 <= evaluations <= 7
