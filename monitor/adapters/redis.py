@@ -354,14 +354,16 @@ class RedisStore:
     def _keep_shape(self, shape: Mapping[str, str], *, read_only: bool) -> None:
         """Keep the settings that give the counts their meaning, and refuse others."""
         key = f"{{{self._namespace}:meta}}"
-        for setting, text in shape.items():
-            if not read_only:
+        if not read_only:
+            for setting, text in shape.items():
                 self._client.hsetnx(key, setting, text)
-            held = self._client.hget(key, setting)
-            if held is not None and held.decode() != text:
+        kept = {k.decode(): v.decode() for k, v in self._hash(key).items()}
+        for setting, text in shape.items():
+            held = kept.get(setting, text)
+            if held != text:
                 raise StoreError(
                     f"{self._place}: namespace {self._namespace} has counted with {setting} "
-                    f"{held.decode()}, but {text} is asked for: old and new counts would not fit "
+                    f"{held}, but {text} is asked for: old and new counts would not fit "
                     f"together. Take {setting} back, or choose another redis.namespace and let it "
                     "read the topics from the start"
                 )

@@ -142,7 +142,7 @@ def _prepare(
         elif topic.retention_ms not in {None, FOREVER}:
             days = (topic.retention_ms or 0) / 86_400_000
             warn(
-                f"topic {name} keeps records for {days:g} days by their timestamps: captured records "
-                "that are older may vanish before they are read (retention.ms=-1 keeps them)"
+                f"topic {name} keeps records for {days:g} days by their timestamps: captured "
+                "records that are older may vanish before they are read (retention.ms=-1 keeps them)"
             )
     return {name: topic.partitions for name, topic in found.items()}

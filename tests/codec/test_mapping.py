@@ -7,7 +7,6 @@ from random import Random
 import pytest
 
 from monitor.codec.mapping import (
-    KINDS_WITH_PRESETS,
     PRESETS,
     FieldMapping,
     TimeUnit,
@@ -16,7 +15,7 @@ from monitor.codec.mapping import (
     flattened,
 )
 from monitor.codec.records import RecordCodec
-from monitor.domain.events import Kind, Label, Prediction, PredictionId, Reason, Rejected
+from monitor.domain.events import Label, Prediction, PredictionId, Reason, Rejected
 from tests.builders import T0, record
 
 RASA_USER = {
@@ -286,8 +285,3 @@ def test_replacing_paths_leaves_the_preset_as_it_was() -> None:
     before = dict(PRESETS["rasa"].paths)
     PRESETS["rasa"].with_paths({"variant": "elsewhere"})
     assert PRESETS["rasa"].paths == before
-
-
-def test_presets_of_each_topic_exist() -> None:
-    assert KINDS_WITH_PRESETS[Kind.PREDICTIONS] == set(PRESETS)
-    assert KINDS_WITH_PRESETS[Kind.LABELS] == {"flat"}
