@@ -331,6 +331,22 @@ def test_a_namespace_that_holds_something_else_is_refused(
         RedisStore(valkey_url, namespace)
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_settings_that_shape_the_counts_cannot_change_below_a_namespace(
+    valkey_url: str, namespace: str, read_only: bool
+) -> None:
+    RedisStore(valkey_url, namespace, shape={"slices": "variant", "windows.pane": "1m"}).close()
+    again = {"slices": "variant", "windows.pane": "1m"}
+    RedisStore(valkey_url, namespace, shape=again, read_only=read_only).close()
+    with pytest.raises(StoreError, match="has counted with slices variant, but variant,channel"):
+        RedisStore(
+            valkey_url,
+            namespace,
+            shape={"slices": "variant,channel", "windows.pane": "1m"},
+            read_only=read_only,
+        )
+
+
 def test_namespaces_do_not_see_each_other(store: RedisStore, valkey_url: str) -> None:
     write(store, prediction())
     with client_of(valkey_url, "a-namespace-beside") as other:

@@ -93,9 +93,11 @@ def test_checking_leaves_nothing_behind(broker: KafkaConnection, settings: Setti
 
 def test_missing_topics_fail_and_are_named(settings: Settings) -> None:
     checks = list(checks_of(settings))
-    names = [*topics_of(settings).values(), settings.kafka.dead_letters.topic]
+    names = list(topics_of(settings).values())
     assert failed(checks) == [*(f"topic {name}" for name in names), "sample"]
     assert names[0] in told(checks)["sample"].found
+    dead_letters = told(checks)[f"topic {settings.kafka.dead_letters.topic}"]
+    assert (dead_letters.is_ok, "run` creates it" in dead_letters.found) == (None, True)
 
 
 def test_empty_topics_are_neither_right_nor_wrong(

@@ -405,7 +405,7 @@ def test_input_beyond_use_ends_with_3(run: Run, tmp_path: Path) -> None:
     config = written(tmp_path, {**SETTINGS, "worker": {"max_consecutive_rejects": 8}})
     ended = run("replay", "--files", folder, "--config", config)
     assert (ended.code, ended.out) == (3, "")
-    assert "predictions[0]@8: 9 records in a row were rejected" in ended.err
+    assert "predictions[0]@8: 9 predictions in a row were rejected" in ended.err
 
 
 def test_replay_prints_the_report_and_writes_it_where_it_is_told(run: Run, tmp_path: Path) -> None:

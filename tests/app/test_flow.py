@@ -17,7 +17,7 @@ from monitor.app.flow import Flow, Limits, Turn, dead_letter
 from monitor.codec.records import RecordCodec
 from monitor.domain import ledger
 from monitor.domain.alerts import Status, Transition, Vote
-from monitor.domain.cut import IDLE, Cut, Progress
+from monitor.domain.cut import IDLE, WAKING_MS, Cut, Progress
 from monitor.domain.engine import Changes, Spec
 from monitor.domain.errors import (
     BrokerError,
@@ -30,6 +30,7 @@ from monitor.domain.events import (
     Kind,
     Partition,
     Reason,
+    Record,
     Rejected,
 )
 from monitor.ports import OutRecord
@@ -375,8 +376,16 @@ def test_a_good_record_starts_the_count_of_rejects_anew() -> None:
 def test_rejects_in_a_row_are_counted_across_batches() -> None:
     flow = rejecting(BAD, BAD, BAD, BAD, most=3, batch=2)
     flow.turn()
-    with pytest.raises(TooManyRejects, match=r"^predictions\[0\]@3: 4 records in a row"):
+    with pytest.raises(TooManyRejects, match=r"^predictions\[0\]@3: 4 predictions in a row"):
         flow.turn()
+
+
+def test_good_labels_do_not_hide_that_every_prediction_is_broken() -> None:
+    label = label_message()
+    messages = [record(BAD), record(label, topic="labels"), record(BAD), record(BAD)]
+    log = filled(MemoryLog({"predictions": 1, "labels": 1}), messages)
+    with pytest.raises(TooManyRejects, match=r"raise worker\.max_consecutive_rejects"):
+        flow_of(log, MemoryStore(), limits=Limits(100, 2)).turn()
 
 
 def test_too_many_rejects_stop_before_anything_of_the_batch_is_counted() -> None:
@@ -389,7 +398,7 @@ def test_too_many_rejects_stop_before_anything_of_the_batch_is_counted() -> None
     assert sink.published == []
     assert log.committed == {}
     said = str(caught.value)
-    assert said.startswith("predictions[0]@2: 2 records in a row were rejected, the last as ")
+    assert said.startswith("predictions[0]@2: 2 predictions in a row were rejected, the last as ")
     assert "not_json" in said
     assert "recallwatch check" in said
 
@@ -474,10 +483,10 @@ def test_partitions_read_to_their_end_hold_the_watermark_back_no_longer() -> Non
     assert flow.evaluate() == []
     flow.mark_idle([PREDICTIONS[1], LABELS[1]])
     flow.evaluate()
-    assert store.evaluation().watermark_ms == T0
+    assert store.evaluation().watermark_ms == T0 - WAKING_MS
     flow.mark_idle([PREDICTIONS[0]])
     flow.evaluate()
-    assert store.evaluation().watermark_ms == T0 + 5
+    assert store.evaluation().watermark_ms == T0 + 5 - WAKING_MS
     flow.mark_idle(LABELS)
     flow.evaluate()
     assert store.evaluation().watermark_ms == T0 + 6
@@ -599,3 +608,37 @@ def test_a_conflict_is_met_by_loading_and_stepping_again() -> None:
     read_to_end(flow_of(log, store), log)
     assert store.conflicts == 0
     assert numbers(store) == numbers(undisturbed())
+
+
+# Between two runs
+
+
+@pytest.mark.parametrize("batch", [3, 1000])
+def test_run_that_is_continued_later_gives_the_alerts_of_one_that_was_not(batch: int) -> None:
+    """Partitions stand idle in the store when the second run begins; their backlog is unread.
+
+    Labels are read first here, so that each prediction read releases its vote at once if the
+    watermark was let run ahead.
+    """
+    records = sorted(history(), key=lambda r: r.log_ms)
+    middle = len(records) // 2
+    one_alert = replace(SPEC, rules=(rule(per=(), maturity_ms=2 * MINUTE_MS),))
+
+    def read_in(*parts: list[Record]) -> dict[str, object]:
+        log, store = MemoryLog({"labels": 2, "predictions": 2}), MemoryStore()
+        for part in parts:
+            filled(log, part)
+            read_to_end(flow_of(log, store, limits=Limits(batch), spec=one_alert), log)
+        return numbers(store)
+
+    assert read_in(records[:middle], records[middle:]) == read_in(records)
+
+
+def test_topic_that_is_not_read_any_more_does_not_hold_the_watermark() -> None:
+    store = MemoryStore()
+    old = filled(MemoryLog({"predictions-v1": 1, "labels": 1}), [record(GOOD, log_ms=T0)][:0])
+    old.append(record(GOOD, topic="predictions-v1", log_ms=T0))
+    flow_of(old, store).turn()
+    new = filled(MemoryLog({"predictions": 1, "labels": 1}), [record(GOOD, log_ms=T0 + 60_000)])
+    read_to_end(flow_of(new, store), new)
+    assert store.evaluation().watermark_ms == T0 + 60_001

@@ -96,11 +96,33 @@ def test_complete_label_is_read() -> None:
         "lost_card",
         T0,
         LOG_MS,
-        "l7",
+        "l7#2",
         2,
         withdrawn=False,
         relevance_micros=0,
     )
+
+
+def test_correction_that_keeps_the_label_id_is_another_label_than_the_one_it_corrects() -> None:
+    first, copy, correction = (
+        decoded(label_message(label_id="l7", revision=revision), "labels") for revision in (1, 1, 2)
+    )
+    assert isinstance(first, Label)
+    assert isinstance(correction, Label)
+    assert first == copy
+    assert first.label_key != correction.label_key
+
+
+@pytest.mark.parametrize(
+    "field", ["prediction_id", "predicted_intent", "variant", "channel"], ids=str
+)
+def test_name_that_would_become_an_endless_key_is_rejected(field: str) -> None:
+    codec = RecordCodec(slice_names=("channel",))
+    facts = [
+        codec.decode(record(prediction_message(**{field: "x" * length}))) for length in (256, 257)
+    ]
+    assert [isinstance(f.fact, Rejected) for f in facts if f] == [False, True]
+    assert isinstance(facts[1] and facts[1].fact, Rejected)
 
 
 def test_label_without_an_id_is_known_by_its_content() -> None:

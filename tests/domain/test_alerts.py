@@ -183,9 +183,9 @@ def test_votes_of_unknown_rules_are_ignored() -> None:
     assert evaluate([RULE], {}, [vote(rule_name="deleted")], T0 + 10**9) == ({}, [])
 
 
-def test_state_of_a_deleted_rule_is_kept_and_left_alone() -> None:
-    before = {("deleted", FINE_TUNED): AlertState(RECOVERING, T0, T0, 2, ring(90, 10))}
-    assert evaluate([RULE], before, [], T0 + 10**12) == (before, [])
+def test_state_of_a_deleted_rule_is_dropped_so_that_it_fires_for_nobody() -> None:
+    before = {("deleted", FINE_TUNED): AlertState(FIRING, T0, T0, 2, ring(0, 20))}
+    assert evaluate([RULE], before, [], T0 + 10**12) == ({}, [])
 
 
 def test_each_variant_has_an_alert_of_its_own() -> None:

@@ -18,10 +18,10 @@ P0, P1, L0 = Partition("predictions", 0), Partition("predictions", 1), Partition
         ([{P0: Progress(5, 900, 900), L0: Progress(0)}], None, "an unread one may hold anything"),
         ([{P0: Progress(5, 900, 900), L0: Progress(2, 400, 400)}], 400, "the least holds back"),
         ([{P0: Progress(5, 900, 900)}, {P0: Progress(4, 300, 300)}], 300, "the last shard decides"),
-        ([{P0: Progress(5, 900, 900), L0: Progress(2, IDLE, 400)}], 900, "idle ones are left out"),
+        ([{P0: Progress(5, 5900, 5900), L0: Progress(2, IDLE, 40)}], 900, "idle: 5 s behind"),
         ([{P0: Progress(5, IDLE, 900), L0: Progress(2, IDLE, 400)}], 901, "all read to the end"),
         ([{P0: Progress(0, IDLE), L0: Progress(0, IDLE)}], None, "read to the end, and all empty"),
-        ([{P0: Progress(0, IDLE), L0: Progress(1, 70, 70)}], 70, "an empty one holds nobody back"),
+        ([{P0: Progress(0, IDLE), L0: Progress(1, 5070, 5070)}], 70, "an empty one may wake too"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
