@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dashboards import words
 from dashboards.banner import AlertView, Freshness
 from monitor.domain.events import Intent
 from monitor.domain.ledger import Balance
@@ -65,9 +66,16 @@ class LiveNow:
 
     @property
     def is_changed(self) -> bool:
-        """Whether recall differs from an hour earlier by more than the intervals explain."""
-        now, then = self.recent.recall.interval, self.before.recall.interval
-        return now is not None and then is not None and (now[1] < then[0] or then[1] < now[0])
+        """Whether recall differs from an hour earlier by more than the intervals explain.
+
+        Too few labels, now or then, are no ground for a colour.
+        """
+        now, then = self.recent.recall, self.before.recall
+        if min(now.support, then.support) < words.FEW:
+            return False
+        low, high = now.interval or (0.0, 1.0)
+        least, most = then.interval or (0.0, 1.0)
+        return high < least or most < low
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,6 @@ def _prepare(
             days = (topic.retention_ms or 0) / 86_400_000
             warn(
                 f"topic {name} keeps records for {days:g} days by their timestamps: captured "
-                "records that are older may vanish before they are read (retention.ms=-1 keeps them)"
+                "records that are older may vanish before they are read (retention.ms=-1 keeps all)"
             )
     return {name: topic.partitions for name, topic in found.items()}
