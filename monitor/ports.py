@@ -168,8 +168,11 @@ class StateStore(StateReader, Protocol):
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
         """Drop some of what ``watermark_ms`` has made unreachable: entries, panes. Bounded work."""
 
-    def waiting(self, before_ms: int) -> list[Vote]:
-        """Votes of all shards with a release before ``before_ms``, in release order."""
+    def waiting(self, before_ms: int, limit: int | None = None) -> list[Vote]:
+        """Votes of all shards with a release before ``before_ms``, in release order.
+
+        At most ``limit``, the earliest; which of those with one and the same release is open.
+        """
 
     def forget(self, votes: Iterable[Vote]) -> None:
         """Remove released votes; harmless when repeated."""

@@ -86,9 +86,10 @@ class MemoryStore:
                 if end_ms is not None and end_ms <= watermark_ms:
                     del state.entries[key]
 
-    def waiting(self, before_ms: int) -> list[Vote]:
-        """Votes of all shards released before ``before_ms``, in release order."""
-        return sorted(v for s in self._shards for v in s.votes if v.release_ms < before_ms)
+    def waiting(self, before_ms: int, limit: int | None = None) -> list[Vote]:
+        """Votes of all shards released before ``before_ms``, in release order, the earliest."""
+        found = sorted(v for s in self._shards for v in s.votes if v.release_ms < before_ms)
+        return found[:limit]
 
     def forget(self, votes: Iterable[Vote]) -> None:
         """Remove released votes."""

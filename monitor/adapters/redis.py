@@ -216,16 +216,17 @@ class RedisStore:
                 )
         self._swept_ms = watermark_ms
 
-    def waiting(self, before_ms: int) -> list[Vote]:
-        """Votes of all shards released before ``before_ms``, in release order."""
+    def waiting(self, before_ms: int, limit: int | None = None) -> list[Vote]:
+        """Votes of all shards released before ``before_ms``, in release order, the earliest."""
         found: list[Vote] = []
+        start, number = (None, None) if limit is None else (0, limit)
         for shard in range(self._shards):
             with self._reaching():
                 rows = self._client.zrangebyscore(
-                    self._key(shard, "votes"), "-inf", f"({before_ms}"
+                    self._key(shard, "votes"), "-inf", f"({before_ms}", start, number
                 )
             found += [snapshots.unpack_vote(row) for row in cast(list[bytes], rows)]
-        return sorted(found)
+        return sorted(found)[:limit]
 
     def forget(self, votes: Iterable[Vote]) -> None:
         """Remove released votes."""

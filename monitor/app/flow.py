@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from monitor.codec.records import RecordCodec
 from monitor.domain import alerts, engine
-from monitor.domain.alerts import Transition
+from monitor.domain.alerts import Transition, Vote
 from monitor.domain.cut import IDLE, UNREAD, Cut, Progress, watermark
 from monitor.domain.engine import Spec
 from monitor.domain.errors import CommitConflict, TooManyRejects
@@ -28,10 +28,14 @@ from monitor.ports import Evaluation, OutRecord, RecordLog, RecordSink, StateSto
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``batch_records`` a turn; more than ``max_consecutive_rejects`` in a row stop the worker."""
+    """``batch_records`` a turn; more than ``max_consecutive_rejects`` in a row stop the worker.
+
+    ``votes_at_once`` bounds what one evaluation holds in memory and saves.
+    """
 
     batch_records: int = 4_000
     max_consecutive_rejects: int = 1_000
+    votes_at_once: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,31 +108,54 @@ class Flow:
     def evaluate(self) -> list[Transition]:
         """Release what the watermark allows to the rules, and save; [] when nothing is new.
 
-        When another evaluator was faster its result stands and this one is dropped. A vote that
-        took the place of one just released, before that one was forgotten, is not counted again.
+        A long backlog is released in slices, each saved on its own. When another evaluator was
+        faster its result stands and this one is dropped.
+        """
+        evaluation = self._store.evaluation()
+        cuts = self._known(self._store.cuts())
+        reached_ms = watermark(cuts)
+        transitions: list[Transition] = []
+        while reached_ms is not None and reached_ms > (evaluation.watermark_ms or UNREAD):
+            try:
+                evaluation, found = self._release(evaluation, reached_ms, cuts)
+            except CommitConflict:
+                return transitions
+            transitions += found
+        self._watermark_ms = evaluation.watermark_ms
+        return transitions
+
+    def _release(
+        self, before: Evaluation, reached_ms: int, cuts: list[Cut]
+    ) -> tuple[Evaluation, list[Transition]]:
+        """One slice of votes to the rules.
+
+        A vote that took the place of one just released, before that one was forgotten, is
+        forgotten too: it is not counted again.
         """
         store = self._store
-        before = store.evaluation()
-        cuts = self._known(store.cuts())
-        reached_ms = watermark(cuts)
-        if reached_ms is None or reached_ms <= (before.watermark_ms or UNREAD):
-            self._watermark_ms = before.watermark_ms
-            return []
         store.forget(before.releasing)
+        waiting, until_ms = self._slice(reached_ms)
         given = {(vote.rule, vote.prediction_id) for vote in before.releasing}
-        waiting = store.waiting(reached_ms)
         votes = [vote for vote in waiting if (vote.rule, vote.prediction_id) not in given]
-        states, found = alerts.evaluate(self._spec.rules, before.states, votes, reached_ms)
+        states, found = alerts.evaluate(self._spec.rules, before.states, votes, until_ms)
         cut = tuple(sorted((str(p), progress.next_offset) for p, progress in _least(cuts).items()))
         transitions = [replace(transition, cut=cut) for transition in found]
-        after = Evaluation(before.sequence + 1, reached_ms, states, tuple(waiting))
-        try:
-            store.commit_evaluation(after, transitions)
-        except CommitConflict:
-            return []
+        after = Evaluation(before.sequence + 1, until_ms, states, tuple(waiting))
+        store.commit_evaluation(after, transitions)
         store.forget(waiting)
-        self._watermark_ms = reached_ms
-        return transitions
+        return after, transitions
+
+    def _slice(self, reached_ms: int) -> tuple[list[Vote], int]:
+        """Votes before ``reached_ms``, or before an earlier instant if there are too many.
+
+        Votes of one instant are never separated: what was released must be complete.
+        """
+        waiting = self._store.waiting(reached_ms, self._limits.votes_at_once)
+        if len(waiting) < self._limits.votes_at_once:
+            return waiting, reached_ms
+        last_ms = waiting[-1].release_ms
+        earlier = [vote for vote in waiting if vote.release_ms < last_ms]
+        return (earlier, last_ms) if earlier else (self._store.waiting(last_ms + 1), last_ms + 1)
 
     def sweep(self) -> None:
         """Let the store drop some of what can no longer be reached."""

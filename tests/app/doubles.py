@@ -81,9 +81,9 @@ class TrappedStore(MemoryStore):
         super().commit(shard, expected, changes)
         self.trap.passed("after store.commit")
 
-    def waiting(self, before_ms: int) -> list[Vote]:
+    def waiting(self, before_ms: int, limit: int | None = None) -> list[Vote]:
         self.trap.passed("before store.waiting")
-        return super().waiting(before_ms)
+        return super().waiting(before_ms, limit)
 
     def forget(self, votes: Iterable[Vote]) -> None:
         self.trap.passed("before store.forget")

@@ -534,8 +534,8 @@ class ContestedStore(MemoryStore):
 
     rival: Callable[[], object] | None = None
 
-    def waiting(self, before_ms: int) -> list[Vote]:
-        found = super().waiting(before_ms)
+    def waiting(self, before_ms: int, limit: int | None = None) -> list[Vote]:
+        found = super().waiting(before_ms, limit)
         rival, self.rival = self.rival, None
         if rival is not None:
             rival()
@@ -642,3 +642,13 @@ def test_topic_that_is_not_read_any_more_does_not_hold_the_watermark() -> None:
     new = filled(MemoryLog({"predictions": 1, "labels": 1}), [record(GOOD, log_ms=T0 + 60_000)])
     read_to_end(flow_of(new, store), new)
     assert store.evaluation().watermark_ms == T0 + 60_001
+
+
+@pytest.mark.parametrize("votes_at_once", [1, 2, 7])
+def test_backlog_released_in_slices_gives_the_same_alerts(votes_at_once: int) -> None:
+    log, store = filled(MemoryLog(TOPICS), history()), MemoryStore()
+    limits = Limits(batch_records=10_000, votes_at_once=votes_at_once)
+    read_to_end(flow_of(log, store, limits=limits), log)
+    ours, theirs = numbers(store), numbers(undisturbed())
+    assert ours == theirs
+    assert store.evaluation().sequence > 5

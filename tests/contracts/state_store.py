@@ -495,6 +495,18 @@ class StateStoreContract:
             assert store.waiting(END_MS) == votes[5:]
 
     @ONE_AND_FOUR
+    def test_no_more_votes_are_given_than_asked_for_and_those_are_the_earliest(
+        self, world: StoreWorld, shards: int
+    ) -> None:
+        store = world.open(shards=shards)
+        votes = [vote(f"p{number}", release_ms=T0_MS + number) for number in range(30)]
+        for each in reversed(votes):
+            shard = shard_of(each.prediction_id, shards)
+            store.commit(shard, {}, plain(votes=[VoteChange(None, each)]))
+        assert store.waiting(END_MS, 7) == votes[:7]
+        assert store.waiting(T0_MS + 5, 7) == votes[:5]
+
+    @ONE_AND_FOUR
     def test_votes_wait_in_release_order_and_strictly_before(
         self, world: StoreWorld, shards: int
     ) -> None:
