@@ -12,25 +12,35 @@ from monitor.domain.errors import WorldError
 from monitor.domain.events import Kind, Label, Prediction, Record, Rejected
 
 SAMPLE = 200
-"""Records read from each topic for the dry run."""
+"""Records of each topic that the dry run looks at."""
+
+POLLED = 4_000
+
+Fact = Prediction | Label | Rejected
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at. ``is_ok`` None: worth knowing, but neither right nor wrong."""
+    """One thing looked at. ``is_ok`` None: worth knowing, but neither right nor wrong.
+
+    ``is_world`` when broker or store could not even be asked.
+    """
 
     what: str
     is_ok: bool | None
     found: str
+    is_world: bool = False
 
 
 def checks_of(settings: Settings) -> Iterator[Check]:
-    """Every check in turn; WorldError when broker or store cannot be asked at all."""
+    """Every check in turn; one that cannot be made does not keep the others from being made."""
     yield Check("settings", True, settings.digest())
     yield from _groups(settings)
-    yield from _store(settings)
-    yield from _topics(settings)
-    yield from _samples(settings)
+    for what, look in (("redis", _store), ("kafka", _topics)):
+        try:
+            yield from look(settings)
+        except WorldError as error:
+            yield Check(what, False, str(error), is_world=True)
 
 
 def _groups(settings: Settings) -> Iterator[Check]:
@@ -83,6 +93,7 @@ def _topics(settings: Settings) -> Iterator[Check]:
                 "LogAppendTime is recommended: with CreateTime the producers' clocks decide what "
                 "was known when",
             )
+    yield from _samples(settings)
 
 
 def _samples(settings: Settings) -> Iterator[Check]:
@@ -93,35 +104,39 @@ def _samples(settings: Settings) -> Iterator[Check]:
         yield Check("sample", False, str(error))
         return
     with closing(log):
-        records = _sampled(log.poll, at_end=lambda: log.assigned() <= log.at_end())
+        records = _sampled(log.poll, topics.values(), at_end=lambda: log.assigned() <= log.at_end())
+    seen: set[str] = set()
     for kind in Kind:
-        mine = [record for record in records if record.topic == topics[kind]]
-        yield from _dry_run(kind, mine, codec.decode_all(mine))
+        facts = [envelope.fact for envelope in codec.decode_all(records[topics[kind]])]
+        seen.update(f.predicted if isinstance(f, Prediction) else f.actual for f in _good(facts))
+        yield from _dry_run(kind, len(records[topics[kind]]), facts)
+    if seen:
+        yield from _unseen(settings, seen)
 
 
-def _sampled(poll: Callable[[int], list[Record]], *, at_end: Callable[[], bool]) -> list[Record]:
-    taken: list[Record] = []
-    seen: Counter[str] = Counter()
-    while len(taken) < SAMPLE * 20:
-        batch = poll(SAMPLE)
+def _sampled(
+    poll: Callable[[int], list[Record]], topics: Iterable[str], *, at_end: Callable[[], bool]
+) -> dict[str, list[Record]]:
+    """The first ``SAMPLE`` records of each topic; reads on until every topic has them or ends."""
+    taken: dict[str, list[Record]] = {topic: [] for topic in topics}
+    while any(len(records) < SAMPLE for records in taken.values()):
+        batch = poll(POLLED)
         if not batch and at_end():
             break
-        taken += batch
-        seen.update(record.topic for record in batch)
-        if len(seen) == len(Kind) and min(seen.values()) >= SAMPLE:
-            break
+        for record in batch:
+            if len(taken[record.topic]) < SAMPLE:
+                taken[record.topic].append(record)
     return taken
 
 
-def _dry_run(kind: Kind, records: list[Record], envelopes: Iterable[object]) -> Iterator[Check]:
-    facts = [getattr(envelope, "fact", None) for envelope in envelopes]
+def _dry_run(kind: Kind, records: int, facts: list[Fact]) -> Iterator[Check]:
     rejected = Counter(str(fact.reason) for fact in facts if isinstance(fact, Rejected))
-    good = [fact for fact in facts if isinstance(fact, Prediction | Label)]
-    skipped = len(records) - len(facts)
+    good = _good(facts)
+    skipped = records - len(facts)
     if not records:
         yield Check(f"sample of {kind}", None, "the topic is empty: nothing to try the mapping on")
         return
-    text = f"{len(good)} of {len(records)} records can be read"
+    text = f"{len(good)} of {records} records can be read"
     if skipped:
         text += f", {skipped} do not concern us"
     if rejected:
@@ -129,6 +144,19 @@ def _dry_run(kind: Kind, records: list[Record], envelopes: Iterable[object]) -> 
     yield Check(f"sample of {kind}", len(good) > sum(rejected.values()), text)
     if good:
         yield Check(f"first of {kind}", None, _described(good[0]))
+
+
+def _unseen(settings: Settings, seen: set[str]) -> Iterator[Check]:
+    """Intents that are watched, but stand in no sampled record: rare, or spelled wrongly."""
+    for name, members in settings.intents.groups.items():
+        unseen = [intent for intent in members if intent not in seen]
+        if unseen:
+            text = f"{', '.join(unseen)} occurs in no sampled record: rare, or spelled otherwise?"
+            yield Check(f"intents.groups.{name}", None, text)
+
+
+def _good(facts: Iterable[Fact]) -> list[Prediction | Label]:
+    return [fact for fact in facts if isinstance(fact, Prediction | Label)]
 
 
 def _described(fact: Prediction | Label) -> str:

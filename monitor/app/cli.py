@@ -119,7 +119,7 @@ def run(
 
     With --until-caught-up the report is printed at the end.
     """
-    settings = load_settings(config)
+    settings = _watching(config)
     from monitor.app.live import Worker, world_of
 
     telemetry = settings.telemetry
@@ -219,7 +219,7 @@ def replay(
     form: Format = Form.JSON,
 ) -> None:
     """The same engine over captured records, in memory: no broker, no store, the same numbers."""
-    settings = load_settings(config)
+    settings = _watching(config)
     from monitor.app.replay import replay_files
     from monitor.app.report import present_report
 
@@ -236,18 +236,19 @@ def replay(
 def check(config: Config = None) -> None:
     """Would it work? Settings, connections, topics, and what is read from sampled messages.
 
-    Ends with 1 when something would not work.
+    Ends with 1 when something would not work, with 3 when broker or store cannot be asked.
     """
     settings = load_settings(config)
     from monitor.app.check import checks_of
 
     signs = {True: "ok  ", False: "FAIL", None: "    "}
-    failed = False
+    failed = unreached = False
     for found in checks_of(settings):
         print(f"{signs[found.is_ok]}  {found.what}: {found.found}", flush=True)
         failed |= found.is_ok is False
+        unreached |= found.is_world
     if failed:
-        raise typer.Exit(NO)
+        raise typer.Exit(WORLD if unreached else NO)
 
 
 def main() -> None:
@@ -262,6 +263,15 @@ def main() -> None:
     except (RecallwatchError, EmbeddedError) as error:
         note(f"recallwatch: {error}")
         sys.exit(WORLD)
+
+
+def _watching(config: Path | None) -> Settings:
+    """The settings, with a word to the operator when nothing in them can ever alert."""
+    settings = load_settings(config)
+    if not settings.rules:
+        place = "these settings have" if _config_path(config) else "there is no settings file, so"
+        note(f"Nothing can alert: {place} no rule. See recallwatch.yaml for a complete sample.")
+    return settings
 
 
 def _print_live(settings: Settings, form: Form) -> None:

@@ -97,9 +97,13 @@ def print_report(report: Mapping[str, Any], *, width: int | None = None) -> None
     if width is None and not console.is_terminal:
         console.width = WIDE
     console.print(f"As of {report['as_of'] or 'no record yet'}   {report['digest']}")
+    for line in _standing(report["transitions"]):
+        console.print(printable(line))
+    console.print("All numbers are since the namespace was created.")
     console.print(_ledger_table(report["ledger"]))
     console.print(_variants_table(report["variants"]))
     console.print(_groups_table(report["variants"]))
+    console.print(_reasons_table(report["variants"]))
     console.print(_alerts_table(report["transitions"]))
 
 
@@ -194,6 +198,26 @@ def _groups_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
                 share(scores["precision"]),
                 share(scores["exact_recall"]),
             )
+    return table
+
+
+def _standing(transitions: list[Mapping[str, Any]]) -> Iterator[str]:
+    """One line for each alert that fires or recovers now."""
+    last = {(row["rule"], row["variant"], row["slice"]): row for row in transitions}
+    for row in last.values():
+        if row["to"] in {"firing", "recovering"}:
+            whose = row["variant"] if row["slice"] == "ALL" else f"{row['variant']} {row['slice']}"
+            said = f"{row['to'].upper()} {row['rule']} for {whose}"
+            yield f"{said} since {row['at']}: {row['reason']}"
+
+
+def _reasons_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = _table("Verdict: what is not met", "variant", "verdict", "why")
+    for name, section in variants.items():
+        verdict = section["verdict"]
+        for reason in verdict["reasons"]:
+            if reason["finding"] != "met":
+                _add(table, name, verdict["answer"].replace("_", " "), reason["text"])
     return table
 
 

@@ -161,7 +161,8 @@ class Worker:
             self.metrics.alert_level.labels(rule, *key).set(_LEVELS[state.status])
 
     def _announce(self, transition: Transition) -> None:
-        self._say.warning(
+        say = self._say.warning if transition.moved_to is Status.FIRING else self._say.info
+        say(
             f"alert {transition.moved_to}",
             id=transition.id,
             rule=transition.rule,

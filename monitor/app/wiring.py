@@ -96,12 +96,16 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def verdict_limits_of(settings: Settings) -> VerdictLimits:
-    """What a variant must reach to be fit for production."""
+    """What a variant must reach to be fit for production.
+
+    A group that a rule watches must reach that rule's objective, unless the verdict says otherwise.
+    """
     verdict = settings.verdict
+    watched = {r.of: r.objective for r in settings.rules if r.of in settings.intents.groups}
     return VerdictLimits(
         accuracy_good=verdict.accuracy.good,
         accuracy_bad=verdict.accuracy.bad,
-        recall=dict(sorted(verdict.recall.items())),
+        recall=dict(sorted({**watched, **verdict.recall}.items())),
         precision=dict(sorted(verdict.precision.items())),
         latency_p95_ms=verdict.latency_ms.p95,
         relevance=verdict.relevance,

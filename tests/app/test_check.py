@@ -10,7 +10,6 @@ from monitor.adapters.kafka import KafkaConnection, KafkaSink, KafkaTopics
 from monitor.app.check import SAMPLE, Check, checks_of
 from monitor.app.settings import Settings
 from monitor.app.wiring import topics_of
-from monitor.domain.errors import BrokerError, StoreError
 from monitor.domain.events import Kind
 from monitor.ports import OutRecord
 from tests.builders import label_message, prediction_message, record
@@ -170,17 +169,47 @@ def test_settings_in_which_nothing_can_fire_fail(broker: KafkaConnection, valkey
     assert failed(checks_of(settings)) == ["intents.groups", "rules"]
 
 
-def test_a_store_that_cannot_be_reached_ends_the_check(broker: KafkaConnection) -> None:
+def test_store_that_cannot_be_reached_does_not_keep_the_broker_from_being_looked_at(
+    broker: KafkaConnection,
+) -> None:
     settings = made(broker, f"redis://:hunter2@127.0.0.1:{free_port()}/0")
-    with pytest.raises(StoreError) as caught:
-        list(checks_of(settings))
-    assert "Redis is unreachable; check redis.url" in str(caught.value)
-    assert "hunter2" not in str(caught.value)
+    create_topics(settings, broker)
+    checks = list(checks_of(settings))
+    (lost,) = (check for check in checks if check.is_world)
+    assert "Redis is unreachable; check redis.url" in lost.found
+    assert "hunter2" not in lost.found
+    assert failed(checks) == ["redis"]
+    assert told(checks)["kafka"].is_ok
 
 
-def test_a_broker_that_cannot_be_reached_ends_the_check(
+def test_broker_that_cannot_be_reached_is_told_beside_what_is_right(
     unreachable_broker: KafkaConnection, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kafka, "CONNECT_TIMEOUT_MS", 200)
-    with pytest.raises(BrokerError, match=r"is unreachable .* check kafka\.bootstrap_servers"):
-        list(checks_of(made(unreachable_broker, valkey_url)))
+    checks = list(checks_of(made(unreachable_broker, valkey_url)))
+    (lost,) = (check for check in checks if check.is_world)
+    assert "check kafka.bootstrap_servers" in lost.found
+    assert told(checks)["redis"].is_ok
+
+
+def test_topic_read_first_does_not_hide_what_stands_in_the_other(
+    broker: KafkaConnection, settings: Settings
+) -> None:
+    create_topics(settings, broker)
+    topics = topics_of(settings)
+    write(broker, topics[Kind.LABELS], [record(label_message()).value] * SAMPLE * 30)
+    write(broker, topics[Kind.PREDICTIONS], map(good, range(3)))
+    found = told(list(checks_of(settings)))
+    assert found["sample of predictions"].found.startswith("3 of 3 records")
+    assert found["sample of labels"].found.startswith(f"{SAMPLE} of {SAMPLE} records")
+
+
+def test_watched_intent_that_occurs_in_no_sample_is_named(
+    broker: KafkaConnection, valkey_url: str
+) -> None:
+    settings = made(broker, valkey_url, intents={"groups": {"urgent": ["lost_card", "lots_card"]}})
+    create_topics(settings, broker)
+    write(broker, topics_of(settings)[Kind.PREDICTIONS], map(good, range(3)))
+    remark = told(list(checks_of(settings)))["intents.groups.urgent"]
+    assert remark.is_ok is None
+    assert remark.found.startswith("lots_card occurs in no sampled record")

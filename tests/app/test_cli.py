@@ -277,7 +277,8 @@ def test_check_says_what_was_right_before_redis_was_not_there(run: Run, tmp_path
     ended = run("check", "--config", written(tmp_path, live(None, None)))
     assert ended.code == 3
     assert ended.out.startswith("ok    settings: sha256:")
-    assert "Redis is unreachable" in ended.err
+    assert "FAIL  redis: " in ended.out
+    assert "Redis is unreachable" in ended.out
 
 
 @pytest.mark.parametrize("command", ["run", "feed", "check"])
@@ -293,8 +294,9 @@ def test_an_unreachable_broker_ends_with_3(
     config = written(tmp_path, live(unreachable_broker, valkey_url))
     ended = run(command, *arguments_of(command, tmp_path), "--config", config)
     assert ended.code == 3
-    assert f"broker {unreachable_broker} is unreachable" in ended.err
-    assert "check kafka.bootstrap_servers" in ended.err
+    said = ended.out if command == "check" else ended.err
+    assert f"broker {unreachable_broker} is unreachable" in said
+    assert "check kafka.bootstrap_servers" in said
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "--until-caught-up"], ["feed"]])
@@ -419,6 +421,13 @@ def test_replay_prints_the_report_and_writes_it_where_it_is_told(run: Run, tmp_p
     text = run("replay", "--files", folder, "--format", "text", "--config", config)
     assert text.code == 0
     assert json.loads(ended.out)["digest"] in text.out
+
+
+def test_settings_in_which_nothing_can_alert_are_remarked_upon(run: Run, tmp_path: Path) -> None:
+    folder = captured_story(tmp_path / "captured")
+    ended = run("replay", "--files", folder, "--config", written(tmp_path, {}))
+    assert ended.code == 0
+    assert "Nothing can alert: these settings have no rule." in ended.err
 
 
 # Through the servers

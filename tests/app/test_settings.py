@@ -565,3 +565,15 @@ def test_the_digest_does_not_depend_on_how_a_value_is_written(tmp_path: Path) ->
 def test_masked_settings_can_be_written_as_json() -> None:
     text = TypeAdapter(dict[str, object]).dump_json(load_settings(SAMPLE, {}).masked())
     assert b'"horizon":"35d"' in text
+
+
+def test_rule_of_a_misspelt_group_is_a_fault_also_when_intents_are_open(tmp_path: Path) -> None:
+    path = tmp_path / "recallwatch.yaml"
+    path.write_text(
+        "intents: {groups: {urgent: [lost_card]}}\n"
+        "rules: [{name: a, of: urgnt, objective: 0.8}, {name: b, of: balance, objective: 0.8}]\n"
+    )
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path, {})
+    assert "rules[0].of: is no group; did you mean urgent?" in str(caught.value)
+    assert "rules[1]" not in str(caught.value)

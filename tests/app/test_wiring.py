@@ -204,3 +204,12 @@ def test_instants_of_a_codec_are_in_the_unit_that_was_set() -> None:
     envelope = codec_of(made).decode(record(prediction_message(event_time=T0)))
     assert envelope is not None
     assert getattr(envelope.fact, "event_ms", None) == T0
+
+
+def test_group_that_a_rule_watches_must_reach_its_objective_for_a_verdict() -> None:
+    intents = {"groups": {"urgent": ["lost_card"], "calm": ["balance"]}}
+    watching = [{"name": "r", "of": "urgent", "objective": 0.7}]
+    assert verdict_limits_of(settings(intents=intents, rules=watching)).recall == {"urgent": 0.7}
+    strict = {"recall": {"urgent": 0.9, "calm": 0.5}}
+    made = settings(intents=intents, rules=watching, verdict=strict)
+    assert verdict_limits_of(made).recall == {"calm": 0.5, "urgent": 0.9}

@@ -1,8 +1,12 @@
 """What must fit across groups: topics, and the names of intents, slices and record fields."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 
 from monitor.app.settings.values import DEFAULT_TOPICS, Loc, split_commas
+
+LIKENESS = 0.75
+"""How alike two names are, 0..1, when the one is taken for a slip of the pen of the other."""
 
 _RECORD_FIELDS = {
     "predictions": (
@@ -82,6 +86,9 @@ def _rule_faults(
         of, name = _mapping_in(rule).get("of"), _mapping_in(rule).get("name")
         if closed and isinstance(of, str) and of not in targets:
             yield ("rules", index, "of"), _undeclared("is neither a group nor an intent", targets)
+        elif isinstance(of, str) and of not in targets:
+            for meant in get_close_matches(of, targets, n=1, cutoff=LIKENESS):
+                yield ("rules", index, "of"), f"is no group; did you mean {meant}?"
         if isinstance(name, str) and name in names:
             yield ("rules", index, "name"), "is the name of an earlier rule"
         names.add(name if isinstance(name, str) else None)
