@@ -18,7 +18,11 @@ _ORDER = (Status.FIRING, Status.RECOVERING, Status.NO_DATA, Status.OK)
 
 @dataclass(frozen=True, slots=True)
 class AlertView:
-    """One alert. ``score`` is the proportion that its state stands on, hits of its last votes."""
+    """One alert. ``score`` is the proportion that its state stands on, hits of its last votes.
+
+    ``fired`` is the transition with which it last left ok, None when it never did or that is no
+    longer known; ``fired_ms`` is its log time.
+    """
 
     rule: AlertRule
     key: SliceKey
@@ -26,8 +30,19 @@ class AlertView:
     since_ms: int
     score: Score
     hits: int
-    fired: str | None = None
+    fired: Transition | None = None
     fired_ms: int = 0
+
+    @property
+    def whose(self) -> str:
+        """Variant and slice, as far as the alert speaks of one; "" when of all."""
+        return ", ".join(name for name in self.key if name != ALL)
+
+    @property
+    def evidence_ms(self) -> int | None:
+        """Event time of the first label that made it fire; None when that is not known."""
+        evidence = self.fired and self.fired.evidence
+        return evidence.since_ms if evidence else None
 
     @property
     def wants_attention(self) -> bool:
@@ -82,7 +97,11 @@ def alert_views(
 
     A rule that has not seen a vote yet is there with the state no_data.
     """
-    fired = {(t.rule, t.key): t.reason for t in transitions if t.moved_to is Status.FIRING}
+    fired = {
+        (t.rule, t.key): t
+        for t in transitions
+        if (t.moved_from, t.moved_to) == (Status.OK, Status.FIRING)
+    }
     views: list[AlertView] = []
     for rule in rules:
         keys = [key for name, key in sorted(states) if name == rule.name and speaks(key, variant)]
@@ -97,6 +116,12 @@ def alert_views(
 def speaks(key: SliceKey, variant: str) -> bool:
     """Whether an alert of ``key`` speaks of ``variant``; one over all variants always does."""
     return variant in {ALL, key.variant} or key.variant == ALL
+
+
+def attention(*views: AlertView) -> tuple[AlertView, ...]:
+    """Those of ``views`` that want attention, firing before recovering, else as they come."""
+    wanting = [view for view in views if view.wants_attention]
+    return tuple(sorted(wanting, key=lambda view: _ORDER.index(view.status)))
 
 
 def covers(rule: AlertRule, variant: str) -> bool:
@@ -133,7 +158,7 @@ def staleness(freshness: Freshness) -> Notice | None:
     return Notice(Tone.CRITICAL, title, f"{body} No alert can fire until a worker runs again.")
 
 
-def _view(rule: AlertRule, key: SliceKey, state: AlertState, fired: str | None) -> AlertView:
+def _view(rule: AlertRule, key: SliceKey, state: AlertState, fired: Transition | None) -> AlertView:
     evidence = detectors.breach(state.detector, rule.objective)
     if evidence is None and state.detector.ring:
         evidence = detectors.evidence_of(state.detector, detectors.LONG)
@@ -157,7 +182,7 @@ def _describe(alert: AlertView, as_of_ms: int) -> Notice:
     if alert.status is Status.FIRING:
         return Notice(Tone.CRITICAL, _firing(alert), details)
     if alert.status is Status.RECOVERING:
-        return Notice(Tone.WARNING, f"Recovering: {_value(alert)}.", details)
+        return Notice(Tone.WARNING, f"{_subject(alert, 'recovering')}: {_ground(alert)}.", details)
     if alert.is_few:
         few = words.too_few(alert.score.support)
         return Notice(Tone.NEUTRAL, f"OK so far, {few}: {_value(alert)}.", details)
@@ -170,10 +195,22 @@ def _describe(alert: AlertView, as_of_ms: int) -> Notice:
 def _firing(alert: AlertView) -> str:
     """A firing alert whose value is back above the objective says what it still waits for."""
     if alert.is_below:
-        return f"Firing: {_value(alert)}."
+        return f"{_subject(alert, 'firing')}: {_ground(alert)}."
     need = detectors.bars(alert.rule.objective).clear_long
     wait = f"clears at {need} hits of the last {detectors.LONG}"
-    return f"Firing, improving: {_value(alert)}; {wait}."
+    return f"{_subject(alert, 'firing, improving')}: {_ground(alert)}; {wait}."
+
+
+def _subject(alert: AlertView, state: str) -> str:
+    return f"{alert.whose} {state}" if alert.whose else state.capitalize()
+
+
+def _ground(alert: AlertView) -> str:
+    """The value with the labels that it stands on."""
+    score, whose = alert.score, "its" if alert.whose else "the"
+    value = f"{alert.rule.of} recall {words.percent(score.value)}"
+    labels = f"{whose} last {words.count(score.support)} mature labels ({words.bounds(score)})"
+    return f"{value} over {labels}, objective {words.limit(alert.rule.objective)}"
 
 
 def _value(alert: AlertView) -> str:
@@ -183,14 +220,28 @@ def _value(alert: AlertView) -> str:
 
 
 def _details(alert: AlertView, as_of_ms: int) -> Iterable[str]:
-    if alert.status is not Status.NO_DATA:
-        held = words.duration(max(0, as_of_ms - alert.since_ms))
-        yield f"Since {words.clock(alert.since_ms, near_ms=as_of_ms)}, {held}"
-    if alert.status is Status.FIRING and alert.fired:
-        yield f"fired because {alert.fired}"
+    if alert.wants_attention:
+        yield from _history(alert, as_of_ms)
+    else:
+        if alert.status is Status.OK:
+            held = words.duration(max(0, as_of_ms - alert.since_ms))
+            yield f"Since {words.clock(alert.since_ms, near_ms=as_of_ms)}, {held}"
+        yield alert.whose or "all variants"
+    yield f"rule {alert.rule.name}"
+
+
+def _history(alert: AlertView, as_of_ms: int) -> Iterable[str]:
+    """When it fired, on what, and what has happened since."""
+
+    def clock(at_ms: int) -> str:
+        return words.clock(at_ms, near_ms=as_of_ms)
+
+    ago = words.duration(max(1000, as_of_ms - alert.fired_ms))
+    yield f"Fired {clock(alert.fired_ms)}, {ago} ago"
+    if alert.fired and alert.evidence_ms is not None:
+        yield f"{alert.fired.reason}, of predictions since {clock(alert.evidence_ms)}"
     if alert.status is Status.RECOVERING:
-        until = words.clock(alert.fired_ms + alert.rule.hold_ms, near_ms=as_of_ms)
-        yield f"resolves at {until} if it stays so"
-    whose = [alert.key.variant] if alert.key.variant != ALL else []
-    whose += [alert.key.slice] if alert.key.slice != ALL else []
-    yield f"{', '.join(whose) or 'all variants'} · rule {alert.rule.name}"
+        resolves = clock(alert.fired_ms + alert.rule.hold_ms)
+        yield f"recovering since {clock(alert.since_ms)}, resolves at {resolves} if it stays so"
+    elif alert.since_ms > alert.fired_ms:
+        yield f"recovered in between, firing again since {clock(alert.since_ms)}"

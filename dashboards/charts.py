@@ -386,7 +386,7 @@ def _recall_row(point: Point, segment: int, *, solid: bool) -> Row:
         "solid": solid,
         "Time (UTC)": words.iso(point.end_ms),
         "Recall": words.percent(point.recall.value),
-        "95% interval": words.interval(point.recall).partition(",")[0].removeprefix("95% "),
+        "95% interval": words.bounds(point.recall).removeprefix("95% "),
         "Labels (n)": words.count(point.recall.support),
         "Labels in": words.percent(point.known, 0),
     }
@@ -468,7 +468,7 @@ def _intent_row(row: IntentRow, objective: float | None) -> Row:
         "label": _missed(row),
         "Intent": row.intent,
         "Recall": words.percent(row.recall.value),
-        "95% interval": words.interval(row.recall).partition(",")[0].removeprefix("95% "),
+        "95% interval": words.bounds(row.recall).removeprefix("95% "),
         "Labels (n)": words.count(row.recall.support),
         "Missed": words.count(row.missed),
     }
@@ -478,9 +478,9 @@ def _missed(row: IntentRow) -> str:
     n = row.recall.support
     if not n:
         return "no labels yet"
-    few = f", {words.too_few(n)}" if n < words.FEW else ""
+    few = ", few labels" if n < words.FEW else ""
     value = words.percent(row.recall.value, 0)
-    return f"{value}  {words.count(row.missed)}/{words.count(n)} missed{few}"
+    return f"{value} {words.count(row.missed)}/{words.count(n)} missed{few}"
 
 
 _UNITS = (

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dashboards import words
-from dashboards.banner import AlertView, Freshness
+from dashboards.banner import AlertView, Freshness, attention
 from monitor.domain.events import Intent
 from monitor.domain.ledger import Balance
 from monitor.domain.scores import Score
@@ -22,9 +22,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """The numbers of one rolling window. ``per_minute`` counts predictions."""
+    """The numbers of one rolling window. ``per_minute`` counts predictions.
+
+    ``recall`` is that of the watched group, ``accuracy`` that of all intents.
+    """
 
     recall: Score
+    accuracy: Score
     missed: int
     predictions: int
     labelled: int
@@ -42,6 +46,7 @@ class Sparks:
     """One value a pane over the last hour; panes without a value are left out."""
 
     recall: tuple[float, ...]
+    accuracy: tuple[float, ...]
     missed: tuple[int, ...]
     coverage: tuple[float, ...]
     per_minute: tuple[float, ...]
@@ -65,17 +70,21 @@ class LiveNow:
     others: tuple[AlertView, ...]
 
     @property
-    def is_changed(self) -> bool:
-        """Whether recall differs from an hour earlier by more than the intervals explain.
+    def attention(self) -> tuple[AlertView, ...]:
+        """All alerts that want attention: firing before recovering, the watched ones first."""
+        return attention(*self.alerts, *self.others)
 
-        Too few labels, now or then, are no ground for a colour.
-        """
-        now, then = self.recent.recall, self.before.recall
-        if min(now.support, then.support) < words.FEW:
-            return False
-        low, high = now.interval or (0.0, 1.0)
-        least, most = then.interval or (0.0, 1.0)
-        return high < least or most < low
+
+def is_changed(now: Score, then: Score) -> bool:
+    """Whether two scores differ by more than their intervals explain.
+
+    Too few labels, now or then, are no ground for a colour.
+    """
+    if min(now.support, then.support) < words.FEW:
+        return False
+    low, high = now.interval or (0.0, 1.0)
+    least, most = then.interval or (0.0, 1.0)
+    return high < least or most < low
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +139,8 @@ class Route:
 class Trend:
     """The charts of the Live page. ``detail`` is the window of ``intents`` and ``routes``.
 
-    There are no points until the first pane is complete.
+    It is the same for every variant; ``is_of_alert`` when it begins where the evidence of an alert
+    does. There are no points until the first pane is complete.
     """
 
     freshness: Freshness
@@ -141,6 +151,7 @@ class Trend:
     points: tuple[Point, ...]
     spans: tuple[Span, ...]
     detail: Window
+    is_of_alert: bool
     intents: tuple[IntentRow, ...]
     routes: tuple[Route, ...]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from dashboards import banner, words
+from dashboards import banner
 from dashboards.banner import AlertView, Freshness, covers, speaks
 from dashboards.models import (
     ArrivalPoint,
@@ -51,7 +51,7 @@ RANGES: Mapping[str, int] = {
 MOST_POINTS = 288
 """Points of a chart: every fifth minute of a day."""
 
-DETAIL_MS = (30 * MINUTE_MS, *RANGES.values())
+DETAIL_MS = 30 * MINUTE_MS
 ROUTES = 5
 SPARK_MS = HOUR_MS
 
@@ -111,7 +111,9 @@ def trend(reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, no
     grid = _grid(spec, choice.span, recent_ms, freshness.as_of_ms or 0)
     panes = _read(reader, choice.variant, variants, Clock.EVENT, grid)
     group = spec.groups.of(choice.of)
-    detail, counts = _detail(panes, group, grid)
+    alert_ms = _evidence_ms(reader, spec, choice.of)
+    detail = _detail(spec, alert_ms, freshness.as_of_ms or 0)
+    counts = merge(_read(reader, choice.variant, variants, Clock.EVENT, detail))
     rules = [r for r in spec.rules if r.of == choice.of and covers(r, choice.variant)]
     has_windows = _has_windows(reader, variants, grid, panes)
     return Trend(
@@ -122,7 +124,8 @@ def trend(reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, no
         window=grid.window,
         points=tuple(_points(panes, group, grid)) if has_windows else (),
         spans=_spans(reader.transitions(), rules, choice.variant, grid.window),
-        detail=detail,
+        detail=detail.window,
+        is_of_alert=alert_ms is not None,
         intents=_intent_rows(counts, group),
         routes=_routes(counts, group),
     )
@@ -233,6 +236,7 @@ def _recent(counts: Counts, group: frozenset[Intent], length_ms: int) -> Recent:
     hits, support = counts.hits_and_support(group)
     return Recent(
         recall=proportion(hits, support),
+        accuracy=proportion(_right(counts), counts.labelled),
         missed=support - hits,
         predictions=counts.predictions,
         labelled=counts.labelled,
@@ -241,15 +245,30 @@ def _recent(counts: Counts, group: frozenset[Intent], length_ms: int) -> Recent:
     )
 
 
+def _right(counts: Counts) -> int:
+    return sum(n for (actual, predicted), n in counts.confusion.items() if actual == predicted)
+
+
 def _sparks(panes: Sequence[Counts], group: frozenset[Intent], grid: _Grid) -> Sparks:
     points = list(_points(panes, group, grid))
     shown = [pane.hits_and_support(group) for pane in panes[grid.warmup :]]
     return Sparks(
         recall=tuple(p.recall.value for p in points if p.recall.value is not None),
+        accuracy=tuple(_accuracies(panes, grid)),
         missed=tuple(support - hits for hits, support in shown),
         coverage=tuple(p.coverage for p in points if p.coverage is not None),
         per_minute=tuple(p.predictions * MINUTE_MS / grid.size_ms for p in points),
     )
+
+
+def _accuracies(panes: Sequence[Counts], grid: _Grid) -> Iterator[float]:
+    """Rolling accuracy at the end of each pane of the window; those without a label left out."""
+    right = [0, *accumulate(_right(pane) for pane in panes)]
+    labelled = [0, *accumulate(pane.labelled for pane in panes)]
+    for number in range(grid.warmup + 1, len(panes) + 1):
+        n = labelled[number] - labelled[number - grid.warmup]
+        if n:
+            yield (right[number] - right[number - grid.warmup]) / n
 
 
 def _points(panes: Sequence[Counts], group: frozenset[Intent], grid: _Grid) -> Iterator[Point]:
@@ -311,19 +330,26 @@ def _whose(key: tuple[str, SliceKey]) -> str:
     return f"{rule} ({', '.join(named)})" if named else rule
 
 
-def _detail(
-    panes: Sequence[Counts], group: frozenset[Intent], grid: _Grid
-) -> tuple[Window, Counts]:
-    """The shortest window that ends now and holds enough labels of the group, else the range."""
-    end_ms = grid.window.end_ms
-    most = len(panes) - grid.warmup
-    counts = Counts()
-    for length_ms in DETAIL_MS:
-        width = min(_panes(length_ms, grid.size_ms), most)
-        counts = merge(panes[-width:])
-        if counts.hits_and_support(group)[1] >= words.FEW or width == most:
-            return Window(end_ms - width * grid.size_ms, end_ms), counts
-    return grid.window, counts
+def _evidence_ms(reader: StateReader, spec: Spec, of: str) -> int | None:
+    """Where the evidence of the worst alert of ``of`` begins, whatever the variant.
+
+    The first of equally bad ones counts, so that it does not jump with their values; None while
+    nothing fires or recovers.
+    """
+    asked = [rule for rule in spec.rules if rule.of == of]
+    states, transitions = reader.evaluation().states, reader.transitions()
+    told = banner.attention(*banner.alert_views(asked, states, transitions, ALL))
+    worst = [view.evidence_ms for view in told if view.status is told[0].status]
+    return min((at_ms for at_ms in worst if at_ms is not None), default=None)
+
+
+def _detail(spec: Spec, alert_ms: int | None, as_of_ms: int) -> _Grid:
+    """From the evidence of an alert to now, at least one pane; without an alert ``DETAIL_MS``."""
+    start_ms = as_of_ms - DETAIL_MS if alert_ms is None else alert_ms
+    size_ms = spec.windows.pane_ms if as_of_ms - start_ms <= DAY_MS else HOUR_MS
+    end_ms = pane_start(as_of_ms, size_ms)
+    window = Window(min(pane_start(start_ms, size_ms), end_ms - size_ms), end_ms)
+    return _Grid(size_ms, window, warmup=0, step=1)
 
 
 def _intent_rows(counts: Counts, group: frozenset[Intent]) -> tuple[IntentRow, ...]:

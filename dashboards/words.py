@@ -87,8 +87,15 @@ def interval(score: Score) -> str:
     """``95% 84–94%, n = 158``: what a proportion must never be shown without."""
     if score.interval is None:
         return "n = 0"
+    return f"{bounds(score)}, n = {count(score.support)}"
+
+
+def bounds(score: Score) -> str:
+    """``95% 84–94%``, for where the number of labels is said in words; a dash without a label."""
+    if score.interval is None:
+        return NONE
     low, high = score.interval
-    return f"95% {100 * low:.0f}–{100 * high:.0f}%, n = {count(score.support)}"
+    return f"95% {100 * low:.0f}–{100 * high:.0f}%"
 
 
 def too_few(n: int) -> str:

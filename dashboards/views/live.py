@@ -1,15 +1,17 @@
 """Sections of the Live page."""
 
+from dataclasses import replace
 from functools import partial
 
 import streamlit as st
 
 from dashboards import banner, charts, pictures, tables, words
 from dashboards.banner import Freshness
-from dashboards.models import Choice, LiveNow, Trend
+from dashboards.models import Choice, LiveNow, Trend, is_changed
 from dashboards.theme import Palette
 from dashboards.views import common
 from dashboards.views.common import Card
+from monitor.domain.scores import Score
 
 CARDS_HEIGHT = 190
 MOST_NOTICES = 3
@@ -50,14 +52,16 @@ def trend(choice: Choice) -> None:
 
 
 def _notices(view: LiveNow, choice: Choice) -> None:
-    """The worst alert first, then what else wants attention."""
+    """Whatever fires or recovers, then how the watched group stands if nothing of it does."""
+    wanting = view.attention
+    for alert in wanting[:MOST_NOTICES]:
+        common.notice(banner.describe(alert, view.freshness))
+    if len(wanting) > MOST_NOTICES:
+        st.caption(f"{len(wanting) - MOST_NOTICES} more alerts want attention.")
     if not view.alerts:
         common.notice(banner.unwatched(choice.of, view.recent.recall))
-    said = [*view.alerts[:1], *[a for a in view.alerts[1:] if a.wants_attention], *view.others]
-    for alert in said[:MOST_NOTICES]:
-        common.notice(banner.describe(alert, view.freshness))
-    if len(said) > MOST_NOTICES:
-        st.caption(f"{len(said) - MOST_NOTICES} more alerts want attention.")
+    elif not view.alerts[0].wants_attention:
+        common.notice(banner.describe(view.alerts[0], view.freshness))
 
 
 def _cards(view: LiveNow, of: str, *, is_down: bool) -> None:
@@ -65,6 +69,7 @@ def _cards(view: LiveNow, of: str, *, is_down: bool) -> None:
     span = words.duration(window.end_ms - window.start_ms) if window else ""
     common.cards([
         _recall_card(view, f"{_title(of)} recall, {span}"),
+        _accuracy_card(view, f"Accuracy, {span}"),
         _missed_card(view, f"Missed {of}, {span}", of),
         _labels_card(view, f"Labels in, {span}"),
         _rate_card(view),
@@ -73,7 +78,17 @@ def _cards(view: LiveNow, of: str, *, is_down: bool) -> None:
 
 
 def _recall_card(view: LiveNow, label: str) -> Card:
-    score, before = view.recent.recall, view.before.recall
+    card = _score_card(label, view.recent.recall, view.before.recall)
+    return replace(card, spark=view.sparks.recall)
+
+
+def _accuracy_card(view: LiveNow, label: str) -> Card:
+    card = _score_card(label, view.recent.accuracy, view.before.accuracy)
+    hint = "Share of all labelled messages that were sent to their very intent."
+    return replace(card, spark=view.sparks.accuracy, hint=hint)
+
+
+def _score_card(label: str, score: Score, before: Score) -> Card:
     change = None
     if score.value is not None and before.value is not None:
         change = f"{100 * (score.value - before.value):+.1f} pt"
@@ -85,9 +100,8 @@ def _recall_card(view: LiveNow, label: str) -> Card:
         words.percent(score.value),
         note,
         change=change or "no comparison yet",
-        beside="vs 1 h before" if change else None,
-        colour="normal" if view.is_changed else "off",
-        spark=view.sparks.recall,
+        beside="in 1 h" if change else None,
+        colour="normal" if is_changed(score, before) else "off",
     )
 
 
@@ -100,7 +114,7 @@ def _missed_card(view: LiveNow, label: str, of: str) -> Card:
         f"of {words.count(now.recall.support)} labelled {of}",
         change=f"{now.missed - before.missed:+d}" if has_both else "no comparison yet",
         beside="vs 1 h before" if has_both else None,
-        colour="inverse" if view.is_changed else "off",
+        colour="inverse" if is_changed(now.recall, before.recall) else "off",
         spark=view.sparks.missed,
         kind="bar",
     )
@@ -160,13 +174,21 @@ def _recall(view: Trend, palette: Palette) -> None:
 
 def _intents(view: Trend, palette: Palette) -> None:
     st.header(f"Which {view.of} intent")
-    st.caption(f"Last {words.duration(view.detail.end_ms - view.detail.start_ms)}")
+    st.caption(_detail_text(view))
     shown = view.intents[: charts.MOST_INTENTS]
     spec = charts.intents(shown, view.objective, palette)
     common.chart(spec, key="intents", alt=charts.intents_alt(shown))
     if len(view.intents) > len(shown):
         st.caption(f"and {len(view.intents) - len(shown)} more, in the table")
     common.same_numbers(partial(tables.intents, view.intents), key="intents")
+
+
+def _detail_text(view: Trend) -> str:
+    start_ms, end_ms = view.detail
+    if view.is_of_alert:
+        since = words.clock(start_ms, near_ms=end_ms)
+        return f"Since {since}, when the evidence of the alert begins"
+    return f"Last {words.duration(end_ms - start_ms)}"
 
 
 def _routes(view: Trend, palette: Palette) -> None:

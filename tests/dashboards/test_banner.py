@@ -5,8 +5,8 @@ import pytest
 from dashboards import banner
 from dashboards.banner import AlertView, Freshness
 from dashboards.theme import Tone
-from monitor.domain.alerts import AlertState, Status
-from monitor.domain.detectors import Glance
+from monitor.domain.alerts import AlertState, Status, Transition
+from monitor.domain.detectors import Evidence, Glance
 from monitor.domain.scores import proportion
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.windows import MINUTE_MS
@@ -16,11 +16,24 @@ FRESH = Freshness(NOON_MS, age_ms=2_000)
 KEY = SliceKey("fine_tuned")
 
 
-def alert(status: Status, votes: str, *, since_min: int = 19) -> AlertView:
+EVIDENCE = Evidence(hits=9, n=20, since_ms=NOON_MS - 40 * MINUTE_MS, upper=0.79)
+
+
+def alert(
+    status: Status, votes: str, *, since_min: int = 19, fired_min: int = 19, key: SliceKey = KEY
+) -> AlertView:
+    """An alert that fired, ``fired_min`` ago, on 9 hits of 20."""
     ring = tuple((NOON_MS, vote == "h") for vote in votes)
-    since_ms = NOON_MS - since_min * MINUTE_MS
-    state = AlertState(status, since_ms, fired_ms=since_ms, detector=Glance(ring))
-    [view] = banner.alert_views([RULE], {(RULE.name, KEY): state}, [], ALL)
+    since_ms, fired_ms = (NOON_MS - minutes * MINUTE_MS for minutes in (since_min, fired_min))
+    state = AlertState(status, since_ms, fired_ms=fired_ms, detector=Glance(ring))
+    reason = "9 of the last 20 mature urgent labels were hits"
+    moves = [
+        Transition("a-2", RULE.name, key, Status.OK, Status.FIRING, fired_ms, EVIDENCE, reason)
+    ]
+    if since_min != fired_min:
+        again = (Status.RECOVERING, Status.FIRING)
+        moves.append(Transition("a-4", RULE.name, key, *again, since_ms, EVIDENCE, "not this"))
+    [view] = banner.alert_views([RULE], {(RULE.name, key): state}, moves, ALL)
     return view
 
 
@@ -31,20 +44,22 @@ def alert(status: Status, votes: str, *, since_min: int = 19) -> AlertView:
             Status.FIRING,
             "h" * 9 + "m" * 11,
             Tone.CRITICAL,
-            "Firing: urgent recall 45.0% (95% 26–66%, n = 20), objective 80%.",
+            "fine_tuned firing: urgent recall 45.0% over its last 20 mature labels (95% 26–66%), "
+            "objective 80%.",
         ),
         (
             Status.FIRING,
             "m" * 16 + "h" * 84,
             Tone.CRITICAL,
-            "Firing, improving: urgent recall 84.0% (95% 76–90%, n = 100), objective 80%; "
-            "clears at 85 hits of the last 100.",
+            "fine_tuned firing, improving: urgent recall 84.0% over its last 100 mature labels "
+            "(95% 76–90%), objective 80%; clears at 85 hits of the last 100.",
         ),
         (
             Status.RECOVERING,
             "m" * 12 + "h" * 88,
             Tone.WARNING,
-            "Recovering: urgent recall 88.0% (95% 80–93%, n = 100), objective 80%.",
+            "fine_tuned recovering: urgent recall 88.0% over its last 100 mature labels "
+            "(95% 80–93%), objective 80%.",
         ),
         (
             Status.OK,
@@ -80,9 +95,54 @@ def test_a_notice_says_since_when_and_whose_it_is() -> None:
     assert notice.body == "Since 11:41 UTC, 19 min · fine_tuned · rule urgent-recall"
 
 
+def test_a_title_leaves_the_variant_out_when_the_alert_is_over_all() -> None:
+    notice = banner.describe(alert(Status.FIRING, "h" * 9 + "m" * 11, key=SliceKey(ALL)), FRESH)
+    assert notice.title == (
+        "Firing: urgent recall 45.0% over the last 20 mature labels (95% 26–66%), objective 80%."
+    )
+    assert notice.body.endswith("since 11:20 UTC · rule urgent-recall")
+
+
+def test_a_title_names_the_slice_after_the_variant() -> None:
+    key = SliceKey("fine_tuned", "locale=de")
+    notice = banner.describe(alert(Status.FIRING, "m" * 20, key=key), FRESH)
+    assert notice.title.startswith("fine_tuned, locale=de firing: urgent recall 0.0%")
+
+
+def test_a_firing_alert_says_when_on_what_and_since_which_predictions() -> None:
+    notice = banner.describe(alert(Status.FIRING, "m" * 20), FRESH)
+    assert notice.body == (
+        "Fired 11:41 UTC, 19 min ago · 9 of the last 20 mature urgent labels were hits, "
+        "of predictions since 11:20 UTC · rule urgent-recall"
+    )
+
+
+def test_a_firing_alert_keeps_what_made_it_fire_when_it_recovered_in_between() -> None:
+    notice = banner.describe(alert(Status.FIRING, "m" * 20, since_min=5), FRESH)
+    assert notice.body == (
+        "Fired 11:41 UTC, 19 min ago · 9 of the last 20 mature urgent labels were hits, of "
+        "predictions since 11:20 UTC · recovered in between, firing again since 11:55 UTC · "
+        "rule urgent-recall"
+    )
+
+
+def test_a_firing_alert_says_what_it_can_when_its_transition_is_not_known() -> None:
+    state = AlertState(Status.FIRING, NOON_MS, NOON_MS, 2, Glance(((NOON_MS, False),) * 20))
+    [view] = banner.alert_views([RULE], {(RULE.name, KEY): state}, [], ALL)
+    body = banner.describe(view, FRESH).body
+    assert body == "Fired 12:00 UTC, 1 s ago · rule urgent-recall"
+
+
 def test_a_recovering_alert_says_when_it_resolves() -> None:
-    notice = banner.describe(alert(Status.RECOVERING, "h" * 100), FRESH)
-    assert "resolves at 12:11 UTC if it stays so" in notice.body
+    notice = banner.describe(alert(Status.RECOVERING, "h" * 100, since_min=3), FRESH)
+    assert notice.body.startswith("Fired 11:41 UTC, 19 min ago · 9 of the last 20")
+    assert "recovering since 11:57 UTC, resolves at 12:11 UTC if it stays so" in notice.body
+
+
+def test_what_fires_comes_before_what_recovers_whosever_it_is() -> None:
+    ok, recovering = alert(Status.OK, "h" * 100), alert(Status.RECOVERING, "h" * 100)
+    firing = alert(Status.FIRING, "m" * 20)
+    assert banner.attention(ok, recovering, firing) == (firing, recovering)
 
 
 def test_since_names_the_day_when_it_is_not_today() -> None:

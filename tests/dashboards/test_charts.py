@@ -47,6 +47,7 @@ def view_of(*points: Point, objective: float | None = 0.8) -> Trend:
         points=points,
         spans=(),
         detail=window,
+        is_of_alert=False,
         intents=(),
         routes=(),
     )
@@ -148,8 +149,8 @@ def test_an_intent_is_never_shown_without_n() -> None:
     ]
     drawn = rows(charts.intents(intents, 0.8, LIGHT), "intents")
     assert [row["label"] for row in drawn] == [
-        "72%  23/82 missed",
-        "92%  1/12 missed, too few labels (n=12)",
+        "72% 23/82 missed",
+        "92% 1/12 missed, few labels",
         "no labels yet",
     ]
 

@@ -20,6 +20,7 @@ from tests.dashboards import scenes
 
 APP = Path(dashboards.__file__).with_name("app.py")
 LIVE = "Is urgent traffic being caught right now?"
+_NOTICES = {"error", "warning", "success", "info"}
 LABELS = "How much do we know, and how late?"
 
 
@@ -59,6 +60,12 @@ def notices(app: AppTest) -> list[tuple[Tone, str]]:
     return [(tone, text.strip()) for tone, text in shown]
 
 
+def titles(app: AppTest) -> list[str]:
+    """Titles of the notices from the top of the page down."""
+    shown = [element.proto for element in app.main if element.type in _NOTICES]
+    return [proto.title.replace("\\", "") for proto in shown]
+
+
 def cards(app: AppTest) -> dict[str, str]:
     return {card.label: card.value for card in app.metric}
 
@@ -95,24 +102,55 @@ def test_live_is_green_when_all_is_well() -> None:
     [(tone, text)] = notices(app)
     assert tone is Tone.OK
     assert text.startswith("OK: urgent recall 9")
+    assert "Last 30 min" in [caption.value for caption in app.caption]
 
 
 def test_live_says_why_when_an_alert_is_firing() -> None:
     app = show("firing")
     [(tone, text)] = notices(app)
     assert tone is Tone.CRITICAL
-    assert text.startswith("Firing: urgent recall ")
+    assert text.startswith("fine_tuned firing: urgent recall ")
     assert "objective 80%" in text
-    assert "fired because 65 of the last 100 mature urgent labels were hits" in text
-    assert "fine_tuned · rule urgent-recall" in text
+    assert "65 of the last 100 mature urgent labels were hits, of predictions since 11:" in text
+    assert text.endswith("· rule urgent-recall")
+    since = text.partition("of predictions since ")[2].partition(" ·")[0]
+    captions = [caption.value for caption in app.caption]
+    assert f"Since {since}, when the evidence of the alert begins" in captions
     assert len(app.get("vega_lite_chart")) == 3
-    assert len(app.metric) == 5
+    assert len(app.metric) == 6
+
+
+def test_live_tells_what_fires_first_when_the_chosen_variant_is_ok() -> None:
+    app = run(scenes.source_of(scenes.store_of("firing")), variant="prompt")
+    red, green = titles(app)
+    assert red.startswith("fine_tuned firing: urgent recall ")
+    assert green.startswith("OK: urgent recall ")
+
+
+def test_live_tells_what_fires_first_when_no_rule_watches_the_group() -> None:
+    spec = Spec(
+        groups=Groups({"urgent": scenes.URGENT, "money": frozenset({"fees"})}), rules=(scenes.RULE,)
+    )
+    app = run(scenes.source_of(scenes.store_of("firing"), spec=spec), of="money")
+    red, grey = titles(app)
+    assert red.startswith("fine_tuned firing: urgent recall ")
+    assert grey.startswith("No rule watches money")
+
+
+def test_live_shows_accuracy_beside_recall_by_the_same_rules() -> None:
+    names = list(cards(show("ok")))
+    assert names[:3] == ["Urgent recall, 15 min", "Accuracy, 15 min", "Missed urgent, 15 min"]
+    assert cards(show("no_labels"))["Accuracy, 15 min"] == "–"
+    few = show("few_labels")
+    assert cards(few)["Accuracy, 15 min"] == "100.0%"
+    captions = [caption.value for caption in few.caption]
+    assert captions.count("95% 76–100%, too few labels (n=12)") == 2
 
 
 def test_live_says_when_it_resolves_when_an_alert_is_recovering() -> None:
     [(tone, text)] = notices(show("recovering"))
     assert tone is Tone.WARNING
-    assert text.startswith("Recovering: urgent recall ")
+    assert text.startswith("fine_tuned recovering: urgent recall ")
     assert "resolves at" in text
 
 
@@ -212,7 +250,7 @@ def test_names_from_outside_are_no_markup() -> None:
         chat.message(at_ms, predicted="<i>", actual="lost_card", variant=variant)
     app = run(scenes.source_of(scenes.filled(chat)))
     [notice] = app.error
-    assert r"\<b\>\*x\*\</b\> \:red\[y\] \$z\$" in notice.value
+    assert r"\<b\>\*x\*\</b\> \:red\[y\] \$z\$ firing" in notice.proto.title
     assert not [element for element in app.get("html") if "<i>" in element.proto.body]
 
 

@@ -47,6 +47,28 @@ def test_recent_numbers_are_those_of_the_last_15_minutes_and_no_others() -> None
     assert recent.p95_ms == pytest.approx(100, rel=0.02)
 
 
+def test_accuracy_is_that_of_all_intents_and_needs_the_very_one() -> None:
+    chat = Chat()
+    at_ms = NOON_MS - 10 * MINUTE_MS
+    chat.many(6, at_ms, predicted="fees", actual="fees")
+    chat.many(1, at_ms, predicted="lost_card", actual="lost_card")
+    chat.many(1, at_ms, predicted="lost_card", actual="report_fraud")
+    chat.many(2, at_ms, predicted="fees", actual="lost_card")
+    chat.many(5, at_ms, predicted="fees")
+    chat.many(10, NOON_MS - 20 * MINUTE_MS, predicted="other", actual="fees")
+    view = live(filled(chat))
+    assert (view.recent.accuracy.value, view.recent.accuracy.support) == (0.7, 10)
+    # Five minutes show both: the ten wrong ones leave 15 minutes after they came.
+    expected = [0.0] * 10 + [0.35] * 5 + [0.7] * 5
+    assert view.sparks.accuracy == pytest.approx(expected)
+
+
+def test_accuracy_is_unknown_when_there_are_no_labels() -> None:
+    view = live(store_of("no_labels"))
+    assert view.recent.accuracy.value is None
+    assert view.sparks.accuracy == ()
+
+
 def test_another_intent_of_the_group_is_a_hit_when_it_was_predicted() -> None:
     chat = Chat()
     chat.many(4, NOON_MS - 10 * MINUTE_MS, predicted="lost_card", actual="report_fraud")
@@ -165,13 +187,55 @@ def test_routes_are_the_most_travelled_ways_out_of_the_group() -> None:
     ]
 
 
-def test_intents_are_those_of_half_an_hour_unless_too_few_labels_are_in() -> None:
+@pytest.mark.parametrize("span", ["1h", "24h", "7d"])
+def test_intents_are_those_of_half_an_hour_however_few_labels_are_in(span: str) -> None:
     chat = Chat()
-    chat.many(30, NOON_MS - 100 * MINUTE_MS, predicted="fees", actual="lost_card")
-    chat.many(29, NOON_MS - 20 * MINUTE_MS, predicted="lost_card", actual="lost_card")
-    assert trend(filled(chat)).detail.start_ms == NOON_MS - 3 * HOUR_MS
-    chat.many(1, NOON_MS - 20 * MINUTE_MS, predicted="lost_card", actual="lost_card")
-    assert trend(filled(chat)).detail.start_ms == NOON_MS - 30 * MINUTE_MS
+    chat.many(30, NOON_MS - 100 * MINUTE_MS, predicted="lost_card", actual="lost_card")
+    chat.many(2, NOON_MS - 20 * MINUTE_MS, predicted="lost_card", actual="lost_card")
+    view = trend(filled(chat), Choice(ALL, "urgent", span))
+    assert view.detail == (NOON_MS - 30 * MINUTE_MS, NOON_MS)
+    assert not view.is_of_alert
+    assert sum(row.recall.support for row in view.intents) == 2
+
+
+@pytest.mark.parametrize("span", ["1h", "7d"])
+@pytest.mark.parametrize("variant", [ALL, "fine_tuned", "prompt"])
+def test_intents_begin_with_the_evidence_of_the_alert_whatever_variant_is_chosen(
+    variant: str, span: str
+) -> None:
+    #          -50          -40          0 min
+    #   hits    |----30------|           |
+    #   misses  |            |----20-----|   fires on the last 20
+    chat = Chat()
+    chat.many(30, NOON_MS - 50 * MINUTE_MS, predicted="lost_card", actual="lost_card")
+    chat.many(20, NOON_MS - 40 * MINUTE_MS + 20_000, predicted="fees", actual="lost_card")
+    store = filled(chat)
+    [fired] = [t for t in store.transitions() if t.moved_to is Status.FIRING]
+    assert fired.evidence is not None
+    view = trend(store, Choice(variant, "urgent", span))
+    assert view.is_of_alert
+    start_ms = fired.evidence.since_ms // MINUTE_MS * MINUTE_MS
+    assert view.detail == (start_ms, NOON_MS)
+
+
+def test_intents_of_more_than_a_day_are_read_from_hourly_panes() -> None:
+    chat = Chat()
+    chat.many(20, NOON_MS - 30 * HOUR_MS + 5 * MINUTE_MS, predicted="fees", actual="lost_card")
+    view = trend(filled(chat))
+    assert view.detail == (NOON_MS - 30 * HOUR_MS, NOON_MS)
+    assert sum(row.missed for row in view.intents) == 20
+
+
+def test_intents_have_a_minute_at_least_when_the_evidence_is_younger() -> None:
+    chat = Chat()
+    chat.many(5, NOON_MS - 30 * MINUTE_MS, predicted="fees")
+    for number in range(20):
+        chat.message(
+            NOON_MS + number, predicted="fees", actual="lost_card", delay_ms=1_000 + number
+        )
+    view = trend(filled(chat, as_of_ms=NOON_MS + 30_000))
+    assert view.is_of_alert
+    assert view.detail == (NOON_MS - MINUTE_MS, NOON_MS)
 
 
 def test_a_span_lasts_from_firing_to_ok_and_is_open_while_it_recovers() -> None:

@@ -18,6 +18,11 @@ def test_a_proportion_comes_with_interval_and_n() -> None:
     assert words.interval(proportion(0, 0)) == "n = 0"
 
 
+def test_bounds_leave_n_to_the_words_around_them() -> None:
+    assert words.bounds(proportion(9, 20)) == "95% 26–66%"
+    assert words.bounds(proportion(0, 0)) == "–"
+
+
 def test_thousands_are_set_apart_by_a_space_that_does_not_break() -> None:
     assert words.count(1_072_000) == "1\u202f072\u202f000"
 

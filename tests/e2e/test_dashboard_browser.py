@@ -153,9 +153,11 @@ def test_live_says_what_is_firing_in_every_theme_and_width(
     page = opened(browser, server.url, width=width, scheme=scheme)
     heading = page.get_by_role("heading", name="Is urgent traffic being caught right now?")
     expect(heading).to_be_visible()
-    expect(page.get_by_text("Firing: urgent recall")).to_be_visible()
-    expect(page.get_by_text(re.compile(r"Since 11:\d\d UTC, \d min"))).to_be_visible()
-    expect(page.locator("[data-testid=stMetric]")).to_have_count(5)
+    expect(page.get_by_text("fine_tuned firing: urgent recall")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Fired 11:\d\d UTC, \d+ min ago"))).to_be_visible()
+    evidence = re.compile(r"Since 11:\d\d UTC, when the evidence of the alert begins")
+    expect(page.get_by_text(evidence)).to_be_visible()
+    expect(page.locator("[data-testid=stMetric]")).to_have_count(6)
     expect(page.get_by_role("cell", name="report_fraud")).to_be_visible()
     axis = page.locator("[data-testid=stVegaLiteChart] svg").nth(1)
     assert "11:30" in (axis.text_content() or "")
@@ -184,8 +186,18 @@ def test_cards_stand_two_in_a_row_on_a_phone(browser: Browser, server: Server) -
     page = opened(browser, server.url, width=390)
     boxes = [card.bounding_box() for card in page.locator("[data-testid=stMetric]").all()]
     tops = [box["y"] for box in boxes if box is not None]
-    assert len(tops) == 5
-    assert tops[0] == tops[1] < tops[2] == tops[3] < tops[4]
+    assert len(tops) == 6
+    assert tops[0] == tops[1] < tops[2] == tops[3] < tops[4] == tops[5]
+    page.context.close()
+
+
+def test_cards_stand_in_full_rows_on_a_wide_screen(browser: Browser, server: Server) -> None:
+    page = opened(browser, server.url)
+    boxes = [card.bounding_box() for card in page.locator("[data-testid=stMetric]").all()]
+    tops = [box["y"] for box in boxes if box is not None]
+    in_a_row = tops.count(tops[0])
+    assert in_a_row in {3, 6}
+    assert all(tops.count(top) == in_a_row for top in tops)
     page.context.close()
 
 
@@ -258,7 +270,7 @@ def test_a_stale_page_says_so_by_itself(browser: Browser, server: Server, shots:
     server.say("240000")
     expect(page.get_by_text("Stale — no new window for 4 min.")).to_be_visible()
     expect(page.get_by_text("Everything below describes 12:00 UTC, not now.")).to_be_visible()
-    expect(page.get_by_text("Last known state: Firing")).to_be_visible()
+    expect(page.get_by_text("Last known state: fine_tuned firing")).to_be_visible()
     whole(page, shots / "live-stale.png")
     server.say("0")
     expect(page.get_by_text("Stale —")).to_have_count(0)
@@ -275,5 +287,5 @@ def test_a_lost_store_is_told_and_its_return_needs_no_reload(
     whole(page, shots / "live-store-down.png")
     server.say("0")
     expect(page.get_by_text("Redis is unreachable")).to_have_count(0)
-    expect(page.get_by_text("Firing: urgent recall")).to_be_visible()
+    expect(page.get_by_text("fine_tuned firing: urgent recall")).to_be_visible()
     page.context.close()
