@@ -174,7 +174,7 @@ def cards(of_page: Sequence[Card], *, is_down: bool) -> None:
 
     Without the store each value is a dash, and what was last known stands below.
     """
-    grid = st.grid(len(of_page), min_column_width=145, border=True)
+    grid = st.grid(len(of_page), min_column_width=128, border=True)
     for card in of_page:
         with grid.cell():
             _card(_last_known(card) if is_down else card)
