@@ -60,7 +60,7 @@ def opened(
     """Opens logs on the topics of this test."""
 
     def opened(group: ConsumerGroup | None = None, **options: str) -> KafkaLog:
-        log = KafkaLog(broker, topics, group, wait_ms=50, **options)  # type: ignore[arg-type]
+        log = KafkaLog(broker, topics, group, wait_ms=50, **options)  # type: ignore[arg-type] # any of its options
         return stack.enter_context(closing(log))
 
     return opened

@@ -113,7 +113,7 @@ def test_no_process_and_no_file_is_left_when_the_context_ends() -> None:
 
 def test_no_process_is_left_when_the_body_fails(tmp_path: Path) -> None:
     pids: dict[str, int] = {}
-    with pytest.raises(KeyboardInterrupt), embedded_servers(tmp_path) as endpoints:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), embedded_servers(tmp_path) as endpoints:  # noqa: PT012 - it must leave by the context
         pids = pids_of(endpoints)
         raise KeyboardInterrupt
     for pid in pids.values():

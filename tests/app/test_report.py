@@ -119,7 +119,7 @@ def test_each_hour_and_variant_has_a_line(full: dict[str, Any]) -> None:
 
 def test_each_transition_says_what_it_stands_on(full: dict[str, Any]) -> None:
     promised = (
-        "id rule variant slice from to at evidence since hits n cut hindsight".split()  # noqa: SIM905
+        "id rule variant slice from to at evidence since hits n cut hindsight".split()  # noqa: SIM905 - as it stands in the contract
     )
     assert len(full["transitions"]) == 3
     for line in full["transitions"]:

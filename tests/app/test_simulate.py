@@ -388,4 +388,4 @@ def test_alert_is_due_in_the_second_or_third_minute_whatever_the_start(t0_ms: in
 )
 def test_scenario_names_the_knob_when_it_is_out_of_bounds(knob: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^{knob}="):
-        replace(Scenario(), **{knob: value})  # type: ignore[arg-type]
+        replace(Scenario(), **{knob: value})  # type: ignore[arg-type] # a knob by name

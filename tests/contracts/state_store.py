@@ -391,7 +391,7 @@ class StateStoreContract:
             write(store, *facts)
         assert len({shard_of(name, 4) for name in names}) == 4
         expected, found = observed(one, names), observed(four, names)
-        assert expected.pop("cuts") == found.pop("cuts")[:1]  # type: ignore[index]
+        assert expected.pop("cuts") == found.pop("cuts")[:1]  # type: ignore[index] # cuts are a list
         received = {"predictions.received": 24, "labels.received": 20}
         assert {name: four.ledger()[name] for name in received} == received
         assert total(four).confusion == {("fraud", "balance"): 10, ("fraud", "fraud"): 10}

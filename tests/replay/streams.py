@@ -1,7 +1,5 @@
 """Small simulated streams, ways to read them, and the digest that comes of it."""
 
-import base64
-import json
 import random
 import zlib
 from collections import Counter
@@ -17,7 +15,7 @@ from monitor.app.report import report_of
 from monitor.app.settings import Settings
 from monitor.app.simulate import URGENT, Scenario, simulate
 from monitor.app.wiring import codec_of, spec_of, verdict_limits_of
-from monitor.domain.events import Kind, NextOffsets, Partition, Record
+from monitor.domain.events import NextOffsets, Partition, Record
 from monitor.ports import RecordLog, StateReader, StateStore
 
 T0_MS = 1_795_341_600_000
@@ -163,33 +161,6 @@ def digest_of(store: StateReader, settings: Settings = SETTINGS) -> str:
 
 def memory_store(shards: int = 1) -> MemoryStore:
     return MemoryStore(shards, SPEC.windows.keep_ms)
-
-
-def write_capture(folder: Path, records: Iterable[Record]) -> Path:
-    """The records as captured files, in log order."""
-    folder.mkdir(exist_ok=True)
-    lines: dict[str, list[str]] = {kind: [] for kind in Kind}
-    for record in records:
-        lines[record.topic].append(json.dumps(captured(record)) + "\n")
-    for kind, text in lines.items():
-        (folder / f"{kind}.jsonl").write_text("".join(text), encoding="utf-8")
-    return folder
-
-
-def captured(record: Record) -> dict[str, object]:
-    """One line of a captured file."""
-    fields: dict[str, object] = {
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "timestamp": record.log_ms,
-        "key": None if record.key is None else record.key.decode(),
-    }
-    try:
-        fields["value"] = None if record.value is None else record.value.decode()
-    except UnicodeDecodeError:
-        fields["value_b64"] = base64.b64encode(record.value or b"").decode()
-    return fields
 
 
 def digest_of_capture(folder: Path, batch: int = 4_000) -> str:

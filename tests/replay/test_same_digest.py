@@ -18,6 +18,7 @@ from monitor.app.wiring import spec_of, topics_of
 from monitor.domain.events import Kind, Partition, Record
 from monitor.domain.ledger import balance_of
 from monitor.ports import RecordLog, StateStore
+from tests.app.captures import captured
 from tests.replay.scenarios import FOLDER, NAMES, NO_DATA, Scenario, replayed
 from tests.replay.streams import (
     SCENARIO,
@@ -34,7 +35,6 @@ from tests.replay.streams import (
     memory_store,
     read_through,
     simulated,
-    write_capture,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def stream() -> list[Record]:
 @pytest.fixture(scope="module")
 def digest(stream: list[Record], tmp_path_factory: pytest.TempPathFactory) -> str:
     """What a replay of the captured stream gives."""
-    return digest_of_capture(write_capture(tmp_path_factory.mktemp("stream"), stream))
+    return digest_of_capture(captured(tmp_path_factory.mktemp("stream"), stream))
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_the_stream_has_something_of_everything(stream: list[Record]) -> None:
 def test_the_batch_size_does_not_show(
     stream: list[Record], digest: str, tmp_path: Path, batch: int
 ) -> None:
-    assert digest_of_capture(write_capture(tmp_path, stream), batch) == digest
+    assert digest_of_capture(captured(tmp_path, stream), batch) == digest
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -319,8 +319,8 @@ def test_one_number_more_is_another_digest(tmp_path: Path) -> None:
     log = golden_log()
     records = log.poll(1_000)
     log.close()
-    assert digest_of_capture(write_capture(tmp_path / "same", records)) == golden_digest()
-    assert digest_of_capture(write_capture(tmp_path / "less", records[:-1])) != golden_digest()
+    assert digest_of_capture(captured(tmp_path / "same", records)) == golden_digest()
+    assert digest_of_capture(captured(tmp_path / "less", records[:-1])) != golden_digest()
 
 
 # Real data
