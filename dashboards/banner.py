@@ -198,7 +198,7 @@ def _firing(alert: AlertView) -> str:
         return f"{_subject(alert, 'firing')}: {_ground(alert)}."
     need = detectors.bars(alert.rule.objective).clear_long
     wait = f"clears at {need} hits of the last {detectors.LONG}"
-    return f"{_subject(alert, 'firing, improving')}: {_ground(alert)}; {wait}."
+    return f"{_subject(alert, 'firing, out of breach')}: {_ground(alert)}; {wait}."
 
 
 def _subject(alert: AlertView, state: str) -> str:

@@ -51,7 +51,7 @@ def alert(
             Status.FIRING,
             "m" * 16 + "h" * 84,
             Tone.CRITICAL,
-            "fine_tuned firing, improving: urgent recall 84.0% over its last 100 mature labels "
+            "fine_tuned firing, out of breach: urgent recall 84.0% over its last 100 mature labels "
             "(95% 76–90%), objective 80%; clears at 85 hits of the last 100.",
         ),
         (
