@@ -42,7 +42,7 @@ lock: $(READY) ## resolve the dependencies of pyproject.toml again
 	$(LOCK) --constraint requirements.lock pyproject.toml --output-file requirements-runtime.lock
 
 clean: ## remove .venv, caches and build results
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A candidate may be a shim that cannot start, or the python of an active environment (even of the
