@@ -1,0 +1,84 @@
+"""One guarantee taken away at a time, to show that the rig would notice.
+
+Each of ``BREAKS`` changes the modules of a worker's process before it begins.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kafka import TopicPartition
+
+from monitor.adapters import redis_scripts
+from monitor.app import live
+from monitor.app.flow import Flow
+from monitor.domain.alerts import Transition
+from monitor.domain.events import Envelope, Partition, Record
+from monitor.domain.ledger import Gap
+
+
+class OffsetsEarly(Flow):
+    """Offsets are committed before the store has the records; reading still follows the cut."""
+
+    def _bring(
+        self, records: Sequence[Record], envelopes: list[Envelope], *, books: int = 0
+    ) -> int:
+        self._log.commit({Partition(r.topic, r.partition): r.offset + 1 for r in records})
+        return super()._bring(records, envelopes, books=books)
+
+
+class OffsetsFirst(OffsetsEarly):
+    """Offsets are committed before the store has the records, and are where reading goes on."""
+
+    def _bring(
+        self, records: Sequence[Record], envelopes: list[Envelope], *, books: int = 0
+    ) -> int:
+        # Whoever believes the offsets does not ask whether the store is behind them.
+        self._place = dict.fromkeys(self._place, 0)
+        return super()._bring(records, envelopes, books=books)
+
+    def _follow_assignment(self) -> tuple[Gap, ...]:
+        if self._log.generation == self._generation:
+            return ()
+        gaps = super()._follow_assignment()
+        log: Any = self._log
+        for partition in self._log.assigned():
+            committed = log._log._consumer.committed(TopicPartition(*partition))
+            if committed is not None:
+                self._log.seek({partition: committed})
+        return gaps
+
+
+class NoOutbox(Flow):
+    """A transition is announced by the process that found it, or by nobody."""
+
+    _found: Sequence[Transition] = ()
+
+    def evaluate(self) -> list[Transition]:
+        self._found = super().evaluate()
+        return self._found
+
+    def deliver(self, to: Callable[[Transition], None]) -> None:
+        for transition in self._found:
+            to(transition)
+        self._found = ()
+
+
+def _use(flow: type[Flow]) -> Callable[[], None]:
+    return lambda: setattr(live, "Flow", flow)
+
+
+def _skip_compare() -> None:
+    """The store takes every commit, whatever was loaded."""
+    for answer in ("'CUT ' .. row[1]", "'ENTRY ' .. ARGV[i + 1]"):
+        if f"return {answer}" not in redis_scripts.COMMIT:
+            raise AssertionError(f"the script does not compare: {answer}")
+        redis_scripts.COMMIT = redis_scripts.COMMIT.replace(f"return {answer}", "local skipped = 1")
+
+
+BREAKS: Mapping[str, Callable[[], None]] = {
+    "offsets-early": _use(OffsetsEarly),
+    "offsets-first": _use(OffsetsFirst),
+    "skip-compare": _skip_compare,
+    "no-outbox": _use(NoOutbox),
+}
+"""Name -> what takes the guarantee away. ``offsets-early`` alone must do no harm."""

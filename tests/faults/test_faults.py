@@ -1,0 +1,78 @@
+"""Whatever breaks, nothing is lost and nothing counted twice: a short run of the fault rig.
+
+The long run, its table and the takeover times are in docs/guarantees.md.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.rig import Rig
+from tests.faults.schedule import Blow, Does, Schedule, TimedBlow, Trap, schedule
+from tests.servers.artifacts import ArtifactsError
+from tests.servers.processes import ServerError
+from tests.servers.redis import program_path
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.system_redis,
+    pytest.mark.usefixtures("refused_connections"),
+]
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    try:
+        program_path("redis-server")
+        rig = Rig(predictions=1_500, pace_s=4.0)
+    except (ArtifactsError, ServerError) as missing:
+        pytest.skip(str(missing))
+    with rig:
+        yield rig
+
+
+def two_workers(*traps: Trap, blows: tuple[TimedBlow, ...] = (), shards: int = 8) -> Schedule:
+    return Schedule(99, 2, shards, "range", is_static=False, traps=traps, blows=blows)
+
+
+KILLED_BETWEEN = two_workers(
+    Trap("before store.commit", 9, Does.KILL), Trap("before store.commit", 30, Does.KILL)
+)
+KILLED_WITH_A_TRANSITION = two_workers(Trap("after store.commit_evaluation", 1, Does.KILL))
+FROZEN_BETWEEN = two_workers(
+    Trap("before store.commit", 20, Does.FREEZE), blows=(TimedBlow(0.3, Blow.WORKER_ADDED, 0),)
+)
+
+
+@pytest.mark.parametrize("seed", [2, 10, 18])
+def test_nothing_is_lost_or_doubled_under_a_schedule_of_faults(rig: Rig, seed: int) -> None:
+    outcome = rig.run(schedule(seed))
+    assert outcome.problems == (), str(outcome.schedule)
+    assert (outcome.lost, outcome.doubled, outcome.is_equal) == (0, 0, True)
+
+
+def test_offsets_that_are_committed_early_do_no_harm_since_reading_follows_the_cut(
+    rig: Rig,
+) -> None:
+    assert rig.run(KILLED_BETWEEN, broken="offsets-early").problems == ()
+
+
+def test_the_rig_finds_lost_records_when_reading_follows_offsets_committed_first(rig: Rig) -> None:
+    assert rig.run(KILLED_BETWEEN, broken="offsets-first").lost > 0
+
+
+def test_the_rig_finds_wrong_numbers_when_the_store_does_not_compare(rig: Rig) -> None:
+    outcome = rig.run(FROZEN_BETWEEN, broken="skip-compare")
+    assert not outcome.is_equal
+    assert outcome.doubled > 0 or outcome.problems
+
+
+def test_the_rig_finds_an_alert_that_nobody_was_told_of_when_there_is_no_outbox(rig: Rig) -> None:
+    outcome = rig.run(KILLED_WITH_A_TRANSITION, broken="no-outbox")
+    assert any("never announced" in problem for problem in outcome.problems)
+
+
+def test_a_worker_killed_with_a_transition_in_hand_has_it_announced_by_another(rig: Rig) -> None:
+    outcome = rig.run(KILLED_WITH_A_TRANSITION)
+    assert outcome.sprung == ("kill after store.commit_evaluation",)
+    assert outcome.problems == ()
