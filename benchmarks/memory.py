@@ -13,7 +13,7 @@ import random
 import tempfile
 import time
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import msgspec
 import redis
 
 from monitor.adapters.redis import RedisStore
+from monitor.adapters.redis_client import RedisConnection
 from monitor.app.embedded import embedded_servers
 from monitor.app.flow import Flow, Limits
 from monitor.codec.records import RecordCodec
@@ -98,6 +99,10 @@ class SimulatedLog:
         """Both partitions."""
         return frozenset(self._next)
 
+    def oldest(self, partitions: Iterable[Partition]) -> NextOffsets:
+        """Nothing is ever dropped."""
+        return dict.fromkeys(partitions, 0)
+
     def seek(self, next_offsets: NextOffsets) -> None:
         """Simulated once, from the start."""
 
@@ -164,7 +169,7 @@ def _pending_only(url: str, client: "redis.Redis") -> None:
     count = 200_000
     before = _used(client)
     spec = Spec(windows=WindowSpec(keep_ms={}))
-    store = RedisStore(url, "pending", buckets=count // 100, keep_ms={})
+    store = RedisStore(RedisConnection(url), "pending", buckets=count // 100, keep_ms={})
     log = SimulatedLog(count, seed=1, labelled=0.0)
     flow = Flow(spec, RecordCodec(), log, store, limits=Limits(4_000))
     while flow.turn().records:
@@ -184,7 +189,7 @@ def _measure(url: str, client: "redis.Redis", predictions: int, buckets: int, se
     )
     rule = AlertRule("urgent-recall", "urgent", URGENT, 0.80)
     spec = Spec(groups=Groups({"urgent": URGENT}), windows=windows, rules=(rule,))
-    store = RedisStore(url, "bench", buckets=buckets, keep_ms=windows.keep_ms)
+    store = RedisStore(RedisConnection(url), "bench", buckets=buckets, keep_ms=windows.keep_ms)
     log = SimulatedLog(predictions, seed)
     flow = Flow(spec, RecordCodec(), log, store, limits=Limits(4_000))
     print(

@@ -7,11 +7,14 @@ from dashboards import words
 from dashboards.theme import Tone
 from monitor.domain import detectors
 from monitor.domain.alerts import AlertKey, AlertRule, AlertState, Status, Transition
+from monitor.domain.ledger import Gap
 from monitor.domain.scores import Score, proportion
 from monitor.domain.slices import ALL, SliceKey
 
 STALE_MS = 90_000
 LOST_MS = 300_000
+MOST_GAPS = 3
+"""Gaps named in the banner; the Labels page lists all of them."""
 
 _ORDER = (Status.FIRING, Status.RECOVERING, Status.NO_DATA, Status.OK)
 
@@ -129,13 +132,17 @@ def covers(rule: AlertRule, variant: str) -> bool:
     return all(name != "variant" or variant in {ALL, value} for name, value in rule.where)
 
 
-def describe(alert: AlertView, freshness: Freshness) -> Notice:
-    """The alert in one notice. A stale one is never green, and says of when it speaks."""
+def describe(alert: AlertView, freshness: Freshness, *, is_complete: bool = True) -> Notice:
+    """The alert in one notice. A stale one is never green, and says of when it speaks.
+
+    Nor is one green that stands on incomplete numbers.
+    """
     notice = _describe(alert, freshness.as_of_ms or 0)
-    if not freshness.is_stale:
+    if is_complete and not freshness.is_stale:
         return notice
     tone = Tone.NEUTRAL if notice.tone is Tone.OK else notice.tone
-    return Notice(tone, f"Last known state: {notice.title}", notice.body)
+    whose = "Last known state" if freshness.is_stale else "As far as counted"
+    return Notice(tone, f"{whose}: {notice.title}", notice.body)
 
 
 def unwatched(name: str, score: Score) -> Notice:
@@ -156,6 +163,20 @@ def staleness(freshness: Freshness) -> Notice | None:
     if freshness.age_ms <= LOST_MS:
         return Notice(Tone.WARNING, title, body)
     return Notice(Tone.CRITICAL, title, f"{body} No alert can fire until a worker runs again.")
+
+
+def incomplete(gaps: Sequence[Gap]) -> Notice | None:
+    """What to say when records were lost for good, which no alert can know of; None while none."""
+    if not gaps:
+        return None
+    more = len(gaps) - MOST_GAPS
+    named = ", ".join(map(str, gaps[:MOST_GAPS])) + (f" and {more} more" if more > 0 else "")
+    return Notice(
+        Tone.CRITICAL,
+        f"Numbers are incomplete: {named} lost.",
+        "The log dropped these records before they were counted. Retention must be longer than "
+        "the longest outage.",
+    )
 
 
 def _view(rule: AlertRule, key: SliceKey, state: AlertState, fired: Transition | None) -> AlertView:

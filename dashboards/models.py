@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from dashboards import words
 from dashboards.banner import AlertView, Freshness, attention
 from monitor.domain.events import Intent
-from monitor.domain.ledger import Balance
+from monitor.domain.ledger import Balance, Gap
 from monitor.domain.scores import Score
 from monitor.domain.slices import ALL
 from monitor.domain.windows import MINUTE_MS, Window
@@ -57,7 +57,7 @@ class LiveNow:
     """Banner and cards. ``window`` is the latest rolling window, None before the first one.
 
     ``before`` is the same an hour earlier; ``alerts`` are those of the watched group and variant,
-    worst first, ``others`` all others that want attention.
+    worst first, ``others`` all others that want attention. ``gaps`` is what the whole store lacks.
     """
 
     freshness: Freshness
@@ -68,6 +68,7 @@ class LiveNow:
     sparks: Sparks
     alerts: tuple[AlertView, ...]
     others: tuple[AlertView, ...]
+    gaps: tuple[Gap, ...] = ()
 
     @property
     def attention(self) -> tuple[AlertView, ...]:
@@ -216,12 +217,16 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """The ledger of the whole store, all variants, since it was created."""
+    """The ledger of the whole store, all variants, since it was created.
+
+    ``gaps`` is what the log dropped before it was counted; it is part of no balance.
+    """
 
     predictions: Balance
     labels: Balance
     corrected: int
     early: int
+    gaps: tuple[Gap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

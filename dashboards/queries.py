@@ -33,7 +33,7 @@ from monitor.domain.counts import Counts, merge, value_of
 from monitor.domain.cut import watermark
 from monitor.domain.engine import Spec
 from monitor.domain.events import Intent, Kind
-from monitor.domain.ledger import balance_of
+from monitor.domain.ledger import balance_of, gaps_of
 from monitor.domain.scores import RollingMatrix, proportion
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.windows import DAY_MS, HOUR_MS, MINUTE_MS, Clock, PaneKey, Window, pane_start
@@ -101,6 +101,7 @@ def live_now(
         sparks=_sparks(panes, group, grid),
         alerts=alerts,
         others=others,
+        gaps=tuple(gaps_of(reader.ledger())),
     )
 
 
@@ -422,4 +423,5 @@ def _books(reader: StateReader, spec: Spec) -> Books:
         labels=sides[1],
         corrected=ledger.get("labels.corrected", 0),
         early=ledger.get("labels.early", 0),
+        gaps=tuple(gaps_of(ledger)),
     )

@@ -84,6 +84,14 @@ def rejected(books: Books) -> list[Row]:
     ]
 
 
+def gaps(books: Books) -> list[Row]:
+    """One row for each run of offsets that the log dropped before they were counted."""
+    return [
+        {"Partition": str(gap.partition), "First offset": gap.first, "Last offset": gap.past - 1}
+        for gap in books.gaps
+    ]
+
+
 def terms(side: Balance) -> list[tuple[str, int]]:
     """What the records received have become, in the order of the equation."""
     return [

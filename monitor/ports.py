@@ -8,7 +8,7 @@ raise ``BrokerError`` or ``StoreError`` when the outside fails, and nothing of a
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from monitor.domain.alerts import AlertKey, AlertState, Transition, Vote
 from monitor.domain.counts import Counts
@@ -37,9 +37,10 @@ class RecordLog(Protocol):
 
     @property
     def generation(self) -> int:
-        """Grows with every rebalance, also with one that gives back the same partitions.
+        """Grows when the reader has to seek before it uses records again.
 
-        When it has changed after a poll, the reader seeks before it uses records again.
+        That is after every rebalance, also one that gives back the same partitions, and when the
+        log has dropped the record that was to be read next.
         """
 
     def assigned(self) -> frozenset[Partition]:
@@ -48,10 +49,17 @@ class RecordLog(Protocol):
     def partitions(self) -> frozenset[Partition]:
         """All partitions of both topics, whoever reads them."""
 
+    def oldest(self, partitions: Iterable[Partition]) -> NextOffsets:
+        """Offset of the oldest record that each partition still holds; its end if it holds none.
+
+        What lies before it was dropped by retention or deleted.
+        """
+
     def seek(self, next_offsets: NextOffsets) -> None:
         """Read on from these offsets; partitions not named keep their place.
 
-        An offset that the log does not hold any more continues at the oldest record there is.
+        An offset that the log does not hold any more is not passed over: ``generation`` grows at
+        the next poll. BrokerError for one beyond the end: that is not the log that was read.
         """
 
     def at_end(self) -> frozenset[Partition]:
@@ -101,6 +109,17 @@ class Evaluation:
     watermark_ms: int | None = None
     states: Mapping[AlertKey, AlertState] = field(default_factory=dict)
     releasing: tuple[Vote, ...] = ()
+
+
+class Lease(NamedTuple):
+    """The right to evaluate: one worker at a time has it.
+
+    ``fence`` grows whenever another worker takes over, so that one that was held up (a long pause,
+    a cut connection) is recognised when it comes back.
+    """
+
+    worker: str
+    fence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +196,32 @@ class StateStore(StateReader, Protocol):
     def forget(self, votes: Iterable[Vote]) -> None:
         """Remove released votes; harmless when repeated."""
 
-    def commit_evaluation(self, evaluation: Evaluation, transitions: Sequence[Transition]) -> None:
-        """Save both at once if the stored sequence is ``evaluation.sequence - 1``.
+    def lead(self, worker: str, lease_ms: int) -> Lease | None:
+        """Ask to be the evaluator for ``lease_ms`` from now; None while another worker is.
 
-        CommitConflict otherwise: another evaluator was faster.
+        Asking again prolongs. Time is the store's own. ``worker`` must be unique to the process.
+        """
+
+    def resign(self, lease: Lease) -> None:
+        """Let another worker take over at once; nothing happens when one already has."""
+
+    def commit_evaluation(
+        self, evaluation: Evaluation, transitions: Sequence[Transition], lease: Lease
+    ) -> None:
+        """Save both at once; the transitions also enter the outbox.
+
+        CommitConflict, and nothing is saved, unless ``lease`` is the latest one given and the
+        stored sequence is ``evaluation.sequence - 1``. A lease that has run out still counts as
+        long as nobody else has taken over.
+        """
+
+    def outbox(self, limit: int = 100) -> list[Transition]:
+        """Transitions that are yet to be delivered, oldest first, ``limit`` at most."""
+
+    def delivered(self, transitions: Sequence[Transition], lease: Lease) -> None:
+        """Take these, which head the outbox, out of it; those that are out already are passed over.
+
+        CommitConflict when ``lease`` is not the latest one given.
         """
 
     def beat(self, heartbeat: Heartbeat) -> None:

@@ -94,6 +94,9 @@ def _books(books: Books) -> None:
         f"{words.count(books.corrected)} predictions had their label corrected · "
         f"{words.count(books.early)} labels came before their prediction"
     )
+    if books.gaps:
+        st.subheader("Lost: dropped by the log before they were counted")
+        st.dataframe(tables.gaps(books), hide_index=True, width=480, alt="Lost records by offset")
     reasons = tables.rejected(books)
     if reasons:
         st.subheader("Rejected, by reason")

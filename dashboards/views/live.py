@@ -28,9 +28,9 @@ def now(choice: Choice) -> None:
         return
     if pictures.note_variants(view.variants):
         st.rerun()
+    if picture.fault is None:
+        _notices(view, choice)
     if not is_empty:
-        if picture.fault is None:
-            _notices(view, choice)
         _cards(view, choice.of, is_down=picture.fault is not None)
 
 
@@ -52,16 +52,20 @@ def trend(choice: Choice) -> None:
 
 
 def _notices(view: LiveNow, choice: Choice) -> None:
-    """Whatever fires or recovers, then how the watched group stands if nothing of it does."""
+    """Whatever fires or recovers, what is lost, then how the watched group stands if it is well."""
     wanting = view.attention
     for alert in wanting[:MOST_NOTICES]:
         common.notice(banner.describe(alert, view.freshness))
     if len(wanting) > MOST_NOTICES:
         st.caption(f"{len(wanting) - MOST_NOTICES} more alerts want attention.")
+    if lost := banner.incomplete(view.gaps):
+        common.notice(lost)
+    if view.window is None:
+        return
     if not view.alerts:
         common.notice(banner.unwatched(choice.of, view.recent.recall))
     elif not view.alerts[0].wants_attention:
-        common.notice(banner.describe(view.alerts[0], view.freshness))
+        common.notice(banner.describe(view.alerts[0], view.freshness, is_complete=not view.gaps))
 
 
 def _cards(view: LiveNow, of: str, *, is_down: bool) -> None:

@@ -11,7 +11,7 @@ import gzip
 import heapq
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -66,6 +66,10 @@ class FilesLog:
     def partitions(self) -> frozenset[Partition]:
         """None in advance; merged by log time, an unmet partition holds nobody back."""
         return frozenset()
+
+    def oldest(self, partitions: Iterable[Partition]) -> NextOffsets:
+        """0: a capture may begin anywhere, and nothing was dropped from it."""
+        return dict.fromkeys(partitions, 0)
 
     def seek(self, next_offsets: NextOffsets) -> None:
         """Files are read forward only; records before ``next_offsets`` are not delivered."""

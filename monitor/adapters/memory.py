@@ -8,12 +8,12 @@ from monitor.domain.alerts import Transition, Vote
 from monitor.domain.counts import Cell, Counts, merge, without_zeros
 from monitor.domain.cut import Cut, Progress
 from monitor.domain.engine import Changes
-from monitor.domain.errors import CommitConflict
-from monitor.domain.events import NextOffsets, Partition, PredictionId, Record
+from monitor.domain.errors import BrokerError, CommitConflict
+from monitor.domain.events import NextOffsets, Partition, Position, PredictionId, Record
 from monitor.domain.join import EMPTY, RETENTION_SLACK_MS, Entry, expiry_ms
 from monitor.domain.slices import SliceKey
 from monitor.domain.windows import ALL_TIME, PaneKey
-from monitor.ports import Evaluation, Heartbeat, OutRecord, is_forgotten
+from monitor.ports import Evaluation, Heartbeat, Lease, OutRecord, is_forgotten
 
 SWEEP_ENTRIES = 2_000
 """Entries looked at in one sweep."""
@@ -31,13 +31,19 @@ class _Shard:
 
 
 class MemoryStore:
-    """State in this process, gone with it. ``keep_ms`` is the panes' retention by size."""
+    """State in this process, gone with it. ``keep_ms`` is the panes' retention by size.
+
+    A lease ends only when its worker resigns: the workers are threads, and end together.
+    """
 
     def __init__(self, shards: int = 1, keep_ms: Mapping[int, int] | None = None) -> None:
         self._shards = [_Shard() for _ in range(shards)]
         self._keep_ms = dict(keep_ms or {})
         self._evaluation = Evaluation()
         self._transitions: list[Transition] = []
+        self._delivered = 0
+        self._lease: Lease | None = None
+        self._is_led = False
         self._heartbeats: dict[str, Heartbeat] = {}
 
     @property
@@ -96,12 +102,45 @@ class MemoryStore:
         for state in self._shards:
             state.votes.difference_update(votes)
 
-    def commit_evaluation(self, evaluation: Evaluation, transitions: Sequence[Transition]) -> None:
+    def lead(self, worker: str, lease_ms: int) -> Lease | None:  # noqa: ARG002 - it does not end
+        """Ask to be the evaluator; None while another worker is."""
+        held = self._lease
+        if held is None or (held.worker != worker and not self._is_led):
+            held = Lease(worker, held.fence + 1 if held else 1)
+        elif held.worker != worker:
+            return None
+        self._lease, self._is_led = held, True
+        return held
+
+    def resign(self, lease: Lease) -> None:
+        """Let another worker take over."""
+        if lease == self._lease:
+            self._is_led = False
+
+    def commit_evaluation(
+        self, evaluation: Evaluation, transitions: Sequence[Transition], lease: Lease
+    ) -> None:
         """Save both, or raise CommitConflict."""
+        self._refuse_unless_latest(lease)
         if self._evaluation.sequence != evaluation.sequence - 1:
             raise CommitConflict("another evaluator was faster")
         self._evaluation = evaluation
         self._transitions += transitions
+
+    def outbox(self, limit: int = 100) -> list[Transition]:
+        """Transitions that are yet to be delivered, oldest first."""
+        return self._transitions[self._delivered : self._delivered + limit]
+
+    def delivered(self, transitions: Sequence[Transition], lease: Lease) -> None:
+        """Take these out of the outbox, or raise CommitConflict."""
+        self._refuse_unless_latest(lease)
+        for transition in transitions:
+            if self.outbox(1) == [transition]:
+                self._delivered += 1
+
+    def _refuse_unless_latest(self, lease: Lease) -> None:
+        if lease != self._lease:
+            raise CommitConflict(f"another evaluator was faster: {self._lease} was given since")
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Replace one worker's sign of life, and drop those that are a day older."""
@@ -169,7 +208,10 @@ def _end_ms(entry: Entry, horizon_ms: int) -> int:
 
 
 class MemoryLog:
-    """Topics in this process. ``append`` is what a broker's producer would do."""
+    """Topics in this process. ``append`` is what a broker's producer would do, ``drop`` retention.
+
+    ``generation`` counts the polls that met a dropped record: there is one reader.
+    """
 
     def __init__(self, topics: Mapping[str, int]) -> None:
         self._records: dict[Partition, list[Record]] = {
@@ -177,36 +219,51 @@ class MemoryLog:
             for topic, count in topics.items()
             for number in range(count)
         }
+        self._oldest = dict.fromkeys(self._records, 0)
         self._next = dict.fromkeys(self._records, 0)
+        self._generation = 0
         self.committed: dict[Partition, int] = {}
 
     def append(self, record: Record) -> Record:
         """Add a record at the end of its partition; its offset is set here."""
-        log = self._records[Partition(record.topic, record.partition)]
-        log.append(record._replace(offset=len(log)))
-        return log[-1]
+        partition = Partition(record.topic, record.partition)
+        appended = record._replace(offset=self._end(partition))
+        self._records[partition].append(appended)
+        return appended
+
+    def drop(self, partition: Partition, before: int) -> None:
+        """Drop the records with offsets below ``before``; beyond the end means all of them."""
+        reached = min(max(before, self._oldest[partition]), self._end(partition))
+        del self._records[partition][: reached - self._oldest[partition]]
+        self._oldest[partition] = reached
 
     def publish(self, records: Iterable[OutRecord]) -> None:
         """Write records as a sink; partition 0 and log time 0 where none is given."""
         for out in records:
-            self._records.setdefault(Partition(out.topic, out.partition or 0), [])
+            partition = Partition(out.topic, out.partition or 0)
+            self._records.setdefault(partition, [])
+            self._oldest.setdefault(partition, 0)
             self.append(
                 Record(out.topic, out.partition or 0, 0, out.log_ms or 0, out.key, out.value)
             )
 
     def poll(self, max_records: int) -> list[Record]:
         """The next records, partition by partition."""
+        if any(start < self._oldest[partition] for partition, start in self._next.items()):
+            self._generation += 1
+            return []
         polled: list[Record] = []
         for partition, start in self._next.items():
-            batch = self._records[partition][start : start + max_records - len(polled)]
+            first = start - self._oldest[partition]
+            batch = self._records[partition][first : first + max_records - len(polled)]
             self._next[partition] = start + len(batch)
             polled += batch
         return polled
 
     @property
     def generation(self) -> int:
-        """Always 0: there is one reader."""
-        return 0
+        """Polls that found the next record of a partition dropped."""
+        return self._generation
 
     def assigned(self) -> frozenset[Partition]:
         """All partitions: there is one reader."""
@@ -216,9 +273,20 @@ class MemoryLog:
         """All partitions."""
         return frozenset(self._next)
 
+    def oldest(self, partitions: Iterable[Partition]) -> NextOffsets:
+        """Offset of the oldest record that was not dropped."""
+        return {partition: self._oldest[partition] for partition in partitions}
+
     def seek(self, next_offsets: NextOffsets) -> None:
-        """Read on from these offsets."""
-        self._next.update({p: offset for p, offset in next_offsets.items() if p in self._next})
+        """Read on from these offsets; BrokerError for one beyond the end."""
+        wanted = {p: offset for p, offset in next_offsets.items() if p in self._next}
+        for partition, offset in wanted.items():
+            if offset > (end := self._end(partition)):
+                raise BrokerError(
+                    f"{Position(*partition, offset)}: was to be read next, but the log ends at "
+                    f"offset {end}; it is not the one that was read"
+                )
+        self._next.update(wanted)
 
     def at_end(self) -> frozenset[Partition]:
         """Partitions that have been read to their end."""
@@ -226,7 +294,7 @@ class MemoryLog:
 
     def lag(self) -> Mapping[Partition, int]:
         """Records not yet polled."""
-        return {p: len(self._records[p]) - start for p, start in self._next.items()}
+        return {p: self._end(p) - start for p, start in self._next.items()}
 
     def commit(self, next_offsets: NextOffsets) -> None:
         """Remember, for whoever looks."""
@@ -234,3 +302,6 @@ class MemoryLog:
 
     def close(self) -> None:
         """Nothing to leave."""
+
+    def _end(self, partition: Partition) -> int:
+        return self._oldest[partition] + len(self._records[partition])

@@ -2,9 +2,32 @@
 
 Each script touches the keys of one shard, which share a hash tag, so it runs on one node and is
 atomic. Payloads are MessagePack, one argument for a whole batch.
+
+Keys are made up by the scripts, which a cluster allows within one hash slot. While a slot is moved
+to another node, some of its keys are here and some are there, and one that is missing could be
+either. Each script therefore also names a key that never exists: the server then refuses it, as it
+does whenever not all keys named are in one place, and the worker waits until the slot has moved.
+
+The first line tells the server what a script does, so that it refuses one as a whole, before the
+first write, when it has no memory left, is a replica, or cannot write its log. Those with allow-oom
+run without memory left: sweeping makes room, and what was delivered must not be delivered again.
 """
 
-LOAD = """
+PROBE = """#!lua flags=allow-oom
+local key, try = KEYS[1], redis.call
+try('TIME')
+try('HSET', key, 'n', '1') try('HINCRBY', key, 'n', '1') try('HGET', key, 'n')
+try('HMGET', key, 'n') try('HGETALL', key) try('HDEL', key, 'n')
+try('ZADD', key, '1', 'n') try('ZRANGEBYSCORE', key, '1', '1') try('ZREM', key, 'n')
+try('RPUSH', key, 'n') try('LRANGE', key, '0', '0') try('LINDEX', key, '0') try('UNLINK', key)
+try('SADD', key, 'n') try('UNLINK', key)
+try('SET', key, 'n') try('GET', key) try('UNLINK', key)
+return 'OK'
+"""
+"""KEYS: one that nobody uses, beside those of a shard. Fails when the user may not do what the
+other scripts do: they would fail at the same command, after a part of their work."""
+
+LOAD = """#!lua flags=no-writes
 local out, wanted = {}, cmsgpack.unpack(ARGV[2])
 for i = 1, #wanted, 2 do
   out[#out + 1] = redis.call('HGET', ARGV[1] .. 'e:' .. wanted[i], wanted[i + 1])
@@ -13,7 +36,7 @@ return out
 """
 """ARGV: key prefix, [bucket, id, ...]. Returns one packed entry or nil for each id."""
 
-COMMIT = """
+COMMIT = """#!lua
 local p, c = ARGV[1], cmsgpack.unpack(ARGV[2])
 local entries, names = 3, 3 + 4 * c.entries
 for _, row in ipairs(c.cut) do
@@ -23,11 +46,13 @@ for i = entries, names - 1, 4 do
   local held = redis.call('HGET', p .. 'e:' .. ARGV[i], ARGV[i + 1]) or ''
   if held ~= ARGV[i + 2] then return 'ENTRY ' .. ARGV[i + 1] end
 end
+local unnamed = {}
 for i = names, #ARGV, 2 do
   local held = redis.call('HGET', p .. 'names', ARGV[i])
-  if held and held ~= ARGV[i + 1] then return 'CLASH ' .. held .. ' / ' .. ARGV[i + 1] end
+  if not held then unnamed[#unnamed + 1] = i
+  elseif held ~= ARGV[i + 1] then return 'CLASH ' .. held .. ' / ' .. ARGV[i + 1] end
 end
-for i = names, #ARGV, 2 do redis.call('HSET', p .. 'names', ARGV[i], ARGV[i + 1]) end
+for _, i in ipairs(unnamed) do redis.call('HSET', p .. 'names', ARGV[i], ARGV[i + 1]) end
 for i = entries, names - 1, 4 do
   redis.call('HSET', p .. 'e:' .. ARGV[i], ARGV[i + 1], ARGV[i + 3])
 end
@@ -49,7 +74,7 @@ return 'OK'
 bytes, then for each name its code and itself: binary strings do not fit the MessagePack of Lua.
 Returns OK, or what differed: CUT, ENTRY (load and step again) or CLASH (refuse)."""
 
-SWEEP = """
+SWEEP = """#!lua flags=allow-oom
 local p, buckets, count, hour = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local at = tonumber(redis.call('GET', p .. 'sweep') or '0')
 for _ = 1, count do
@@ -76,11 +101,70 @@ return at
 """
 """ARGV: key prefix, buckets, buckets to look at, last expired hour, watermark, pane sizes."""
 
-EVALUATE = """
-local held = redis.call('HGET', KEYS[1], 'sequence') or '0'
-if held ~= ARGV[1] then return 'SEQUENCE ' .. held end
-redis.call('HSET', KEYS[1], 'sequence', ARGV[2], 'state', ARGV[3])
-for i = 4, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
+_LEASE_MUST_BE = """
+local lease = redis.call('HMGET', KEYS[1], 'owner', 'fence')
+if lease[1] ~= ARGV[1] or lease[2] ~= ARGV[2] then
+  return 'fence ' .. (lease[2] or '0') .. ' was given to ' .. (lease[1] or 'nobody')
+end
+"""
+
+LEAD = """#!lua
+local held = redis.call('HMGET', KEYS[1], 'owner', 'fence', 'until')
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local fence = held[2] or '0'
+if held[1] ~= ARGV[1] then
+  if held[1] and now < tonumber(held[3]) then return nil end
+  fence = string.format('%d', fence + 1)
+end
+local ending = string.format('%.0f', now + ARGV[2])
+redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'fence', fence, 'until', ending)
+return fence
+"""
+"""KEYS: lease. ARGV: worker, length in milliseconds. Returns the fence, or nil."""
+
+RESIGN = (
+    "#!lua flags=allow-oom"
+    + _LEASE_MUST_BE
+    + """
+redis.call('HSET', KEYS[1], 'until', '0')
 return 'OK'
 """
-"""KEYS: evaluation, transitions. ARGV: sequence expected, sequence, state, transitions."""
+)
+"""KEYS: lease. ARGV: worker, fence. Returns OK, or whose the lease is."""
+
+EVALUATE = (
+    "#!lua"
+    + _LEASE_MUST_BE
+    + """
+local held = redis.call('HGET', KEYS[2], 'sequence') or '0'
+if held ~= ARGV[3] then return 'sequence ' .. held .. ' is stored' end
+redis.call('HSET', KEYS[2], 'sequence', ARGV[4], 'state', ARGV[5])
+for i = 6, #ARGV do redis.call('RPUSH', KEYS[3], ARGV[i]) end
+return 'OK'
+"""
+)
+"""KEYS: lease, evaluation, transitions. ARGV: worker, fence, sequence expected, sequence, state,
+transitions. Returns OK, or what differed."""
+
+OUTBOX = """#!lua flags=no-writes
+local first = tonumber(redis.call('HGET', KEYS[1], 'delivered') or '0')
+return redis.call('LRANGE', KEYS[2], first, first + ARGV[1] - 1)
+"""
+"""KEYS: evaluation, transitions. ARGV: how many at most."""
+
+DELIVERED = (
+    "#!lua flags=allow-oom"
+    + _LEASE_MUST_BE
+    + """
+local first = tonumber(redis.call('HGET', KEYS[2], 'delivered') or '0')
+local past = first
+for i = 3, #ARGV do
+  if redis.call('LINDEX', KEYS[3], past) == ARGV[i] then past = past + 1 end
+end
+if past > first then redis.call('HSET', KEYS[2], 'delivered', string.format('%d', past)) end
+return 'OK'
+"""
+)
+"""KEYS: lease, evaluation, transitions. ARGV: worker, fence, transitions. Returns OK, or whose the
+lease is."""

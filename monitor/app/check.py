@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from monitor.adapters.kafka import KafkaTopics
+from monitor.adapters.redis_client import KEEPS_ALL
 from monitor.app.settings import Settings
 from monitor.app.wiring import codec_of, connection_of, open_log, open_reader, topics_of
 from monitor.domain.errors import WorldError
@@ -59,6 +60,15 @@ def _store(settings: Settings) -> Iterator[Check]:
         watermark_ms = reader.evaluation().watermark_ms
         state = "new" if watermark_ms is None else f"complete up to log time {watermark_ms} ms"
         yield Check("redis", True, f"reachable; namespace {settings.redis.namespace}: {state}")
+        yield _eviction(reader.eviction_policy())
+
+
+def _eviction(policy: str | None) -> Check:
+    if policy is None:
+        unknown = "unknown: the user of redis.url may ask neither CONFIG nor INFO; see docs/redis.md"
+        return Check("redis maxmemory-policy", None, unknown)
+    text = policy if policy == KEEPS_ALL else f"{policy}: a worker refuses it; set {KEEPS_ALL}"
+    return Check("redis maxmemory-policy", policy == KEEPS_ALL, text)
 
 
 def _topics(settings: Settings) -> Iterator[Check]:
@@ -104,6 +114,7 @@ def _samples(settings: Settings) -> Iterator[Check]:
         yield Check("sample", False, str(error))
         return
     with closing(log):
+        log.seek(log.oldest(log.assigned()))
         records = _sampled(log.poll, topics.values(), at_end=lambda: log.assigned() <= log.at_end())
     seen: set[str] = set()
     for kind in Kind:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from monitor.app.telemetry import SystemClock, printable
+from monitor.domain.events import Kind
 
 PLAIN_EVERY_MS = 5_000
 """Off a terminal one line of progress in this many milliseconds, so that logs stay short."""
@@ -89,7 +90,7 @@ def print_json(value: object) -> None:
 
 
 def print_report(report: Mapping[str, Any], *, width: int | None = None) -> None:
-    """The report as tables: ledger, variants, urgent groups, alerts.
+    """The report as tables: ledger with what was lost, variants, urgent groups, alerts.
 
     Names come from messages: they are shown as they are, and folded rather than cut.
     """
@@ -101,6 +102,8 @@ def print_report(report: Mapping[str, Any], *, width: int | None = None) -> None
         console.print(printable(line))
     console.print("All numbers are since the namespace was created.")
     console.print(_ledger_table(report["ledger"]))
+    for gap in report["ledger"]["gaps"]:
+        console.print(printable(_lost(gap)), style="bold red")
     console.print(_variants_table(report["variants"]))
     console.print(_groups_table(report["variants"]))
     console.print(_reasons_table(report["variants"]))
@@ -127,12 +130,13 @@ def _add(table: Table, *cells: str) -> None:
     table.add_row(*map(printable, cells))
 
 
-def _ledger_table(ledger: Mapping[str, Mapping[str, Any]]) -> Table:
+def _ledger_table(ledger: Mapping[str, Any]) -> Table:
     table = _table("Ledger", "", "received", "=")
-    for kind, side in ledger.items():
+    for kind in Kind:
+        side = ledger[kind]
         waiting = (
             ("labelled", "pending")
-            if kind == "predictions"
+            if kind is Kind.PREDICTIONS
             else ("applied", "superseded", "orphan")
         )
         parts = {name: side[name] for name in (*waiting, "expired", "duplicate")}
@@ -142,6 +146,11 @@ def _ledger_table(ledger: Mapping[str, Mapping[str, Any]]) -> Table:
         for reason, count in side["rejected"].items():
             _add(table, "", "", f"rejected {reason}: {count}")
     return table
+
+
+def _lost(gap: Mapping[str, Any]) -> str:
+    offsets = f"{gap['partition']}@{gap['from']}-{gap['to'] - 1}"
+    return f"records lost: {offsets}, dropped by the log before they were counted"
 
 
 def _variants_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:

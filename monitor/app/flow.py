@@ -3,27 +3,39 @@
 ::
 
     poll -> decode -> dead letters -> split by shard -> load -> engine.step (pure)
-         -> ONE atomic compare-and-commit per shard -> commit offsets -> evaluate
+         -> ONE atomic compare-and-commit per shard -> commit offsets
+    lead -> evaluate -> ONE atomic commit of states, transitions and outbox -> deliver the outbox
 
 A crash at any arrow repeats work, but neither loses nor doubles a count: a shard's cut is committed
 together with everything that was counted up to it, records before the cut are skipped, and dead
-letters carry their position as key. ``app.live`` and ``app.replay`` both drive this class; they
-differ in what is behind the ports.
+letters carry their position as key. Reading follows the cut and nothing else: after a rebalance,
+after the log has dropped records (a gap, entered in the ledger), and after the store has lost what
+it had acknowledged. ``app.live`` and ``app.replay`` both drive this class; they differ in what is
+behind the ports.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from traceback import extract_tb
 
 from monitor.codec.records import RecordCodec
-from monitor.domain import alerts, engine
+from monitor.domain import alerts, engine, ledger
 from monitor.domain.alerts import Transition, Vote
 from monitor.domain.cut import IDLE, UNREAD, Cut, Progress, watermark
-from monitor.domain.engine import Spec
+from monitor.domain.engine import Changes, Spec
 from monitor.domain.errors import CommitConflict, TooManyRejects
-from monitor.domain.events import Envelope, Kind, Partition, Record, Rejected
-from monitor.ports import Evaluation, OutRecord, RecordLog, RecordSink, StateStore, shard_of
+from monitor.domain.events import Envelope, Kind, NextOffsets, Partition, Reason, Record, Rejected
+from monitor.domain.ledger import Gap
+from monitor.ports import Evaluation, Lease, OutRecord, RecordLog, RecordSink, StateStore, shard_of
+
+LEASE_MS = 10_000
+"""How long the evaluator's silence is waited for before another worker takes over."""
+
+_POISON = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What a record raises that our own code does not cope with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +52,26 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one turn did: records read, how many of them were rejected, and where they stood."""
+    """What one turn did: records read, how many of them were rejected, and where they stood.
+
+    ``gaps`` are records that the log turned out to have dropped before they were counted.
+    """
 
     records: int = 0
     rejected: int = 0
     partitions: frozenset[Partition] = frozenset()
+    gaps: tuple[Gap, ...] = ()
+
+
+class _WentBack(Exception):  # noqa: N818 - says what happened
+    """The store is behind the place where the records in hand begin."""
 
 
 class Flow:
-    """The flow between one log and one store. Not thread-safe; one for each worker."""
+    """The flow between one log and one store. Not thread-safe; one for each worker.
+
+    ``worker`` must be unique to the process among all that work on the store.
+    """
 
     def __init__(
         self,
@@ -60,32 +83,82 @@ class Flow:
         dead_letters: RecordSink | None = None,
         dead_letter_topic: str = "recallwatch.dead-letters",
         limits: Limits | None = None,
+        worker: str = "worker",
     ) -> None:
         self._spec, self._codec, self._log, self._store = spec, codec, log, store
         self._dead_letters, self._dead_letter_topic = dead_letters, dead_letter_topic
-        self._limits = limits or Limits()
+        self._limits, self._worker = limits or Limits(), worker
         self._cuts: list[Cut] = []
         self._generation: int | None = None
+        self._place: dict[Partition, int] = {}
         self._rejects_in_a_row: Counter[Kind] = Counter()
+        self._lease: Lease | None = None
         self._watermark_ms: int | None = store.evaluation().watermark_ms
 
     def turn(self) -> Turn:
         """Read one batch and carry it to the end; a turn without records is fine."""
-        self._follow_assignment()
+        gaps = self._follow_assignment()
         records = self._log.poll(self._limits.batch_records)
         if self._log.generation != self._generation:
             # At once, so that what the log says of its end is true when this turn is over.
-            self._follow_assignment()
-            return Turn()
+            return Turn(gaps=gaps + self._follow_assignment())
         if not records:
-            return Turn()
-        envelopes = self._codec.decode_all(records)
+            return Turn(gaps=gaps)
+        try:
+            rejected = self._carry(records)
+        except _WentBack:
+            self._read_again()
+            return Turn(gaps=gaps + self._follow_assignment())
+        partitions = frozenset(Partition(record.topic, record.partition) for record in records)
+        self._log.commit({partition: self._place[partition] for partition in partitions})
+        return Turn(len(records), rejected, partitions, gaps)
+
+    def _carry(self, records: Sequence[Record]) -> int:
+        """Bring records into the store; how many were rejected.
+
+        A record that our code fails on is found by halving, and rejected alone.
+        """
+        rejects_before = self._rejects_in_a_row.copy()
+        try:
+            return self._bring(records, self._codec.decode_all(records))
+        except _POISON as error:
+            self._rejects_in_a_row = rejects_before
+            if len(records) == 1:
+                poisoned = self._poisoned(records[0], error)
+                return self._bring(records, [poisoned], books=self._home(records[0]))
+            middle = len(records) // 2
+            return self._carry(records[:middle]) + self._carry(records[middle:])
+
+    def _poisoned(self, record: Record, error: Exception) -> Envelope:
+        """Names the place in the code alone: the text of the error may quote the message."""
+        where = extract_tb(error.__traceback__, limit=-1)[-1]
+        detail = f"{type(error).__name__} in {where.name}, {Path(where.filename).name}"
+        fact = Rejected(Reason.UNPROCESSABLE, f"{detail}:{where.lineno}")
+        return Envelope(self._codec.kind_of(record), record.position, fact)
+
+    def _home(self, record: Record) -> int:
+        """The shard that books a record our code fails on: its own one, if it can be decoded.
+
+        Shards before that one may have passed the record already.
+        """
+        try:
+            envelope = self._codec.decode(record)
+        except _POISON:
+            return 0
+        if envelope is None or isinstance(envelope.fact, Rejected):
+            return 0
+        return shard_of(envelope.fact.prediction_id, self._store.shards)
+
+    def _bring(
+        self, records: Sequence[Record], envelopes: list[Envelope], *, books: int = 0
+    ) -> int:
+        """Dead letters, then one commit per shard; only then have the records been dealt with."""
         rejected = self._divert(records, envelopes)
         reached = _reached(records)
-        for shard, share in enumerate(self._split(envelopes)):
+        for shard, share in enumerate(self._split(envelopes, books)):
             self._commit(shard, share, reached)
-        self._log.commit({p: progress.next_offset for p, progress in reached.items()})
-        return Turn(len(records), rejected, frozenset(reached))
+        self._place.update({p: progress.next_offset for p, progress in reached.items()})
+        return rejected
 
     def mark_idle(self, partitions: Iterable[Partition], *, only_unread: bool = False) -> None:
         """Say of partitions read to their end that they hold the watermark back no longer.
@@ -99,6 +172,7 @@ class Flow:
                 p: progress._replace(frontier_ms=IDLE)
                 for p, progress in cut.items()
                 if p in wanted
+                and progress.next_offset >= self._place.get(p, 0)
                 and progress.frontier_ms != IDLE
                 and not (only_unread and progress.frontier_ms != UNREAD)
             }
@@ -108,24 +182,53 @@ class Flow:
     def evaluate(self) -> list[Transition]:
         """Release what the watermark allows to the rules, and save; [] when nothing is new.
 
-        A long backlog is released in slices, each saved on its own. When another evaluator was
-        faster its result stands and this one is dropped.
+        Only one worker at a time does; for the others there is never anything new. A long backlog
+        is released in slices, each saved on its own. When another evaluator has taken over, its
+        result stands and this one is dropped.
         """
+        self._lease = self._store.lead(self._worker, LEASE_MS)
         evaluation = self._store.evaluation()
-        cuts = self._known(self._store.cuts())
+        self._watermark_ms = evaluation.watermark_ms
+        cuts = self._store.cuts()
+        if self._went_back(cuts):
+            self._read_again()
+            return []
+        if self._lease is None:
+            return []
+        cuts = self._known(cuts)
         reached_ms = watermark(cuts)
         transitions: list[Transition] = []
         while reached_ms is not None and reached_ms > (evaluation.watermark_ms or UNREAD):
             try:
-                evaluation, found = self._release(evaluation, reached_ms, cuts)
+                evaluation, found = self._release(evaluation, reached_ms, cuts, self._lease)
             except CommitConflict:
+                self._lease = None
                 return transitions
             transitions += found
         self._watermark_ms = evaluation.watermark_ms
         return transitions
 
+    def deliver(self, to: Callable[[Transition], None]) -> None:
+        """Hand over the transitions in the outbox, if this worker is the evaluator.
+
+        At least once: a crash, or a failure of ``to``, leaves them to the next evaluator.
+        """
+        while self._lease is not None and (waiting := self._store.outbox()):
+            for transition in waiting:
+                to(transition)
+            try:
+                self._store.delivered(waiting, self._lease)
+            except CommitConflict:
+                self._lease = None
+
+    def resign(self) -> None:
+        """Leave evaluation to the other workers at once."""
+        if self._lease is not None:
+            self._store.resign(self._lease)
+            self._lease = None
+
     def _release(
-        self, before: Evaluation, reached_ms: int, cuts: list[Cut]
+        self, before: Evaluation, reached_ms: int, cuts: list[Cut], lease: Lease
     ) -> tuple[Evaluation, list[Transition]]:
         """One slice of votes to the rules.
 
@@ -141,7 +244,7 @@ class Flow:
         cut = tuple(sorted((str(p), progress.next_offset) for p, progress in _least(cuts).items()))
         transitions = [replace(transition, cut=cut) for transition in found]
         after = Evaluation(before.sequence + 1, until_ms, states, tuple(waiting))
-        store.commit_evaluation(after, transitions)
+        store.commit_evaluation(after, transitions, lease)
         store.forget(waiting)
         return after, transitions
 
@@ -162,35 +265,69 @@ class Flow:
         if self._watermark_ms is not None:
             self._store.sweep(self._watermark_ms, self._spec.windows.horizon_ms)
 
-    def _follow_assignment(self) -> None:
-        """After a rebalance: read on from the cuts, which know better than committed offsets."""
+    def _went_back(self, cuts: Iterable[Cut]) -> bool:
+        """Whether the store has lost something of what we had brought into it."""
+        place = self._place.items()
+        return any(_next_offset(cut, p) < reached for cut in cuts for p, reached in place)
+
+    def _read_again(self) -> None:
+        """Let the next turn begin at the cuts; what is read twice counts once as rejected in a row."""
+        self._generation = None
+        self._rejects_in_a_row.clear()
+
+    def _follow_assignment(self) -> tuple[Gap, ...]:
+        """Where reading has to go on: at the cuts, which know better than committed offsets.
+
+        After a rebalance, or when a place was lost. What the log has dropped meanwhile is entered
+        in the ledger, and returned.
+        """
         generation = self._log.generation
         if generation == self._generation:
-            return
+            return ()
         self._cuts = self._store.cuts()
-        self._register(self._log.partitions())
-        least = _least(self._cuts)
         assigned = self._log.assigned()
+        partitions = self._log.partitions() | assigned
+        oldest = self._log.oldest(partitions)
+        self._register(partitions, oldest)
         self._wake(assigned)
-        self._log.seek({p: least[p].next_offset for p in assigned if p in least})
+        gaps = self._enter_gaps(assigned, oldest)
+        least = _least(self._cuts)
+        self._place = {p: least[p].next_offset for p in assigned}
+        self._log.seek(self._place)
         self._generation = generation
+        return gaps
 
-    def _register(self, partitions: frozenset[Partition]) -> None:
-        """Enter partitions nobody has read yet, so that they hold the watermark back."""
+    def _register(self, partitions: frozenset[Partition], oldest: NextOffsets) -> None:
+        """Enter partitions nobody has read yet, so that they hold the watermark back.
+
+        What a log had dropped by then was never ours to count: that is no gap.
+        """
         for shard in range(self._store.shards):
-            new = {p: Progress(0) for p in partitions if p not in self._cuts[shard]}
-            if new:
+            while new := {p: Progress(oldest[p]) for p in partitions - self._cuts[shard].keys()}:
                 self._commit_progress(shard, new)
+
+    def _enter_gaps(self, partitions: frozenset[Partition], oldest: NextOffsets) -> tuple[Gap, ...]:
+        """Move the cuts past records that the log does not hold any more, loudly."""
+        entered: dict[str, int] = {}
+        for shard in range(self._store.shards):
+            while missing := _missing(self._cuts[shard], partitions, oldest):
+                cut = self._cuts[shard]
+                progress = {
+                    g.partition: cut[g.partition]._replace(next_offset=g.past) for g in missing
+                }
+                books = {ledger.gap(gap): 1 for gap in missing}
+                if self._commit_progress(shard, progress, books):
+                    entered |= books
+        return tuple(ledger.gaps_of(entered))
 
     def _wake(self, partitions: frozenset[Partition]) -> None:
         """Let partitions that were idle hold the watermark again: there may be records by now."""
         for shard in range(self._store.shards):
-            woken = {
+            while woken := {
                 p: progress._replace(frontier_ms=progress.last_log_ms)
                 for p, progress in self._cuts[shard].items()
                 if p in partitions and progress.frontier_ms == IDLE
-            }
-            if woken:
+            }:
                 self._commit_progress(shard, woken)
 
     def _known(self, cuts: list[Cut]) -> list[Cut]:
@@ -226,6 +363,8 @@ class Flow:
     ) -> None:
         while True:
             cut = self._cuts[shard]
+            if any(_next_offset(cut, p) < self._place.get(p, 0) for p in reached):
+                raise _WentBack
             progress = {
                 p: _further(cut.get(p), new)
                 for p, new in reached.items()
@@ -241,33 +380,39 @@ class Flow:
                 progress=progress,
                 watermark_ms=self._watermark_ms,
             )
-            try:
-                self._store.commit(shard, cut, changes)
-            except CommitConflict:
-                self._cuts = self._store.cuts()
-                continue
-            self._cuts[shard] = {**cut, **progress}
-            return
+            if self._is_committed(shard, changes):
+                return
 
-    def _commit_progress(self, shard: int, progress: Mapping[Partition, Progress]) -> None:
-        """Commit without records. Somebody else's commit in between makes it pointless."""
-        cut = self._cuts[shard]
+    def _commit_progress(
+        self,
+        shard: int,
+        progress: Mapping[Partition, Progress],
+        books: Mapping[str, int] | None = None,
+    ) -> bool:
+        """Commit without records; False when somebody else committed in between."""
         changes = engine.step(self._spec, {}, [], progress=progress, watermark_ms=None)
+        return self._is_committed(shard, replace(changes, ledger=books or {}))
+
+    def _is_committed(self, shard: int, changes: Changes) -> bool:
+        """Commit on top of the cut as we know it; False, and know it better, when it has moved."""
+        cut = self._cuts[shard]
         try:
             self._store.commit(shard, cut, changes)
-            self._cuts[shard] = {**cut, **progress}
         except CommitConflict:
             self._cuts = self._store.cuts()
+            return False
+        self._cuts[shard] = {**cut, **changes.progress}
+        return True
 
-    def _split(self, envelopes: list[Envelope]) -> list[list[Envelope]]:
-        """One list for each shard. Rejected records have no id; the first keeps their books."""
+    def _split(self, envelopes: list[Envelope], books: int) -> list[list[Envelope]]:
+        """One list for each shard. Rejected records have no id; shard ``books`` counts them."""
         shards = self._store.shards
         if shards == 1:
             return [envelopes]
         split: list[list[Envelope]] = [[] for _ in range(shards)]
         for envelope in envelopes:
             fact = envelope.fact
-            shard = 0 if isinstance(fact, Rejected) else shard_of(fact.prediction_id, shards)
+            shard = books if isinstance(fact, Rejected) else shard_of(fact.prediction_id, shards)
             split[shard].append(envelope)
         return split
 
@@ -313,6 +458,15 @@ def _not_before(cut: Cut, envelopes: Sequence[Envelope]) -> list[Envelope]:
     """Those that the cut has not passed: the others were redelivered."""
     start = {tuple(partition): progress.next_offset for partition, progress in cut.items()}
     return [e for e in envelopes if e.position[2] >= start.get(e.position[:2], 0)]
+
+
+def _missing(cut: Cut, partitions: Iterable[Partition], oldest: NextOffsets) -> list[Gap]:
+    """What the log has dropped of what ``cut`` has yet to count."""
+    return [
+        Gap(p, cut[p].next_offset, oldest[p])
+        for p in sorted(partitions)
+        if p in cut and cut[p].next_offset < oldest[p]
+    ]
 
 
 def _least(cuts: Iterable[Cut]) -> dict[Partition, Progress]:

@@ -5,7 +5,9 @@ to go on, so there is nothing to repair. Only a worker that should end at the en
 (``until_caught_up``) lets the failure through.
 """
 
+import math
 import os
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -19,6 +21,7 @@ from monitor.app.settings import Settings
 from monitor.app.telemetry import Health, Metrics, SystemClock
 from monitor.app.wiring import (
     codec_of,
+    group_lag,
     in_ms,
     limits_of,
     open_dead_letters,
@@ -39,11 +42,15 @@ _LEVELS = {Status.NO_DATA: 0, Status.OK: 0, Status.RECOVERING: 1, Status.FIRING:
 
 @dataclass(frozen=True)
 class World:
-    """How to open what the worker needs; each call opens anew."""
+    """How to open what the worker needs; each call opens anew.
+
+    ``lag`` asks, without reading, how many records the whole group has yet to read.
+    """
 
     log: Callable[[], RecordLog]
     store: Callable[[], StateStore]
     dead_letters: Callable[[], RecordSink]
+    lag: Callable[[], float] = lambda: math.nan
     clock: Clock = field(default_factory=SystemClock)
 
 
@@ -53,13 +60,14 @@ def world_of(settings: Settings, *, in_group: bool = True) -> World:
         log=lambda: open_log(settings, in_group=in_group),
         store=lambda: open_store(settings),
         dead_letters=lambda: open_dead_letters(settings),
+        lag=lambda: group_lag(settings),
     )
 
 
 class Worker:
     """One worker. ``run`` works in the calling thread until ``stop`` is set.
 
-    ``on_transition`` is told of every transition that this worker commits, ``on_progress`` now and
+    ``on_transition`` is told of every transition that this worker delivers, ``on_progress`` now and
     then of the records read so far and those still to come.
     """
 
@@ -69,6 +77,8 @@ class Worker:
         self.on_progress: Callable[[int, int], None] = lambda _records, _lag: None
         self._settings, self._world = settings, world
         self._name = settings.kafka.instance_id or f"{socket.gethostname()}-{os.getpid()}"
+        # Not the name alone: the same name may come back while its old process still hangs on.
+        self._evaluator = f"{self._name}-{secrets.token_hex(4)}"
         self._records = 0
         self._pause_s = FIRST_PAUSE_S
         self._say = structlog.get_logger().bind(worker=self._name)
@@ -91,6 +101,7 @@ class Worker:
                     raise
                 self.metrics.interruptions.inc()
                 self.health.failed(error)
+                self.metrics.lag.set(self._lag_meanwhile())
                 self._say.warning("interrupted", error=str(error), retry_in_s=self._pause_s)
                 self.stop.wait(self._pause_s)
                 self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
@@ -106,6 +117,7 @@ class Worker:
             dead_letters=opened.enter_context(closing(self._world.dead_letters())),
             dead_letter_topic=self._settings.kafka.dead_letters.topic,
             limits=limits_of(self._settings),
+            worker=self._evaluator,
         )
         return flow, log, store
 
@@ -117,6 +129,8 @@ class Worker:
         beats, sweeps = _Every(BEAT_MS), _Every(SWEEP_MS)
         quiet, ended = _Quiet(in_ms(worker.idle_after)), set[Partition]()
         self._say.info("working", partitions=sorted(map(str, log.partitions())))
+        # Before anything is written: a store without memory left may have something to drop.
+        flow.sweep()
         while not self.stop.is_set():
             with self.metrics.turn_seconds.time():
                 turn = flow.turn()
@@ -140,6 +154,14 @@ class Worker:
             flow.mark_idle(log.assigned())
             self._evaluate(flow, store)
         self._beat(log, store)
+        flow.resign()
+
+    def _lag_meanwhile(self) -> float:
+        """What waits while we do not read; NaN, which is unknown, when the broker is away too."""
+        try:
+            return self._world.lag()
+        except WorldError:
+            return math.nan
 
     def _note(self, turn: Turn) -> None:
         self.health.turned()
@@ -148,12 +170,19 @@ class Worker:
         self._records += turn.records
         self.metrics.records.inc(turn.records)
         self.metrics.rejected.inc(turn.rejected)
+        for gap in turn.gaps:
+            self.metrics.dropped.labels(gap.partition.topic).inc(gap.past - gap.first)
+            self._say.error(
+                "records lost",
+                offsets=str(gap),
+                reason="the log dropped them before they were counted",
+                remedy="make the topic's retention longer than the longest outage",
+            )
 
     def _evaluate(self, flow: Flow, store: StateStore) -> None:
         with self.metrics.evaluation_seconds.time():
-            transitions = flow.evaluate()
-        for transition in transitions:
-            self._announce(transition)
+            flow.evaluate()
+            flow.deliver(self._announce)
         evaluation = store.evaluation()
         if evaluation.watermark_ms is not None:
             self.metrics.watermark.set(evaluation.watermark_ms / 1000)

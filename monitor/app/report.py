@@ -80,7 +80,10 @@ def iso(instant_ms: int | None) -> str | None:
 def ledger_section(
     ledger: Mapping[str, int], watermark_ms: int, horizon_ms: int
 ) -> dict[str, object]:
-    """Both sides of the books as of ``watermark_ms``."""
+    """Both sides of the books as of ``watermark_ms``, and what the log dropped unread.
+
+    A gap's offsets are ``from`` up to ``to``, exclusive.
+    """
     section: dict[str, object] = {}
     for kind in Kind:
         side = books.balance_of(ledger, kind, watermark_ms=watermark_ms, horizon_ms=horizon_ms)
@@ -96,6 +99,10 @@ def ledger_section(
     if isinstance(labels, dict):
         labels["early"] = ledger.get("labels.early", 0)
         labels["corrected"] = ledger.get("labels.corrected", 0)
+    section["gaps"] = [
+        {"partition": str(gap.partition), "from": gap.first, "to": gap.past}
+        for gap in books.gaps_of(ledger)
+    ]
     return section
 
 

@@ -43,8 +43,16 @@ class Metrics:
         self.rejected = Counter(
             "recallwatch_rejected_records", "Records rejected", registry=registry
         )
+        self.dropped = Counter(
+            "recallwatch_dropped_offsets",
+            "Offsets that the log dropped before they were counted",
+            ["topic"],
+            registry=registry,
+        )
         self.lag = Gauge(
-            "recallwatch_lag_records", "Records between our place and the end", registry=registry
+            "recallwatch_lag_records",
+            "Records between our place and the end; NaN when unknown",
+            registry=registry,
         )
         self.watermark = Gauge(
             "recallwatch_watermark_seconds",

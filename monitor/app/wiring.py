@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+import structlog
+
 from monitor.adapters.kafka import ConsumerGroup, KafkaConnection, KafkaLog, KafkaSink, KafkaTopics
 from monitor.adapters.redis import RedisStore
+from monitor.adapters.redis_client import RedisConnection
 from monitor.app.flow import Limits
 from monitor.app.settings import RuleSettings, Settings, format_duration
 from monitor.codec.mapping import PRESETS, FieldMapping, TimeUnit
@@ -17,7 +20,7 @@ from monitor.domain.events import Kind
 from monitor.domain.slices import Groups
 from monitor.domain.verdict import VerdictLimits
 from monitor.domain.windows import WindowSpec
-from monitor.ports import RecordSink, StateReader, StateStore
+from monitor.ports import RecordSink, StateStore
 
 _MILLISECOND = timedelta(milliseconds=1)
 LONGEST_READ_S = 1.0
@@ -132,7 +135,9 @@ def connection_of(settings: Settings) -> KafkaConnection:
 def open_log(settings: Settings, *, in_group: bool = True) -> KafkaLog:
     """The two topics: as a member of the consumer group, or all partitions on its own."""
     kafka = settings.kafka
-    group = ConsumerGroup(kafka.group, kafka.instance_id, in_ms(kafka.session_timeout))
+    group = ConsumerGroup(
+        kafka.group, kafka.instance_id, in_ms(kafka.session_timeout), kafka.assignor
+    )
     return KafkaLog(
         connection_of(settings),
         topics_of(settings),
@@ -140,6 +145,12 @@ def open_log(settings: Settings, *, in_group: bool = True) -> KafkaLog:
         isolation_level=kafka.isolation_level,
         wait_ms=in_ms(settings.worker.poll_timeout),
     )
+
+
+def group_lag(settings: Settings) -> float:
+    """Records that the consumer group has yet to read, asked for from outside the group."""
+    with KafkaTopics(connection_of(settings)) as admin:
+        return admin.lag(settings.kafka.group, topics_of(settings).values())
 
 
 def open_sink(settings: Settings) -> RecordSink:
@@ -157,23 +168,39 @@ def open_dead_letters(settings: Settings) -> RecordSink:
 
 def open_store(settings: Settings) -> StateStore:
     """The namespace in Redis, created if it is new."""
-    return _store(settings, read_only=False)
+    store = _store(settings, read_only=False)
+    if store.eviction_policy() is None:
+        structlog.get_logger().warning(
+            "eviction unknown",
+            reason="the user of redis.url may ask neither CONFIG nor INFO",
+            remedy="make sure that the server's maxmemory-policy is noeviction",
+        )
+    return store
 
 
-def open_reader(settings: Settings) -> StateReader:
+def open_reader(settings: Settings) -> RedisStore:
     """The namespace in Redis, never written to; gives up after a second, for somebody waits."""
     return _store(settings, read_only=True)
 
 
 def _store(settings: Settings, *, read_only: bool) -> RedisStore:
-    timeout_s = settings.redis.timeout.total_seconds()
+    told = settings.redis
+    timeout_s = told.timeout.total_seconds()
+    files = (told.ca_file, told.cert_file, told.key_file)
+    ca_file, cert_file, key_file = (None if path is None else str(path) for path in files)
     return RedisStore(
-        settings.redis.url.get_secret_value(),
-        settings.redis.namespace,
-        shards=settings.redis.shards,
-        buckets=settings.redis.buckets,
+        RedisConnection(
+            url=told.url.get_secret_value(),
+            cluster=told.cluster,
+            timeout_s=min(timeout_s, LONGEST_READ_S) if read_only else timeout_s,
+            ca_file=ca_file,
+            cert_file=cert_file,
+            key_file=key_file,
+        ),
+        told.namespace,
+        shards=told.shards,
+        buckets=told.buckets,
         keep_ms=spec_of(settings).windows.keep_ms,
-        timeout_s=min(timeout_s, LONGEST_READ_S) if read_only else timeout_s,
         shape=shape_of(settings),
         read_only=read_only,
     )

@@ -120,7 +120,7 @@ class RecordCodec:
 
     def decode(self, record: Record) -> Envelope | None:
         """The fact in ``record``; None when its mapping says that it does not concern us."""
-        kind = Kind.PREDICTIONS if record.topic == self.predictions_topic else Kind.LABELS
+        kind = self.kind_of(record)
         try:
             value = self._value(record)
             fact = (
@@ -135,6 +135,10 @@ class RecordCodec:
     def decode_all(self, records: Iterable[Record]) -> list[Envelope]:
         """The facts in ``records``, in their order."""
         return [envelope for record in records if (envelope := self.decode(record)) is not None]
+
+    def kind_of(self, record: Record) -> Kind:
+        """Which of the two logs the record stands in."""
+        return Kind.PREDICTIONS if record.topic == self.predictions_topic else Kind.LABELS
 
     def _value(self, record: Record) -> bytes:
         value = record.value

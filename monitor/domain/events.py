@@ -111,6 +111,7 @@ class Reason(StrEnum):
     BAD_TIME = "bad_time"
     FUTURE_TIME = "future_time"
     UNKNOWN_INTENT = "unknown_intent"
+    UNPROCESSABLE = "unprocessable"
 
 
 class Rejected(NamedTuple):

@@ -5,18 +5,24 @@
 commit. Counters are plain names with a count, so that a commit is a handful of additions; those of
 things that still can expire carry their hour (``predictions.pending@491234``) and are read as
 expired once the watermark has passed the end of that hour plus the label horizon.
+
+Records that the log dropped before they could be read are not received; they stand beside the
+balance as named gaps.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from monitor.domain.events import Kind, Reason
+from monitor.domain.events import Kind, Partition, Reason
 from monitor.domain.join import HOUR_MS, expiry_ms
 
 Ledger = Mapping[str, int]
 """Counter name -> count; absent means 0."""
 
+
+_GAP = "gap@"
 
 RECEIVED: Mapping[Kind, str] = {kind: f"{kind}.received" for kind in Kind}
 """Counter of all records read from one of the two logs."""
@@ -53,6 +59,53 @@ def expired(kind: Kind) -> str:
 def rejected(kind: Kind, reason: Reason) -> str:
     """Counter of records rejected for one reason."""
     return f"{kind}.rejected.{reason}"
+
+
+class Gap(NamedTuple):
+    """Offsets from ``first`` up to ``past``, exclusive, that the log dropped before they counted.
+
+    How many records that were is unknown: offsets are not dense.
+    """
+
+    partition: Partition
+    first: int
+    past: int
+
+    def __str__(self) -> str:
+        """Partition and offsets, as in every message."""
+        return f"{self.partition}@{self.first}-{self.past - 1}"
+
+
+def gap(found: Gap) -> str:
+    """Counter of the shards that miss these records.
+
+    >>> gap(Gap(Partition("labels", 0), 7, 9))
+    'gap@labels[0]:7-9'
+    """
+    return f"{_GAP}{found.partition}:{found.first}-{found.past}"
+
+
+def gaps_of(ledger: Ledger) -> list[Gap]:
+    """What was dropped before every shard had counted it, sorted; what adjoins is one gap.
+
+    >>> gaps_of({"gap@labels[0]:7-9": 1, "gap@labels[0]:8-12": 1, "labels.received": 3})
+    [Gap(partition=Partition(topic='labels', partition=0), first=7, past=12)]
+    """
+    merged: list[Gap] = []
+    for found in sorted(_gap_named(name) for name in ledger if name.startswith(_GAP)):
+        last = merged[-1] if merged else None
+        if last and last.partition == found.partition and found.first <= last.past:
+            merged[-1] = last._replace(past=max(last.past, found.past))
+        else:
+            merged.append(found)
+    return merged
+
+
+def _gap_named(counter: str) -> Gap:
+    place, offsets = counter.removeprefix(_GAP).rsplit(":", 1)
+    topic, number = place.removesuffix("]").rsplit("[", 1)
+    first, past = offsets.split("-")
+    return Gap(Partition(topic, int(number)), int(first), int(past))
 
 
 def balance_of(ledger: Ledger, kind: Kind, *, watermark_ms: int, horizon_ms: int) -> Balance:

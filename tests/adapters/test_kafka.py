@@ -1,7 +1,6 @@
 """What is true of Kafka alone: groups, gaps, limits of the broker, and how failures read."""
 
 import inspect
-import os
 import secrets
 import socket
 import subprocess
@@ -15,8 +14,8 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.admin import MemberToRemove
+from kafka.structs import OffsetAndMetadata
 
-from monitor.adapters import kafka as adapter
 from monitor.adapters.kafka import (
     ConsumerGroup,
     KafkaConnection,
@@ -25,7 +24,10 @@ from monitor.adapters.kafka import (
     KafkaTopics,
     TopicInfo,
     broker_error,
+    connection,
 )
+from monitor.adapters.kafka.log import LOOK_AROUND_MS
+from monitor.adapters.kafka.sink import CHUNK_RECORDS
 from monitor.app.embedded import locate_binary
 from monitor.domain.errors import BrokerError
 from monitor.domain.events import Kind, Partition
@@ -34,7 +36,6 @@ from tests.contracts.record_log import EMPTY_POLLS, offsets, partition_of, poll_
 from tests.fixtures.broker import fresh_topics
 
 NOWHERE = KafkaConnection(("localhost:9092",))
-EXTERNAL = "KAFKA_BOOTSTRAP_SERVERS" in os.environ
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def opened(
 ) -> Callable[..., KafkaLog]:
     """Opens logs on the topics of this test."""
 
-    def opened(group: ConsumerGroup | None = None, **options: str) -> KafkaLog:
+    def opened(group: ConsumerGroup | None = None, **options: object) -> KafkaLog:
         log = KafkaLog(broker, topics, group, wait_ms=50, **options)  # type: ignore[arg-type] # any of its options
         return stack.enter_context(closing(log))
 
@@ -84,8 +85,10 @@ def written(partition: Partition, count: int, start: int = 0) -> list[OutRecord]
 
 
 def wait_for_partitions(log: KafkaLog) -> None:
+    """Wait, and stand at the oldest records."""
     for _ in range(EMPTY_POLLS):
         if log.assigned():
+            log.seek(log.oldest(log.assigned()))
             return
         assert log.poll(100) == []
     raise AssertionError("the group gave no partitions")
@@ -109,8 +112,12 @@ class Worker(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        generation = -1
         while not self._stopped.is_set():
             self._log.poll(100)
+            if self._log.generation != generation:
+                generation = self._log.generation
+                self._log.seek(self._log.oldest(self._log.assigned()))
 
     def stop(self) -> None:
         self._stopped.set()
@@ -121,9 +128,9 @@ class Worker(threading.Thread):
 
 
 def test_a_connection_never_shows_its_password() -> None:
-    connection = KafkaConnection(username="me", password="s3cret", protocol="SASL_SSL")
-    assert "s3cret" not in repr(connection) + str(connection)
-    assert connection.options()["sasl_plain_password"] == "s3cret"
+    login = KafkaConnection(username="me", password="s3cret", protocol="SASL_SSL")
+    assert "s3cret" not in repr(login) + str(login)
+    assert login.options()["sasl_plain_password"] == "s3cret"
 
 
 def test_a_connection_leaves_to_the_client_what_is_not_set() -> None:
@@ -135,8 +142,8 @@ def test_a_connection_leaves_to_the_client_what_is_not_set() -> None:
 
 
 def test_a_connection_hands_on_the_files_of_tls() -> None:
-    connection = KafkaConnection(ca_file="ca.pem", cert_file="me.pem", key_file="me.key")
-    assert {n: v for n, v in connection.options().items() if n.startswith("ssl_")} == {
+    tls = KafkaConnection(ca_file="ca.pem", cert_file="me.pem", key_file="me.key")
+    assert {n: v for n, v in tls.options().items() if n.startswith("ssl_")} == {
         "ssl_cafile": "ca.pem",
         "ssl_certfile": "me.pem",
         "ssl_keyfile": "me.key",
@@ -149,7 +156,7 @@ def test_an_unreachable_broker_is_named_with_the_setting_and_leaves_no_thread(
     unreachable_broker: KafkaConnection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(adapter, "CONNECT_TIMEOUT_MS", 200)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_MS", 200)
     threads = set(threading.enumerate())
     with pytest.raises(BrokerError) as caught:
         make(unreachable_broker)
@@ -159,7 +166,7 @@ def test_an_unreachable_broker_is_named_with_the_setting_and_leaves_no_thread(
 
 
 def test_an_unreachable_broker_is_reported_within_ten_seconds() -> None:
-    assert adapter.CONNECT_TIMEOUT_MS <= 10_000
+    assert connection.CONNECT_TIMEOUT_MS <= 10_000
 
 
 # ---------------------------------------------------------------------------------------- errors
@@ -275,39 +282,9 @@ def test_aborted_and_open_transactions_are_not_read_and_do_not_hide_the_end(
     assert values(poll_until(uncommitted, lambda _: labels in uncommitted.at_end()))[-1] == b"open"
     producer.commit_transaction()
     assert values(read(committed, count=1)) == [b"open"]
-
-
-def test_a_seek_before_the_oldest_record_reads_on_there(
-    sink: KafkaSink, opened: Callable[..., KafkaLog], labels: Partition, admin: KafkaAdminClient
-) -> None:
-    sink.publish(written(labels, 10))
-    admin.delete_records({TopicPartition(*labels): 6})
-    log = opened()
-    log.seek({labels: 2})
-    assert log.lag()[labels] == 4
-    assert offsets(read(log, count=4)) == [6, 7, 8, 9]
-
-
-def test_records_deleted_ahead_of_the_reader_are_passed_over(
-    sink: KafkaSink, opened: Callable[..., KafkaLog], labels: Partition, admin: KafkaAdminClient
-) -> None:
-    sink.publish(written(labels, 10))
-    log = opened()
-    log.seek({labels: 2})
-    admin.delete_records({TopicPartition(*labels): 6})
-    assert offsets(read(log, count=4)) == [6, 7, 8, 9]
-
-
-def test_a_seek_beyond_the_end_says_that_the_log_is_another_one(
-    sink: KafkaSink, opened: Callable[..., KafkaLog], labels: Partition
-) -> None:
-    sink.publish(written(labels, 3))
-    log = opened()
-    log.seek({labels: 3})
-    with pytest.raises(BrokerError) as caught:
-        log.seek({labels: 4})
-    assert f"{labels}@4: was to be read next, but the log ends at offset 3" in str(caught.value)
-    assert "redis.namespace" in str(caught.value)
+    # The last thing in the partition is now the mark of the commit.
+    assert poll_until(committed, lambda _: labels in committed.at_end()) == []
+    assert committed.lag()[labels] == 0
 
 
 def test_a_topic_created_anew_while_it_is_read_ends_the_reading(
@@ -321,30 +298,170 @@ def test_a_topic_created_anew_while_it_is_read_ends_the_reading(
     sink.publish(written(labels, 10))
     log = opened()
     read(log, count=10)
-    admin.delete_topics([labels.topic])
-    with KafkaTopics(broker) as topics:
-        topics.ensure({labels.topic: 1}, log_append_time=False, retention_ms=-1)
+    created_anew(broker, admin, labels.topic)
     fresh_sink = stack.enter_context(closing(KafkaSink(broker)))
     fresh_sink.publish(written(labels, 3))
-    with pytest.raises(BrokerError, match=r"@10: was to be read next, but the log started over"):
+    with pytest.raises(BrokerError, match=r"created anew .* redis\.namespace"):
         poll_until(log, lambda _: False)
     with pytest.raises(BrokerError, match="closed"):
         log.poll(10)
 
 
+def test_an_end_before_our_place_ends_the_reading_whoever_notices_it(
+    broker: KafkaConnection,
+    sink: KafkaSink,
+    opened: Callable[..., KafkaLog],
+    labels: Partition,
+    admin: KafkaAdminClient,
+) -> None:
+    sink.publish(written(labels, 10))
+    log = opened()
+    read(log, count=10)
+    created_anew(broker, admin, labels.topic)
+    for ask in (log.at_end, log.lag, lambda: log.seek({labels: 10})):
+        with pytest.raises(BrokerError, match="@10: was to be read next, but the log ends at offs"):
+            ask()
+
+
+def created_anew(broker: KafkaConnection, admin: KafkaAdminClient, topic: str) -> None:
+    admin.delete_topics([topic])
+    with KafkaTopics(broker) as topics:
+        wait_until(lambda: topic not in admin.list_topics())
+        topics.ensure({topic: 1}, log_append_time=False, retention_ms=-1)
+
+
+@pytest.mark.parametrize("has_group", [True, False], ids=["in a group", "on its own"])
+def test_partitions_added_while_running_are_found_with_the_records_in_them(
+    opened: Callable[..., KafkaLog],
+    sink: KafkaSink,
+    group: ConsumerGroup,
+    labels: Partition,
+    admin: KafkaAdminClient,
+    stack: ExitStack,
+    broker: KafkaConnection,
+    *,
+    has_group: bool,
+) -> None:
+    log = opened(group if has_group else None, look_around_ms=200)
+    wait_for_partitions(log)
+    before, generation = log.assigned(), log.generation
+    admin.create_partitions({labels.topic: 3})
+    filled, empty = Partition(labels.topic, 1), Partition(labels.topic, 2)
+    # One that has not heard of the partitions yet would wait for them.
+    stack.enter_context(closing(fresh_sink := KafkaSink(broker)))
+    fresh_sink.publish(written(filled, 3))
+    poll_until(log, lambda _: log.assigned() == before | {filled, empty})
+    assert log.generation > generation
+    assert log.partitions() == log.assigned()
+    log.seek(log.oldest(log.assigned()))
+    assert [partition_of(record) for record in read(log, count=3)] == [filled] * 3
+    fresh_sink.publish(written(empty, 2))
+    assert offsets(read(log, count=2)) == [0, 1]
+
+
+def test_added_partitions_are_found_within_a_minute() -> None:
+    assert LOOK_AROUND_MS <= 60_000
+
+
 # ---------------------------------------------------------------------------------------- groups
 
 
-def test_a_group_goes_on_where_it_committed(
-    sink: KafkaSink, opened: Callable[..., KafkaLog], group: ConsumerGroup, labels: Partition
+def test_a_commit_tells_others_how_far_the_group_is(
+    sink: KafkaSink,
+    opened: Callable[..., KafkaLog],
+    group: ConsumerGroup,
+    labels: Partition,
+    admin: KafkaAdminClient,
 ) -> None:
     sink.publish(written(labels, 10))
-    first = opened(group)
-    wait_for_partitions(first)
-    read(first, count=4, max_records=4)
-    first.commit({labels: 4, Partition("elsewhere", 0): 9})
-    first.close()
-    assert offsets(read(opened(group), count=6)) == [4, 5, 6, 7, 8, 9]
+    log = opened(group)
+    wait_for_partitions(log)
+    log.commit({labels: 4, Partition("elsewhere", 0): 9})
+    assert committed(admin, group, labels) == 4
+
+
+@pytest.mark.parametrize(
+    "offset",
+    [
+        pytest.param(0, id="set back"),
+        pytest.param(9, id="set forward"),
+        pytest.param(999, id="set beyond the end"),
+    ],
+)
+def test_committed_offsets_that_an_administrator_has_set_do_not_matter(
+    broker: KafkaConnection,
+    sink: KafkaSink,
+    opened: Callable[..., KafkaLog],
+    group: ConsumerGroup,
+    topics: dict[Kind, str],
+    labels: Partition,
+    offset: int,
+) -> None:
+    everywhere = [labels, *(Partition(topics[Kind.PREDICTIONS], number) for number in (0, 1))]
+    for partition in everywhere:
+        sink.publish(written(partition, 10))
+        set_committed(broker, group, partition, offset)
+    log = opened(group)
+    for _ in range(EMPTY_POLLS):
+        if log.assigned():
+            break
+        assert log.poll(100) == []
+    # Nothing before the reader has said where.
+    assert [log.poll(100) for _ in range(3)] == [[], [], []]
+    log.seek({**dict.fromkeys(everywhere, 10), labels: 4})
+    assert offsets(read(log, count=6)) == [4, 5, 6, 7, 8, 9]
+
+
+def test_lag_of_a_group_is_told_from_outside_it_counted_from_commits_or_the_oldest_records(
+    broker: KafkaConnection,
+    sink: KafkaSink,
+    topics: dict[Kind, str],
+    group: ConsumerGroup,
+    labels: Partition,
+    admin: KafkaAdminClient,
+) -> None:
+    #  labels[0]       0 .. 9, dropped before 2     committed: nothing, 6, 1 (dropped), 999 (beyond)
+    #  predictions[0]  0 .. 4                       committed: nothing
+    sink.publish(written(labels, 10) + written(Partition(topics[Kind.PREDICTIONS], 0), 5))
+    admin.delete_records({TopicPartition(*labels): 2})
+    with KafkaTopics(broker) as asked:
+        wait_until(lambda: has_coordinator(asked, group))
+        assert asked.lag(group.name, topics.values()) == 8 + 5
+        for offset, behind in [(6, 4), (1, 8), (999, 0)]:
+            set_committed(broker, group, labels, offset)
+            assert asked.lag(group.name, topics.values()) == behind + 5
+
+
+def test_lag_of_a_group_on_a_missing_topic_is_an_error(
+    broker: KafkaConnection, group: ConsumerGroup
+) -> None:
+    with KafkaTopics(broker) as asked, pytest.raises(BrokerError, match="does not have the topic"):
+        asked.lag(group.name, [f"missing-{secrets.token_hex(6)}"])
+
+
+def has_coordinator(asked: KafkaTopics, group: ConsumerGroup) -> bool:
+    """False for a moment after the first group of a cluster was asked for."""
+    try:
+        asked.lag(group.name, [])
+    except BrokerError:
+        return False
+    return True
+
+
+def set_committed(
+    broker: KafkaConnection, group: ConsumerGroup, partition: Partition, offset: int
+) -> None:
+    """As an administrator would, while the group has no members."""
+    with closing(KafkaConsumer(**broker.options(), group_id=group.name)) as consumer:
+        tp = TopicPartition(*partition)
+        consumer.assign([tp])
+        consumer.commit({tp: OffsetAndMetadata(offset, "", -1)})
+
+
+def committed(admin: KafkaAdminClient, group: ConsumerGroup, partition: Partition) -> int:
+    tp = TopicPartition(*partition)
+    offset: int = admin.list_group_offsets({group.name: [tp]})[group.name][tp].offset
+    return offset
 
 
 def test_no_record_comes_before_the_reader_could_seek(
@@ -407,7 +524,7 @@ def test_a_worker_that_was_put_out_commits_nothing_and_joins_again(
     log.seek({labels: 10})
     log.commit({labels: 10})
     log.close()
-    assert admin.list_group_offsets(group.name)[group.name][TopicPartition(*labels)].offset == 10
+    assert committed(admin, group, labels) == 10
 
 
 def put_out(admin: KafkaAdminClient, group: str, instance_id: str) -> None:
@@ -424,13 +541,6 @@ def test_a_second_worker_with_the_same_instance_id_ends_the_first_with_a_clear_t
     wait_for_partitions(second)
     with pytest.raises(BrokerError, match=r"kafka\.instance_id of its own"):
         first.commit({labels: 0})
-
-
-def test_all_members_of_a_group_may_prefer_cooperative_rebalances() -> None:
-    options = ConsumerGroup("any", assignors=("cooperative-sticky", "range")).options()
-    chosen = options["partition_assignment_strategy"]
-    assert isinstance(chosen, list)
-    assert [assignor.name for assignor in chosen] == ["cooperative-sticky", "range"]
 
 
 # --------------------------------------------------------------------------------------- writing
@@ -489,25 +599,24 @@ def test_a_partition_that_does_not_exist_is_an_error(sink: KafkaSink, labels: Pa
 def test_more_records_than_one_chunk_all_arrive_in_order(
     sink: KafkaSink, opened: Callable[..., KafkaLog], labels: Partition
 ) -> None:
-    count = 2 * adapter.CHUNK_RECORDS + 1
+    count = 2 * CHUNK_RECORDS + 1
     sink.publish(written(labels, count))
-    polled = read(opened(), count=count, max_records=adapter.CHUNK_RECORDS)
+    polled = read(opened(), count=count, max_records=CHUNK_RECORDS)
     assert values(polled) == [b"%d" % number for number in range(count)]
 
 
 @pytest.mark.usefixtures("refused_connections")
-@pytest.mark.skipif(EXTERNAL, reason="stops and starts a broker of its own")
 def test_a_sink_and_a_log_outlive_a_restart_of_the_broker(tmp_path: Path, stack: ExitStack) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    connection = KafkaConnection((f"127.0.0.1:{port}",))
+    lone = KafkaConnection((f"127.0.0.1:{port}",))
     server = started_broker(tmp_path, port)
     stack.callback(lambda: stopped(server))
-    topics = fresh_topics(connection)
+    topics = fresh_topics(lone)
     labels = Partition(topics[Kind.LABELS], 0)
-    sink = stack.enter_context(closing(KafkaSink(connection)))
-    log = stack.enter_context(closing(KafkaLog(connection, topics)))
+    sink = stack.enter_context(closing(KafkaSink(lone)))
+    log = stack.enter_context(closing(KafkaLog(lone, topics)))
     sink.publish(written(labels, 10))
     read(log, count=10)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
+from time import monotonic
 
 import pytest
 import redis
@@ -14,6 +15,7 @@ from redis import exceptions
 
 from monitor.adapters import redis as adapter
 from monitor.adapters.redis import RedisStore
+from monitor.adapters.redis_client import FAILURES, RedisConnection
 from monitor.app.embedded import HOST
 from monitor.codec import snapshots
 from monitor.domain.errors import CommitConflict, StoreError
@@ -21,12 +23,15 @@ from monitor.domain.events import Prediction, PredictionId
 from monitor.domain.join import Entry
 from monitor.domain.slices import SliceKey
 from monitor.domain.windows import ALL_TIME, HOUR_MS, Clock, PaneKey
-from monitor.ports import Evaluation, Heartbeat, StateReader
+from monitor.ports import Evaluation, Heartbeat, Lease, StateReader
 from tests.contracts.state_store import (
     END_MS,
     HORIZON_MS,
+    LEASE_MS,
     T0_MS,
+    evaluate,
     label,
+    leased,
     observed,
     prediction,
     prepared,
@@ -38,6 +43,7 @@ from tests.fixtures.stores import free_port
 
 SECRET = "s3cr3t-of-the-operator"
 BUCKETS = 16
+PATIENCE_S = 20.0
 _instants = count(T0_MS, HOUR_MS)
 _namespaces = count()
 
@@ -47,7 +53,11 @@ OPERATIONS: dict[str, Callable[[RedisStore], object]] = {
     "sweep": lambda store: store.sweep(next(_instants), HORIZON_MS),
     "waiting": lambda store: store.waiting(T0_MS),
     "forget": lambda store: store.forget([vote()]),
-    "commit_evaluation": lambda store: store.commit_evaluation(Evaluation(1), []),
+    "lead": lambda store: store.lead("w1", LEASE_MS),
+    "resign": lambda store: store.resign(Lease("w1", 1)),
+    "commit_evaluation": lambda store: store.commit_evaluation(Evaluation(1), [], Lease("w1", 1)),
+    "outbox": lambda store: store.outbox(),
+    "delivered": lambda store: store.delivered([], Lease("w1", 1)),
     "beat": lambda store: store.beat(Heartbeat("w1", 1, 2, 3)),
 }
 QUESTIONS: dict[str, Callable[[StateReader], object]] = {
@@ -60,20 +70,16 @@ QUESTIONS: dict[str, Callable[[StateReader], object]] = {
     "transitions": lambda store: store.transitions(),
     "heartbeats": lambda store: store.heartbeats(),
 }
-OTHER_CLIENTS = {
-    "RedisClusterException": "of the cluster client",
-    "CrossSlotTransactionError": "of the cluster client",
-    "InvalidPipelineStack": "of the cluster client",
-    "SlotNotCoveredError": "of the cluster client",
-    "IncorrectPolicyType": "of the cluster client",
+NEVER = {
     "ChildDeadlockedError": "of programs that fork while a connection is in use",
+    "IncorrectPolicyType": "of policies read from the server, which this client does not do",
 }
-"""Exceptions that are no RedisError: none of them can come from the client in use."""
+"""Exceptions that cannot come from the clients in use."""
 
 FOREIGN = {
     name: kind
     for name, kind in vars(exceptions).items()
-    if inspect.isclass(kind) and issubclass(kind, Exception) and name not in OTHER_CLIENTS
+    if inspect.isclass(kind) and issubclass(kind, Exception) and name not in NEVER
 }
 
 
@@ -88,7 +94,11 @@ def client_of(
     read_only: bool = False,
 ) -> Iterator[RedisStore]:
     store = RedisStore(
-        url, namespace, shards=shards, buckets=buckets, timeout_s=timeout_s, read_only=read_only
+        RedisConnection(url, timeout_s=timeout_s),
+        namespace,
+        shards=shards,
+        buckets=buckets,
+        read_only=read_only,
     )
     try:
         yield store
@@ -124,7 +134,7 @@ def content_of(server: "redis.Redis") -> dict[bytes, object]:
 def refusal(url: str, *, timeout_s: float = 5.0) -> str:
     """What the operator reads when this server cannot be used."""
     with pytest.raises(StoreError) as error:
-        RedisStore(url, "never-written", timeout_s=timeout_s)
+        RedisStore(RedisConnection(url, timeout_s=timeout_s), "never-written")
     return str(error.value)
 
 
@@ -203,9 +213,9 @@ def test_a_server_that_stops_answering_is_told(
 
 
 def test_a_commit_whose_answer_is_lost_is_sent_once(
-    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+    store: RedisStore, valkey_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By default the client sends a command again, which would count everything twice."""
+    """By default the client sends a command again. It reads what came of the first one anew."""
     write(store, prediction("p0"))
     arguments = prepared(store, 0, [prediction()])
     sent = []
@@ -221,15 +231,18 @@ def test_a_commit_whose_answer_is_lost_is_sent_once(
         with pytest.raises(StoreError, match="does not answer in time"):
             store.commit(*arguments)
     assert sent == ["EVALSHA"]
-    assert store.ledger()["predictions.received"] == 2
-    with pytest.raises(CommitConflict):
+    with pytest.raises(StoreError, match="broke the connection; its state is read anew"):
         store.commit(*arguments)
+    with client_of(valkey_url, namespace, buckets=BUCKETS) as other:
+        with pytest.raises(CommitConflict):
+            other.commit(*arguments)
+        assert other.ledger()["predictions.received"] == 2
 
 
-def test_every_exception_of_the_client_is_a_redis_error() -> None:
-    strangers = {name for name, kind in FOREIGN.items() if not issubclass(kind, redis.RedisError)}
+def test_every_exception_of_the_client_is_known() -> None:
+    strangers = {name for name, kind in FOREIGN.items() if not issubclass(kind, FAILURES)}
     assert strangers == set()
-    assert OTHER_CLIENTS.keys() <= vars(exceptions).keys()
+    assert NEVER.keys() <= vars(exceptions).keys()
 
 
 @pytest.mark.parametrize("operation", sorted(OPERATIONS | QUESTIONS))
@@ -305,7 +318,12 @@ def test_a_namespace_of_another_shape_is_refused_with_the_remedy(
     held = {"shards": 1, "buckets": BUCKETS}
     shape = held | {field: other}
     with pytest.raises(StoreError) as error:
-        RedisStore(valkey_url, namespace, shards=shape["shards"], buckets=shape["buckets"])
+        RedisStore(
+            RedisConnection(valkey_url),
+            namespace,
+            shards=shape["shards"],
+            buckets=shape["buckets"],
+        )
     assert str(error.value) == (
         f"{valkey_url}: namespace {namespace} was created with {field} {held[field]}, but {other} "
         f"is asked for; set redis.{field} to {held[field]}, or choose another redis.namespace"
@@ -320,7 +338,7 @@ def test_a_namespace_of_another_format_is_refused(
 ) -> None:
     server.hset(f"{{{namespace}:meta}}", mapping={"format": 99, "shards": 1, "buckets": 4096})
     with pytest.raises(StoreError, match=f"namespace {namespace} was created with format 99"):
-        RedisStore(valkey_url, namespace, read_only=read_only)
+        RedisStore(RedisConnection(valkey_url), namespace, read_only=read_only)
 
 
 def test_a_namespace_that_holds_something_else_is_refused(
@@ -328,19 +346,21 @@ def test_a_namespace_that_holds_something_else_is_refused(
 ) -> None:
     server.set(f"{{{namespace}:meta}}", "not ours")
     with pytest.raises(StoreError, match="WRONGTYPE"):
-        RedisStore(valkey_url, namespace)
+        RedisStore(RedisConnection(valkey_url), namespace)
 
 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_settings_that_shape_the_counts_cannot_change_below_a_namespace(
     valkey_url: str, namespace: str, read_only: bool
 ) -> None:
-    RedisStore(valkey_url, namespace, shape={"slices": "variant", "windows.pane": "1m"}).close()
+    RedisStore(
+        RedisConnection(valkey_url), namespace, shape={"slices": "variant", "windows.pane": "1m"}
+    ).close()
     again = {"slices": "variant", "windows.pane": "1m"}
-    RedisStore(valkey_url, namespace, shape=again, read_only=read_only).close()
+    RedisStore(RedisConnection(valkey_url), namespace, shape=again, read_only=read_only).close()
     with pytest.raises(StoreError, match="has counted with slices variant, but variant,channel"):
         RedisStore(
-            valkey_url,
+            RedisConnection(valkey_url),
             namespace,
             shape={"slices": "variant,channel", "windows.pane": "1m"},
             read_only=read_only,
@@ -410,7 +430,7 @@ def test_two_names_of_one_code_are_refused_when_they_come_at_once(store: RedisSt
 @pytest.fixture
 def filled(store: RedisStore) -> RedisStore:
     write(store, prediction(), label(), label("p2"))
-    store.commit_evaluation(Evaluation(1, T0_MS), [])
+    evaluate(store, Evaluation(1, T0_MS))
     store.beat(Heartbeat("w1", 1, 2, 3))
     return store
 
@@ -483,3 +503,42 @@ def test_swept_entries_leave_no_key_behind(
     assert list(server.scan_iter(f"{{{namespace}:0}}:e:*"))
     sweep_all(store, END_MS)
     assert not list(server.scan_iter(f"{{{namespace}:0}}:e:*"))
+
+
+# The lease
+
+
+def test_another_worker_takes_over_when_the_lease_has_run_out(
+    store: RedisStore, valkey_url: str, namespace: str
+) -> None:
+    first = store.lead("w1", 1)
+    assert first is not None
+    with client_of(valkey_url, namespace, buckets=BUCKETS) as other:
+        deadline = monotonic() + PATIENCE_S
+        while (second := other.lead("w2", LEASE_MS)) is None:
+            assert monotonic() < deadline
+        assert second == Lease("w2", first.fence + 1)
+        with pytest.raises(CommitConflict, match="fence 2 was given to w2"):
+            store.commit_evaluation(Evaluation(1), [], first)
+
+
+def test_a_lease_that_has_run_out_counts_until_another_worker_takes_over(
+    store: RedisStore, server: "redis.Redis"
+) -> None:
+    lease = store.lead("w1", 1)
+    assert lease is not None
+    seconds, micros = server.time()
+    while server.time() <= (seconds, micros + 2_000):
+        pass
+    store.commit_evaluation(Evaluation(1), [], lease)
+    assert store.evaluation() == Evaluation(1)
+
+
+def test_nothing_that_is_written_expires(
+    filled: RedisStore, server: "redis.Redis", namespace: str
+) -> None:
+    filled.delivered([], leased(filled))
+    filled.sweep(T0_MS, HORIZON_MS)
+    keys = list(server.scan_iter(f"{{{namespace}:*"))
+    assert len(keys) > 10
+    assert {server.ttl(key) for key in keys} == {-1}

@@ -1,5 +1,6 @@
 """Adapters in memory that fail, or lose their partitions, when a test says so."""
 
+import pickle
 from collections.abc import Callable, Iterable, Sequence
 
 from monitor.adapters.memory import MemoryLog, MemoryStore
@@ -9,7 +10,7 @@ from monitor.domain.engine import Changes
 from monitor.domain.errors import BrokerError, StoreError
 from monitor.domain.events import NextOffsets, Partition, PredictionId, Record
 from monitor.domain.join import Entry
-from monitor.ports import Evaluation, OutRecord
+from monitor.ports import Evaluation, Lease, OutRecord
 from tests.app.story import TOPICS, filled, history
 
 
@@ -90,20 +91,82 @@ class TrappedStore(MemoryStore):
         super().forget(votes)
         self.trap.passed("after store.forget")
 
-    def commit_evaluation(self, evaluation: Evaluation, transitions: Sequence[Transition]) -> None:
+    def lead(self, worker: str, lease_ms: int) -> Lease | None:
+        self.trap.passed("before store.lead")
+        return super().lead(worker, lease_ms)
+
+    def commit_evaluation(
+        self, evaluation: Evaluation, transitions: Sequence[Transition], lease: Lease
+    ) -> None:
         self.trap.passed("before store.commit_evaluation")
-        super().commit_evaluation(evaluation, transitions)
+        super().commit_evaluation(evaluation, transitions, lease)
         self.trap.passed("after store.commit_evaluation")
+
+    def outbox(self, limit: int = 100) -> list[Transition]:
+        self.trap.passed("before store.outbox")
+        return super().outbox(limit)
+
+    def delivered(self, transitions: Sequence[Transition], lease: Lease) -> None:
+        self.trap.passed("before store.delivered")
+        super().delivered(transitions, lease)
+        self.trap.passed("after store.delivered")
 
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
         self.trap.passed("before store.sweep")
         super().sweep(watermark_ms, horizon_ms)
 
 
+class ContestedStore(MemoryStore):
+    """Lets ``rival`` act once, between what a worker has read and the commit ``of`` this kind."""
+
+    def __init__(self, shards: int = 1, of: str = "evaluation") -> None:
+        super().__init__(shards)
+        self._of = of
+        self.rival: Callable[[], object] | None = None
+
+    def commit(self, shard: int, expected: Cut, changes: Changes) -> None:
+        if self._of == "records" or any(name.startswith(self._of) for name in changes.ledger):
+            self._meanwhile()
+        super().commit(shard, expected, changes)
+
+    def waiting(self, before_ms: int, limit: int | None = None) -> list[Vote]:
+        found = super().waiting(before_ms, limit)
+        if self._of == "evaluation":
+            self._meanwhile()
+        return found
+
+    def _meanwhile(self) -> None:
+        rival, self.rival = self.rival, None
+        if rival is not None:
+            rival()
+
+
+class ForgetfulStore(MemoryStore):
+    """Can be put back to what it was, as a server is that lost its last writes."""
+
+    def __init__(self, shards: int = 1) -> None:
+        super().__init__(shards)
+        self._kept = b""
+        self.keep()
+
+    def keep(self) -> None:
+        """From here on is what may be lost."""
+        self._kept = pickle.dumps({name: v for name, v in vars(self).items() if name != "_kept"})
+
+    def go_back(self, shard: int | None = None) -> None:
+        """Lose everything since ``keep``, or what one shard has taken in since."""
+        kept = pickle.loads(self._kept)
+        if shard is None:
+            vars(self).update(kept)
+        else:
+            self._shards[shard] = kept["_shards"][shard]
+
+
 class TeamLog(MemoryLog):
     """One member of a group: it reads what it is assigned, from committed offsets on.
 
-    ``during_poll`` runs once after the next poll has taken its records, as a rebalance may.
+    Each poll begins with another partition. ``most`` bounds it; ``during_poll`` runs once after the
+    next one has taken its records, as a rebalance may.
     """
 
     def __init__(self, committed: dict[Partition, int]) -> None:
@@ -111,7 +174,8 @@ class TeamLog(MemoryLog):
         filled(self, history())
         self.committed = committed
         self._mine: frozenset[Partition] = frozenset()
-        self._rebalances = 0
+        self._rebalances = self._polls = 0
+        self.most = 10_000
         self.during_poll: Callable[[], None] | None = None
 
     def assign(self, partitions: Iterable[Partition]) -> None:
@@ -121,17 +185,25 @@ class TeamLog(MemoryLog):
 
     @property
     def generation(self) -> int:
-        return self._rebalances
+        return self._rebalances + super().generation
 
     def assigned(self) -> frozenset[Partition]:
         return self._mine
+
+    def add(self, partition: Partition) -> None:
+        """A new partition, in which nothing stands; a rebalance has to tell who reads it."""
+        self._records[partition] = []
+        self._oldest[partition] = self._next[partition] = 0
 
     def at_end(self) -> frozenset[Partition]:
         return super().at_end() & self._mine
 
     def poll(self, max_records: int) -> list[Record]:
-        polled: list[Record] = []
-        for partition in sorted(self._mine):
+        polled, max_records = list[Record](), min(max_records, self.most)
+        self._polls += 1
+        mine = sorted(self._mine)
+        first = self._polls % len(mine) if mine else 0
+        for partition in mine[first:] + mine[:first]:
             self._next, everywhere = {partition: self._next[partition]}, self._next
             polled += super().poll(max_records - len(polled))
             self._next = {**everywhere, **self._next}

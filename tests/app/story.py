@@ -9,6 +9,7 @@ read, in both topics.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from monitor.adapters.memory import MemoryLog
@@ -102,6 +103,11 @@ def labelled(number: int, *, after_ms: int = 30_000, **fields: object) -> Record
 
 def history() -> list[Record]:
     """Every record in log order; offsets are given by the log that takes them."""
+    return list(_history())
+
+
+@cache
+def _history() -> tuple[Record, ...]:
     records = [predicted(number) for number in range(MINUTES)]
     records += [labelled(number) for number in range(MINUTES) if number % 10 != 3]
     records += [labelled(13, after_ms=50)]
@@ -120,7 +126,7 @@ def history() -> list[Record]:
             record(value, topic=topic, partition=n % 2, log_ms=T0 + (20 + 7 * n) * MINUTE_MS)
             for n, value in enumerate(values)
         ]
-    return sorted(records, key=lambda each: (each.log_ms, each.topic))
+    return tuple(sorted(records, key=lambda each: (each.log_ms, each.topic)))
 
 
 def ends() -> dict[Partition, int]:

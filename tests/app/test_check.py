@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from monitor.adapters import kafka
+from monitor.adapters.kafka import connection
 from monitor.adapters.kafka import KafkaConnection, KafkaSink, KafkaTopics
 from monitor.app.check import SAMPLE, Check, checks_of
 from monitor.app.settings import Settings
@@ -14,6 +14,7 @@ from monitor.domain.events import Kind
 from monitor.ports import OutRecord
 from tests.builders import label_message, prediction_message, record
 from tests.fixtures.stores import free_port
+from tests.servers.redis import RedisServer
 
 GROUPS = {"groups": {"urgent": ["lost_card"]}}
 RULES = [{"name": "urgent-recall", "of": "urgent", "objective": 0.8}]
@@ -76,12 +77,32 @@ def test_everything_in_order_has_no_failure(broker: KafkaConnection, settings: S
     assert said["settings"].found == settings.digest()
     assert "reachable" in said["redis"].found
     assert said["redis"].found.endswith(": new")
+    assert said["redis maxmemory-policy"].found == "noeviction"
     assert str(broker) in said["kafka"].found
     predictions = said[f"topic {topics[Kind.PREDICTIONS]}"].found
     assert predictions.startswith("2 partitions, LogAppendTime")
     assert said["sample of predictions"].found == "3 of 3 records can be read"
     assert "prediction_id='p" in said["first of predictions"].found
     assert "actual='lost_card'" in said["first of labels"].found
+
+
+def test_a_store_that_drops_keys_fails(broker: KafkaConnection, settings: Settings) -> None:
+    with RedisServer(options={"maxmemory-policy": "allkeys-lru"}) as server:
+        checks = list(checks_of(made(broker, server.url)))
+    found = told(checks)["redis maxmemory-policy"]
+    assert (found.is_ok, found.found) == (
+        False,
+        "allkeys-lru: a worker refuses it; set noeviction",
+    )
+
+
+def test_a_store_that_does_not_tell_what_it_drops_is_unknown(
+    broker: KafkaConnection, settings: Settings
+) -> None:
+    users = {"viewer": "on >secret %R~* +hgetall +hget +smembers +zrange +lrange"}
+    with RedisServer(users=users) as server:
+        checks = list(checks_of(made(broker, server.url_of("viewer", "secret"))))
+    assert told(checks)["redis maxmemory-policy"].is_ok is None
 
 
 def test_checking_leaves_nothing_behind(broker: KafkaConnection, settings: Settings) -> None:
@@ -185,7 +206,7 @@ def test_store_that_cannot_be_reached_does_not_keep_the_broker_from_being_looked
 def test_broker_that_cannot_be_reached_is_told_beside_what_is_right(
     unreachable_broker: KafkaConnection, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka, "CONNECT_TIMEOUT_MS", 200)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_MS", 200)
     checks = list(checks_of(made(unreachable_broker, valkey_url)))
     (lost,) = (check for check in checks if check.is_world)
     assert "check kafka.bootstrap_servers" in lost.found

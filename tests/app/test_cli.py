@@ -23,7 +23,7 @@ import structlog
 import yaml
 
 from monitor import __version__
-from monitor.adapters import kafka
+from monitor.adapters.kafka import connection
 from monitor.adapters.kafka import KafkaConnection, KafkaTopics
 from monitor.app import cli, dashboard
 from tests.app.captures import captured, captured_story
@@ -273,7 +273,9 @@ def test_an_unreachable_redis_ends_with_3(run: Run, arguments: list[str], tmp_pa
     assert SECRET not in ended.err
 
 
-def test_check_says_what_was_right_before_redis_was_not_there(run: Run, tmp_path: Path) -> None:
+def test_check_says_what_was_right_before_redis_was_not_there(
+    run: Run, tmp_path: Path, refused_connections: None
+) -> None:
     ended = run("check", "--config", written(tmp_path, live(None, None)))
     assert ended.code == 3
     assert ended.out.startswith("ok    settings: sha256:")
@@ -290,7 +292,7 @@ def test_an_unreachable_broker_ends_with_3(
     unreachable_broker: KafkaConnection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(kafka, "CONNECT_TIMEOUT_MS", 200)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_MS", 200)
     config = written(tmp_path, live(unreachable_broker, valkey_url))
     ended = run(command, *arguments_of(command, tmp_path), "--config", config)
     assert ended.code == 3

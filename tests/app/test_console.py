@@ -9,6 +9,10 @@ from monitor.app import console
 from monitor.app.console import dump, print_json, print_report, progress_of, share
 from monitor.app.report import present_report
 from monitor.app.settings import Settings
+from monitor.domain import ledger
+from monitor.domain.engine import Changes
+from monitor.domain.events import Partition
+from monitor.domain.ledger import Gap
 from tests.app.story import SETTINGS, TOPICS, filled, predicted
 from tests.app.test_flow import flow_of, read_to_end, undisturbed
 from tests.builders import prediction_message, record
@@ -98,6 +102,40 @@ def test_the_text_report_says_what_the_json_report_says(
     assert row(text, "fine_tuned", "60")[3:5] == ["100.0 %", "55.0 %"]
     assert row(text, "fine_tuned", "urgent")[2:5] == ["47.1 %", "34.1 % to 60.5 %", "24 of 51"]
     assert "9 of the last 20 mature urgent labels were hits" in text
+
+
+LOST = "records lost: predictions[0]@100-999, dropped by the log before they were counted"
+
+
+def lacking_store() -> MemoryStore:
+    store = MemoryStore()
+    gaps = (Gap(Partition("predictions", 0), 100, 1_000), Gap(Partition("labels", 1), 7, 8))
+    store.commit(0, {}, Changes({}, {}, {}, {ledger.gap(gap): 1 for gap in gaps}, [], {}))
+    return store
+
+
+def test_the_text_report_names_lost_records_under_the_ledger(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = printed(lacking_store(), capsys).splitlines()
+    ledger_ends = next(n for n, line in enumerate(lines) if line.startswith("└"))
+    assert lines[ledger_ends + 1 : ledger_ends + 3] == [
+        LOST.replace("predictions[0]@100-999", "labels[1]@7-7"),
+        LOST,
+    ]
+
+
+def test_lost_records_are_red_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert f"\x1b[1;31m{LOST}\x1b[0m" in printed(lacking_store(), capsys, width=160)
+
+
+def test_the_text_report_says_nothing_of_lost_records_when_there_are_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "lost:" not in printed(undisturbed(), capsys)
 
 
 def test_the_text_report_shows_a_dash_for_what_is_unknown(

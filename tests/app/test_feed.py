@@ -166,6 +166,7 @@ def feed(folder: Path, settings: Settings, create: int | None = None) -> tuple[i
 
 def everything(settings: Settings, broker: KafkaConnection, count: int) -> Iterator[Record]:
     log = KafkaLog(broker, topics_of(settings))
+    log.seek(log.oldest(log.assigned()))
     try:
         read = 0
         while read < count:

@@ -5,7 +5,7 @@ A crash is an error out of a port; what comes after it is a new flow on the same
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import count
@@ -15,8 +15,8 @@ import pytest
 from monitor.adapters.memory import MemoryLog, MemoryStore
 from monitor.app.flow import Flow, Limits, Turn, dead_letter
 from monitor.codec.records import RecordCodec
-from monitor.domain import ledger
-from monitor.domain.alerts import Status, Transition, Vote
+from monitor.domain import engine, ledger
+from monitor.domain.alerts import Status, Transition
 from monitor.domain.cut import IDLE, WAKING_MS, Cut, Progress
 from monitor.domain.engine import Changes, Spec
 from monitor.domain.errors import (
@@ -27,14 +27,26 @@ from monitor.domain.errors import (
     WorldError,
 )
 from monitor.domain.events import (
+    Envelope,
     Kind,
     Partition,
+    PredictionId,
     Reason,
     Record,
     Rejected,
 )
-from monitor.ports import OutRecord
-from tests.app.doubles import TeamLog, Trap, TrappedLog, TrappedSink, TrappedStore
+from monitor.domain.join import Entry
+from monitor.domain.ledger import Gap
+from monitor.ports import Evaluation, OutRecord, StateReader
+from tests.app.doubles import (
+    ContestedStore,
+    ForgetfulStore,
+    TeamLog,
+    Trap,
+    TrappedLog,
+    TrappedSink,
+    TrappedStore,
+)
 from tests.app.story import (
     CODEC,
     LABELS,
@@ -75,11 +87,15 @@ PORTS = [
     "after store.commit",
     "before log.commit",
     "after log.commit",
+    "before store.lead",
     "before store.waiting",
     "before store.commit_evaluation",
     "after store.commit_evaluation",
     "before store.forget",
     "after store.forget",
+    "before store.outbox",
+    "before store.delivered",
+    "after store.delivered",
     "before store.sweep",
 ]
 
@@ -92,18 +108,29 @@ def flow_of(
     limits: Limits = BATCH,
     spec: Spec = SPEC,
     codec: RecordCodec = CODEC,
+    worker: str = "worker",
 ) -> Flow:
-    return Flow(spec, codec, log, store, dead_letters=sink, limits=limits)
+    return Flow(spec, codec, log, store, dead_letters=sink, limits=limits, worker=worker)
 
 
-def read_to_end(flow: Flow, log: MemoryLog) -> None:
-    """What a worker does that ends at the end of the log."""
-    while flow.turn().records:
+def read_to_end(
+    flow: Flow, log: MemoryLog, to: Callable[[Transition], None] = lambda _: None
+) -> tuple[Gap, ...]:
+    """What a worker does that ends at the end of the log; the gaps that it met."""
+    gaps: tuple[Gap, ...] = ()
+    while True:
+        turn = flow.turn()
+        gaps += turn.gaps
         flow.evaluate()
+        flow.deliver(to)
         flow.sweep()
-    flow.mark_idle(log.assigned())
-    flow.evaluate()
-    flow.sweep()
+        if not turn.records and log.at_end() == log.assigned():
+            flow.mark_idle(log.assigned())
+            flow.evaluate()
+            flow.deliver(to)
+            gaps += flow.turn().gaps
+            if log.at_end() == log.assigned():
+                return gaps
 
 
 @cache
@@ -116,26 +143,30 @@ def undisturbed() -> MemoryStore:
 
 def crashed_and_resumed(
     trap: Trap, *, shards: int, from_start: bool
-) -> tuple[MemoryStore, TrappedSink]:
-    """Read until the trap springs, then with a new flow and a new reader to the end."""
+) -> tuple[MemoryStore, TrappedSink, list[Transition]]:
+    """Read until the trap springs, then with a new flow and a new reader to the end.
+
+    Store, dead letters, and the transitions that were delivered.
+    """
     store, sink = TrappedStore(shards, trap), TrappedSink(trap)
+    delivered: list[Transition] = []
     first = filled(TrappedLog(trap), history())
     try:
-        read_to_end(flow_of(first, store, sink), first)
+        read_to_end(flow_of(first, store, sink), first, delivered.append)
     except WorldError:
         second = filled(MemoryLog(TOPICS), history())
         if not from_start:
             second.seek(first.committed)
-        read_to_end(flow_of(second, store, sink), second)
+        read_to_end(flow_of(second, store, sink), second, delivered.append)
     store.trap = Trap()
-    return store, sink
+    return store, sink, delivered
 
 
 def dead_keys(sink: TrappedSink) -> Counter[bytes | None]:
     return Counter(out.key for out in sink.published)
 
 
-def balances(store: MemoryStore, watermark_ms: int = 0) -> list[int]:
+def balances(store: StateReader, watermark_ms: int = 0) -> list[int]:
     return [
         ledger.balance_of(
             store.ledger(), kind, watermark_ms=watermark_ms, horizon_ms=HORIZON_MS
@@ -196,10 +227,12 @@ def test_nothing_is_lost_or_doubled_when_a_port_fails(port: str) -> None:
     expected = numbers(undisturbed())
     for call in count(1):
         trap = Trap(port, call)
-        store, sink = crashed_and_resumed(trap, shards=2, from_start=call % 2 == 0)
+        store, sink, delivered = crashed_and_resumed(trap, shards=2, from_start=call % 2 == 0)
         assert numbers(store) == expected, f"{port}, call {call}"
         assert balances(store) == [0, 0]
         assert len(dead_keys(sink)) == sum(map(len, UNREADABLE.values()))
+        assert list(dict.fromkeys(delivered)) == store.transitions()
+        assert store.outbox() == []
         if not trap.has_sprung:
             break
     assert call > 1, "the trap never sprang"
@@ -355,6 +388,478 @@ def test_a_reader_that_was_put_out_and_reads_on_doubles_nothing() -> None:
     for flow, log in zip(flows, logs, strict=True):
         read_to_end(flow, log)
     assert numbers(store) == numbers(undisturbed())
+
+
+# A store that loses what it had acknowledged
+
+
+@pytest.mark.parametrize("keep_at", [0, 1, 4, 9])
+@pytest.mark.parametrize("lose_at", [5, 10, 13])
+def test_what_a_store_has_lost_is_read_again(keep_at: int, lose_at: int) -> None:
+    """A server that came back without its last writes, while the worker never noticed."""
+    log, store = filled(MemoryLog(TOPICS), history()), ForgetfulStore(2)
+    flow = flow_of(log, store, limits=Limits(batch_records=20))
+    delivered: list[Transition] = []
+    for number in range(lose_at):
+        if number == keep_at:
+            store.keep()
+        assert flow.turn().records
+        flow.evaluate()
+        flow.deliver(delivered.append)
+    store.go_back()
+    read_to_end(flow, log, delivered.append)
+    assert numbers(store) == numbers(undisturbed())
+    assert balances(store) == [0, 0]
+    told = dict.fromkeys(transition.id for transition in delivered)
+    assert list(told) == [transition.id for transition in store.transitions()]
+
+
+@pytest.mark.parametrize("shard", [0, 1, 2])
+@pytest.mark.parametrize("lose_at", [2, 7, 13])
+def test_what_one_shard_has_lost_is_read_again_for_it_alone(shard: int, lose_at: int) -> None:
+    log, store = filled(MemoryLog(TOPICS), history()), ForgetfulStore(3)
+    flow = flow_of(log, store, limits=Limits(batch_records=20))
+    for number in range(lose_at):
+        if number == 1:
+            store.keep()
+        flow.turn()
+    store.go_back(shard)
+    read_to_end(flow, log)
+    assert numbers(store) == numbers(undisturbed())
+
+
+@pytest.mark.parametrize("is_everything", [False, True])
+def test_a_loss_is_noticed_when_nothing_more_is_written_to_the_log(*, is_everything: bool) -> None:
+    """By comparing cuts at the next evaluation, also by a worker that does not evaluate."""
+    log, store = filled(MemoryLog(TOPICS), history()), ForgetfulStore(2)
+    other = flow_of(MemoryLog(TOPICS), store, worker="other")
+    flow = flow_of(log, store, limits=Limits(batch_records=50))
+    if not is_everything:
+        flow.turn()
+        store.keep()
+    other.evaluate()
+    while flow.turn().records:
+        pass
+    store.go_back()
+    other.evaluate()
+    assert flow.turn() == Turn()
+    for _ in range(2):
+        flow.mark_idle(log.assigned())
+    assert not any(
+        p.frontier_ms == IDLE and p.next_offset for c in store.cuts() for p in c.values()
+    )
+    assert flow.evaluate() == []
+    other.resign()
+    read_to_end(flow, log)
+    assert numbers(store) == numbers(undisturbed())
+
+
+def test_records_rejected_again_after_a_loss_are_not_twice_as_many_in_a_row() -> None:
+    log = filled(MemoryLog({"predictions": 1}), [record(BAD) for _ in range(4)])
+    store = ForgetfulStore()
+    flow = flow_of(log, store, limits=Limits(batch_records=2, max_consecutive_rejects=4))
+    flow.turn()
+    store.go_back()
+    while flow.turn().records or log.at_end() != log.assigned():
+        pass
+    assert store.ledger() == {"predictions.received": 4, "predictions.rejected.not_json": 4}
+
+
+# Records that the log has dropped
+
+
+def cut_of(store: MemoryStore, partition: Partition) -> int:
+    [place] = {cut[partition].next_offset for cut in store.cuts()}
+    return place
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_dropped_records_are_a_named_gap_and_reading_goes_on_behind_it(
+    shards: int, *, is_restarted: bool
+) -> None:
+    log, store = filled(MemoryLog(TOPICS), history()), MemoryStore(shards)
+    flow = flow_of(log, store, limits=Limits(20))
+    flow.turn()
+    reached = cut_of(store, PREDICTIONS[0])
+    log.drop(PREDICTIONS[0], reached + 7)
+    log.drop(LABELS[1], 3)
+    if is_restarted:
+        flow = flow_of(log, store, limits=Limits(20))
+    lost = [Gap(LABELS[1], 0, 3), Gap(PREDICTIONS[0], reached, reached + 7)]
+    assert list(read_to_end(flow, log)) == lost
+    assert ledger.gaps_of(store.ledger()) == lost
+    assert received(store, Kind.PREDICTIONS) + received(store, Kind.LABELS) == len(history()) - 10
+    assert balances(store) == [0, 0]
+    assert {p: cut_of(store, p) for p in ends()} == ends()
+
+
+def test_a_gap_is_told_once() -> None:
+    log, store = filled(MemoryLog(TOPICS), history()), MemoryStore(2)
+    flow = flow_of(log, store)
+    flow.turn()
+    log.drop(LABELS[0], 5)
+    gaps = [flow.turn().gaps for _ in range(4)]
+    assert gaps.count(()) == 3
+    assert read_to_end(again := flow_of(log, store), log) == ()
+    assert again.turn().gaps == ()
+
+
+def test_records_dropped_to_the_end_leave_nothing_to_read() -> None:
+    log, store = filled(MemoryLog(TOPICS), history()), MemoryStore()
+    flow = flow_of(log, store)
+    flow.turn()
+    reached = {p: cut_of(store, p) for p in ends()}
+    for partition, end in ends().items():
+        log.drop(partition, end)
+    assert set(read_to_end(flow, log)) == {
+        Gap(p, reached[p], end) for p, end in ends().items() if reached[p] < end
+    }
+    assert balances(store) == [0, 0]
+
+
+def test_what_was_dropped_before_the_namespace_began_is_no_gap() -> None:
+    log, store = filled(MemoryLog(TOPICS), history()), MemoryStore(2)
+    log.drop(PREDICTIONS[1], 40)
+    assert read_to_end(flow_of(log, store), log) == ()
+    assert ledger.gaps_of(store.ledger()) == []
+    assert received(store, Kind.PREDICTIONS) + received(store, Kind.LABELS) == len(history()) - 40
+
+
+def test_records_that_were_counted_before_they_were_dropped_are_no_gap() -> None:
+    log, store = filled(MemoryLog(TOPICS), history()), MemoryStore(2)
+    flow = flow_of(log, store, limits=Limits(20))
+    for _ in range(4):
+        flow.turn()
+        for partition in ends():
+            log.drop(partition, cut_of(store, partition))
+    assert read_to_end(flow, log) == ()
+    assert numbers(store) == numbers(undisturbed())
+
+
+def test_holes_that_compaction_has_left_are_no_gap() -> None:
+    class CompactedLog(MemoryLog):
+        def poll(self, max_records: int) -> list[Record]:
+            return [each for each in super().poll(max_records) if each.offset % 3]
+
+    log, store = filled(CompactedLog(TOPICS), history()), MemoryStore(2)
+    read_to_end(flow_of(log, store), log)
+    kept = sum(end - (end + 2) // 3 for end in ends().values())
+    assert ledger.gaps_of(store.ledger()) == []
+    assert received(store, Kind.PREDICTIONS) + received(store, Kind.LABELS) == kept
+
+
+def test_each_shard_enters_what_it_lacks_and_the_books_name_it_as_one() -> None:
+    """The second shard had not yet committed the batch that the first one has."""
+    trap = Trap("before store.commit", 2 + 2)
+    store = TrappedStore(2, trap)
+    log = filled(MemoryLog(TOPICS), history())
+    with pytest.raises(StoreError):
+        flow_of(log, store, limits=Limits(10)).turn()
+    assert [cut[PREDICTIONS[0]].next_offset for cut in store.cuts()] == [10, 0]
+    log.drop(PREDICTIONS[0], 25)
+    assert read_to_end(flow_of(log, store), log) == (Gap(PREDICTIONS[0], 0, 25),)
+    books = {name for name in store.ledger() if name.startswith("gap@")}
+    assert books == {"gap@predictions[0]:0-25", "gap@predictions[0]:10-25"}
+    assert ledger.gaps_of(store.ledger()) == [Gap(PREDICTIONS[0], 0, 25)]
+    assert balances(store) == [0, 0]
+
+
+def test_a_gap_that_two_workers_find_is_entered_once() -> None:
+    store = ContestedStore(2, of="gap@")
+    logs = [TeamLog({}), TeamLog({})]
+    flows = [flow_of(log, store, worker=f"worker-{n}") for n, log in enumerate(logs)]
+    for log in logs:
+        log.assign(PREDICTIONS + LABELS)
+        log.drop(LABELS[0], 9)
+    flow_of(filled(MemoryLog(TOPICS), history()[:1]), store).turn()
+    told: list[Gap] = []
+    store.rival = lambda: told.extend(flows[1].turn().gaps)
+    told += flows[0].turn().gaps
+    assert told == [Gap(LABELS[0], 0, 9)]
+    assert store.ledger()["gap@labels[0]:0-9"] == store.shards
+
+
+# What others do to the group
+
+
+@pytest.mark.parametrize("committed", [{}, dict.fromkeys(ends(), 0), ends()])
+def test_committed_offsets_change_nothing(committed: dict[Partition, int]) -> None:
+    """Set back or ahead by an administrator, again and again."""
+    log, store = TeamLog({}), MemoryStore(2)
+    flow = flow_of(log, store, limits=Limits(13))
+    for _ in range(30):
+        log.committed = dict(committed)
+        log.assign(PREDICTIONS + LABELS)
+        flow.turn()
+    read_to_end(flow, log)
+    assert numbers(store) == numbers(undisturbed())
+
+
+def test_a_partition_that_appears_later_is_read_from_its_beginning() -> None:
+    third = Partition("predictions", 2)
+    log, store = TeamLog({}), MemoryStore(2)
+    flow = flow_of(log, store)
+    log.assign(PREDICTIONS + LABELS)
+    read_to_end(flow, log)
+    before = received(store, Kind.PREDICTIONS)
+    log.add(third)
+    for number in range(3):
+        message = prediction_message(prediction_id=f"new{number}")
+        log.append(record(message, partition=2, log_ms=T0 + 121 * MINUTE_MS))
+    log.assign([*PREDICTIONS, *LABELS, third])
+    assert flow.turn().records == 3
+    assert received(store, Kind.PREDICTIONS) == before + 3
+    assert ledger.gaps_of(store.ledger()) == []
+
+
+def test_a_partition_that_appears_later_holds_the_watermark_until_it_is_read() -> None:
+    third = Partition("labels", 2)
+    log, store = TeamLog({}), MemoryStore(2)
+    flow = flow_of(log, store)
+    log.assign(PREDICTIONS + LABELS)
+    flow.turn()
+    log.add(third)
+    log.assign(PREDICTIONS + LABELS)
+    while flow.turn().records:
+        pass
+    flow.mark_idle(log.assigned())
+    assert flow.evaluate() == []
+    assert {cut[third] for cut in store.cuts()} == {Progress(0)}
+    log.assign([*PREDICTIONS, *LABELS, third])
+    read_to_end(flow, log)
+    assert numbers(store) == numbers(undisturbed())
+
+
+def moved(partition: Partition, progress: Progress) -> Changes:
+    """What another worker commits to one partition."""
+    return Changes({}, {}, {}, {}, [], {partition: progress})
+
+
+def test_partitions_that_two_workers_enter_at_once_are_entered_once() -> None:
+    store = ContestedStore(3, of="records")
+    logs = [TeamLog({}), TeamLog({})]
+    flows = [flow_of(log, store, worker=f"worker-{n}") for n, log in enumerate(logs)]
+    logs[0].assign(PREDICTIONS)
+    logs[1].assign(LABELS)
+    store.rival = flows[1].turn
+    flows[0].turn()
+    assert all(set(cut) == set(PREDICTIONS + LABELS) for cut in store.cuts())
+    logs[0].assign(PREDICTIONS + LABELS)
+    read_to_end(flows[0], logs[0])
+    assert numbers(store) == numbers(undisturbed())
+
+
+def test_a_partition_is_entered_also_when_another_worker_enters_another_at_that_moment() -> None:
+    log, store = filled(MemoryLog(TOPICS), history()), ContestedStore(2, of="records")
+    store.rival = lambda: store.commit(0, {}, moved(LABELS[1], Progress(0)))
+    read_to_end(flow_of(log, store), log)
+    assert numbers(store) == numbers(undisturbed())
+
+
+def test_a_gap_is_entered_also_when_another_worker_reads_on_elsewhere_at_that_moment() -> None:
+    log, store = filled(MemoryLog(TOPICS), history()), ContestedStore(1, of="gap@")
+    flow_of(filled(MemoryLog(TOPICS), []), store).turn()
+    store.rival = lambda: store.commit(0, store.cuts()[0], moved(LABELS[1], Progress(4, T0, T0)))
+    for partition in (LABELS[0], LABELS[1]):
+        log.drop(partition, 4)
+    assert flow_of(log, store).turn().gaps == (Gap(LABELS[0], 0, 4),)
+
+
+def test_a_partition_stops_being_idle_when_another_worker_reads_on_elsewhere_at_that_moment() -> (
+    None
+):
+    store = ContestedStore(1, of="records")
+    log = filled(MemoryLog({"predictions": 2}), [record(GOOD, log_ms=T0)])
+    read_to_end(flow_of(log, store), log)
+    store.rival = lambda: store.commit(0, store.cuts()[0], moved(PREDICTIONS[1], Progress(0)))
+    flow_of(log, store).turn()
+    assert store.cuts()[0][PREDICTIONS[0]].frontier_ms == T0
+
+
+# Records that our own code fails on
+
+
+class BrittleCodec(RecordCodec):
+    """Fails on values that contain ``poison``."""
+
+    def decode(self, record: Record) -> Envelope | None:
+        if b"poison" in (record.value or b""):
+            raise RecursionError("maximum recursion depth exceeded")
+        return super().decode(record)
+
+
+class BrittleStore(MemoryStore):
+    """Fails before anything of a commit with such an id is applied, or when it is loaded."""
+
+    def __init__(self, shards: int, at: str, error: Exception) -> None:
+        super().__init__(shards)
+        self._at, self._error = at, error
+
+    def load(self, shard: int, ids: Iterable[PredictionId]) -> dict[PredictionId, Entry]:
+        if self._at == "load" and any("poison" in name for name in ids):
+            raise type(self._error)(*self._error.args)
+        return super().load(shard, ids)
+
+    def commit(self, shard: int, expected: Cut, changes: Changes) -> None:
+        if self._at == "commit" and any("poison" in name for name in changes.entries):
+            raise type(self._error)(*self._error.args)
+        super().commit(shard, expected, changes)
+
+
+ERRORS = [
+    ValueError("4111 1111 1111 1111"),
+    KeyError("4111 1111 1111 1111"),
+    RecursionError("maximum recursion depth exceeded"),
+    UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+    OverflowError("int too large"),
+    TypeError("4111 1111 1111 1111"),
+    AttributeError("4111 1111 1111 1111"),
+]
+
+
+def with_poison(*places: int, into: MemoryLog | None = None) -> MemoryLog:
+    """The story with records in between that our code does not cope with."""
+    records = history()
+    for number in sorted(places, reverse=True):
+        message = prediction_message(prediction_id=f"poison{number}")
+        records.insert(number, record(message, log_ms=records[number].log_ms))
+    return filled(into or MemoryLog(TOPICS), records)
+
+
+def without_poison(store: MemoryStore, n: int) -> dict[str, object]:
+    """The numbers, once ``n`` records have been taken out that were rejected as unprocessable."""
+    found = numbers(store)
+    books = dict(store.ledger())
+    assert books.pop("predictions.rejected.unprocessable") == n
+    books["predictions.received"] -= n
+    return {**found, "ledger": books}
+
+
+def unprocessable(sink: TrappedSink) -> dict[bytes | None, dict[str, str]]:
+    """Keys and headers of the dead letters of that reason."""
+    found = {out.key: headers(out) for out in sink.published}
+    return {key: about for key, about in found.items() if about["reason"] == "unprocessable"}
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("at", ["load", "commit"])
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_record_that_our_code_fails_on_is_rejected_alone(
+    at: str, error: Exception, shards: int
+) -> None:
+    log, store, sink = (
+        with_poison(0, 30, 31, 100),
+        BrittleStore(shards, at, error),
+        TrappedSink(Trap()),
+    )
+    read_to_end(flow_of(log, store, sink), log)
+    assert without_poison(store, 4) == numbers(undisturbed())
+    assert balances(store) == [0, 0]
+    found = unprocessable(sink)
+    assert len(found) == 4
+    for key, about in found.items():
+        assert (key or b"").decode() == f"{about['topic']}[{about['partition']}]@{about['offset']}"
+        assert about["detail"].startswith(f"{type(error).__name__} in {at}, ")
+        assert "4111" not in about["detail"]
+
+
+def test_a_record_that_cannot_be_decoded_is_rejected_alone() -> None:
+    log, store, sink = with_poison(5, 200), MemoryStore(2), TrappedSink(Trap())
+    codec = BrittleCodec("predictions", "labels", ("channel",))
+    read_to_end(flow_of(log, store, sink, codec=codec), log)
+    assert without_poison(store, 2) == numbers(undisturbed())
+    assert len(unprocessable(sink)) == 2
+    assert {about["detail"].split(", ")[0] for about in unprocessable(sink).values()} == {
+        "RecursionError in decode"
+    }
+
+
+def test_a_record_that_the_engine_fails_on_is_rejected_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = engine.step
+
+    def failing(
+        spec: Spec,
+        loaded: Mapping[PredictionId, Entry],
+        envelopes: Sequence[Envelope],
+        *,
+        progress: Mapping[Partition, Progress],
+        watermark_ms: int | None,
+    ) -> Changes:
+        if any("poison" in name for name in engine.ids_of(envelopes)):
+            raise ZeroDivisionError("division by zero")
+        return step(spec, loaded, envelopes, progress=progress, watermark_ms=watermark_ms)
+
+    monkeypatch.setattr(engine, "step", failing)
+    log, store, sink = with_poison(50), MemoryStore(2), TrappedSink(Trap())
+    read_to_end(flow_of(log, store, sink), log)
+    assert without_poison(store, 1) == numbers(undisturbed())
+    [about] = unprocessable(sink).values()
+    assert about["detail"].startswith("ZeroDivisionError in failing, test_flow.py:")
+
+
+@pytest.mark.parametrize(
+    ("port", "calls"),
+    [
+        ("before store.commit", (3, 4, 5, 8, 13)),
+        ("after store.commit", (3, 4, 5, 8, 13)),
+        ("before dead_letters.publish", (1, 2, 3, 4)),
+        ("before log.commit", (1, 2)),
+    ],
+)
+def test_nothing_is_lost_or_doubled_when_a_port_fails_while_a_record_is_sought_out(
+    port: str, calls: tuple[int, ...]
+) -> None:
+    codec = BrittleCodec("predictions", "labels", ("channel",))
+    for call in calls:
+        trap = Trap(port, call)
+        store, sink = TrappedStore(2, trap), TrappedSink(trap)
+        log = with_poison(0, 7, 8, into=TrappedLog(trap))
+        with pytest.raises(WorldError):
+            read_to_end(flow_of(log, store, sink, codec=codec), log)
+        read_to_end(flow_of(log, store, sink, codec=codec), log)
+        assert without_poison(store, 3) == numbers(undisturbed())
+
+
+def test_a_fault_that_has_nothing_to_do_with_the_record_ends_the_worker() -> None:
+    class BrokenStore(MemoryStore):
+        def commit(self, shard: int, expected: Cut, changes: Changes) -> None:
+            if changes.ledger:
+                raise TypeError("a bug")
+            super().commit(shard, expected, changes)
+
+    log = filled(MemoryLog(TOPICS), history())
+    with pytest.raises(TypeError, match="a bug"):
+        flow_of(log, BrokenStore()).turn()
+    assert log.committed == {}
+
+
+def poisoned_flow(*values: bytes, most: int, batch: int = 100) -> tuple[Flow, MemoryStore]:
+    store = BrittleStore(1, "load", ValueError("no"))
+    log = filled(MemoryLog({"predictions": 1}), [record(value) for value in values])
+    return flow_of(log, store, limits=Limits(batch, most)), store
+
+
+POISON = json.dumps(prediction_message(prediction_id="poison")).encode()
+
+
+def test_too_many_records_in_a_row_that_our_code_fails_on_stop_the_worker() -> None:
+    flow, store = poisoned_flow(*[POISON] * 4, most=3)
+    with pytest.raises(TooManyRejects, match=r"the last as unprocessable"):
+        flow.turn()
+    assert store.ledger()["predictions.rejected.unprocessable"] <= 3
+    assert poisoned_flow(*[POISON] * 3, most=3)[0].turn().rejected == 3
+
+
+@pytest.mark.parametrize(
+    "values", [(POISON, BAD, BAD), (BAD, BAD, POISON), (BAD, POISON, BAD), (POISON, POISON, BAD)]
+)
+def test_rejects_are_not_counted_twice_while_a_record_is_sought_out(values: tuple[bytes]) -> None:
+    flow, store = poisoned_flow(*values, most=3)
+    assert flow.turn().rejected == 3
+    assert store.ledger()["predictions.received"] == 3
 
 
 # Rejected records
@@ -529,31 +1034,170 @@ def test_marking_idle_what_another_worker_has_moved_meanwhile_is_dropped() -> No
 # The evaluator
 
 
-class ContestedStore(MemoryStore):
-    """Lets ``rival`` act once between an evaluator's reading and its commit."""
+def test_only_one_evaluates_until_it_resigns() -> None:
+    log, store = filled(MemoryLog(TOPICS), history()), MemoryStore(2)
+    first = flow_of(log, store, worker="first")
+    second = flow_of(MemoryLog(TOPICS), store, worker="second")
+    assert first.evaluate() == []
+    while first.turn().records:
+        assert second.evaluate() == []
+    first.mark_idle(log.assigned())
+    assert second.evaluate() == []
+    assert store.evaluation().sequence == 0
+    first.resign()
+    assert len(second.evaluate()) == 3
+    assert first.evaluate() == []
+    assert numbers(store) == numbers(undisturbed())
 
-    rival: Callable[[], object] | None = None
 
-    def waiting(self, before_ms: int, limit: int | None = None) -> list[Vote]:
-        found = super().waiting(before_ms, limit)
-        rival, self.rival = self.rival, None
-        if rival is not None:
-            rival()
-        return found
+def test_what_two_evaluators_find_by_turns_is_what_one_finds() -> None:
+    log, store = filled(MemoryLog(TOPICS), history()), MemoryStore(2)
+    reader = flow_of(log, store, limits=Limits(batch_records=20))
+    flows = [flow_of(MemoryLog(TOPICS), store, worker=f"worker-{n}") for n in range(2)]
+    delivered: list[Transition] = []
+    led = 0
+    while reader.turn().records:
+        flow = flows[led % 2]
+        flow.evaluate()
+        flow.deliver(delivered.append)
+        flow.resign()
+        led += 1
+    reader.mark_idle(log.assigned())
+    flows[0].evaluate()
+    flows[0].deliver(delivered.append)
+    assert led > 10
+    assert numbers(store) == numbers(undisturbed())
+    assert delivered == store.transitions()
 
 
-def test_the_result_of_the_evaluator_that_was_faster_stands() -> None:
-    log, store = filled(MemoryLog(TOPICS), history()), ContestedStore(2)
-    flow, rival = flow_of(log, store), flow_of(MemoryLog(TOPICS), store)
-    while flow.turn().records:
+def read_by(log: MemoryLog, store: MemoryStore) -> None:
+    """Everything counted, nothing evaluated."""
+    reader = flow_of(log, store)
+    while reader.turn().records:
         pass
-    flow.mark_idle(log.assigned())
+    reader.mark_idle(log.assigned())
+
+
+def take_over(store: MemoryStore, held: str, rival: Flow) -> list[Transition]:
+    """The lease of ``held`` runs out, and ``rival`` evaluates."""
+    lease = store.lead(held, 1)
+    assert lease is not None
+    store.resign(lease)
+    return rival.evaluate()
+
+
+def test_an_evaluator_that_was_held_up_finds_nothing_once_another_has_taken_over() -> None:
+    log, store = filled(MemoryLog(TOPICS), history()), ContestedStore(2)
+    flow = flow_of(MemoryLog(TOPICS), store, worker="held up")
+    rival = flow_of(MemoryLog(TOPICS), store, worker="rival")
+    read_by(log, store)
     found: list[Transition] = []
-    store.rival = lambda: found.extend(rival.evaluate())
+    store.rival = lambda: found.extend(take_over(store, "held up", rival))
     assert flow.evaluate() == []
     assert [t.moved_to for t in found] == [Status.OK, Status.OK, Status.FIRING]
+    told: list[Transition] = []
+    flow.deliver(told.append)
+    assert told == []
     assert flow.evaluate() == []
+    rival.deliver(told.append)
+    assert told == found
     assert numbers(store) == numbers(undisturbed())
+
+
+def test_an_evaluator_that_resigned_without_ever_leading_disturbs_nobody() -> None:
+    store = MemoryStore()
+    leader, other = (flow_of(MemoryLog(TOPICS), store, worker=name) for name in "ab")
+    leader.evaluate()
+    other.evaluate()
+    other.resign()
+    assert store.lead("b", 1) is None
+
+
+# The outbox
+
+
+def evaluated() -> tuple[TrappedStore, Flow]:
+    """A store with three transitions that nobody has delivered, and its evaluator."""
+    log, store = filled(MemoryLog(TOPICS), history()), TrappedStore(2)
+    read_by(log, store)
+    flow = flow_of(MemoryLog(TOPICS), store, worker="first")
+    assert len(flow.evaluate()) == 3
+    return store, flow
+
+
+def test_transitions_are_delivered_once_and_in_order_when_nothing_fails() -> None:
+    store, flow = evaluated()
+    told: list[Transition] = []
+    for _ in range(2):
+        flow.deliver(told.append)
+    assert told == store.transitions()
+    assert store.outbox() == []
+
+
+def test_the_next_evaluator_delivers_what_a_crash_left_behind() -> None:
+    store, crashed = evaluated()
+    told: list[Transition] = []
+    take_over(store, "first", heir := flow_of(MemoryLog(TOPICS), store, worker="heir"))
+    heir.deliver(told.append)
+    assert told == store.transitions()
+    crashed.deliver(told.append)
+    assert len(told) == 3
+
+
+def test_only_the_evaluator_delivers() -> None:
+    store, _ = evaluated()
+    other = flow_of(MemoryLog(TOPICS), store, worker="other")
+    other.evaluate()
+    told: list[Transition] = []
+    other.deliver(told.append)
+    assert told == []
+    assert len(store.outbox()) == 3
+
+
+def test_what_could_not_be_handed_over_stays_in_the_outbox() -> None:
+    store, flow = evaluated()
+    told: list[Transition] = []
+
+    def refuses_the_second(transition: Transition) -> None:
+        if len(told) == 1:
+            raise ConnectionError("no mail today")
+        told.append(transition)
+
+    with pytest.raises(ConnectionError):
+        flow.deliver(refuses_the_second)
+    assert store.outbox() == store.transitions()
+    flow.deliver(told.append)
+    assert told == [store.transitions()[0], *store.transitions()]
+    assert store.outbox() == []
+
+
+def test_an_evaluator_that_is_put_out_while_it_delivers_leaves_the_rest_to_its_heir() -> None:
+    store, flow = evaluated()
+    heir = flow_of(MemoryLog(TOPICS), store, worker="heir")
+    told: list[Transition] = []
+
+    def held_up(transition: Transition) -> None:
+        told.append(transition)
+        if len(told) == 2:
+            take_over(store, "first", heir)
+
+    flow.deliver(held_up)
+    assert len(store.outbox()) == 3
+    heir.deliver(told.append)
+    assert told == 2 * store.transitions()
+
+
+def test_a_long_outbox_is_delivered_to_its_end() -> None:
+    store = MemoryStore()
+    flow = flow_of(MemoryLog(TOPICS), store, worker="a")
+    lease = store.lead("a", 1)
+    assert lease is not None
+    many = [replace(undisturbed().transitions()[0], id=f"t{number}") for number in range(250)]
+    store.commit_evaluation(Evaluation(1), many, lease)
+    told: list[Transition] = []
+    flow.evaluate()
+    flow.deliver(told.append)
+    assert told == many
 
 
 def test_a_vote_that_changes_after_its_release_is_not_counted_again() -> None:

@@ -1,5 +1,6 @@
 """The worker: it begins, is interrupted, goes on where it was, and ends when it is told to."""
 
+import math
 import threading
 from collections.abc import Callable
 from typing import NoReturn
@@ -11,10 +12,12 @@ from monitor.adapters.memory import MemoryLog
 from monitor.app.live import FIRST_PAUSE_S, LONGEST_PAUSE_S, Worker, World
 from monitor.app.settings import Settings
 from monitor.domain.alerts import Transition
-from monitor.domain.cut import IDLE
+from monitor.domain.cut import IDLE, Progress
+from monitor.domain.engine import Changes
 from monitor.domain.errors import BrokerError, StoreError, TooManyRejects
-from monitor.domain.events import Kind, Record
-from monitor.ports import Heartbeat, StateStore
+from monitor.domain.events import Kind, Partition, Record
+from monitor.domain.ledger import gaps_of
+from monitor.ports import Heartbeat, Lease, StateStore
 from tests.app.doubles import TeamLog, Trap, TrappedLog, TrappedSink, TrappedStore
 from tests.app.story import (
     LABELS,
@@ -79,7 +82,9 @@ class Rig:
         self.opened: list[str] = []
         self.transitions: list[Transition] = []
         self.progress: list[tuple[int, int]] = []
-        world = World(self.open_log, self.open_store, self.open_sink, self.clock)
+        world = World(
+            self.open_log, self.open_store, self.open_sink, self.group_lag, clock=self.clock
+        )
         self.worker = Worker(Settings.model_validate({**SETTINGS, **changed}), world)
         self.stop = Stop()
         self.worker.stop = self.stop
@@ -89,6 +94,9 @@ class Rig:
     def open_log(self) -> MemoryLog:
         self.opened.append("log")
         return self.log
+
+    def group_lag(self) -> float:
+        return sum(self.log.lag().values())
 
     def open_store(self) -> StateStore:
         self.opened.append("store")
@@ -120,6 +128,7 @@ def caught_up(rig: Rig) -> dict[str, object]:
     """The numbers once a second worker has read what is left and seen the end."""
     again = Rig(log=rig.log)
     again.store = rig.store
+    again.worker.on_transition = rig.transitions.append
     again.worker.run(until_caught_up=True)
     return numbers(rig.store)
 
@@ -234,6 +243,7 @@ def test_everything_that_was_opened_is_closed() -> None:
         "before store.commit",
         "after store.commit",
         "before log.commit",
+        "before store.lead",
         "after store.commit_evaluation",
     ],
 )
@@ -247,6 +257,21 @@ def test_nothing_is_lost_when_broker_or_store_fail_in_the_middle(
     assert rig.stop.pauses == [FIRST_PAUSE_S]
     assert rig.metric("interruptions_total") == 1
     assert caught_up(rig) == expected
+    assert list(dict.fromkeys(rig.transitions)) == rig.store.transitions()
+
+
+@pytest.mark.parametrize("port", ["before store.outbox", "before store.delivered"])
+def test_alerts_that_were_not_delivered_are_told_after_an_interruption(
+    port: str, expected: dict[str, object]
+) -> None:
+    trap = Trap(port, 1)
+    rig = Rig(trap=trap)
+    rig.run_to_the_end_of_the_log()
+    assert trap.has_sprung
+    assert rig.stop.pauses == [FIRST_PAUSE_S]
+    assert caught_up(rig) == expected
+    assert list(dict.fromkeys(rig.transitions)) == rig.store.transitions()
+    assert rig.store.outbox() == []
 
 
 def test_the_pause_doubles_while_opening_fails_up_to_its_bound() -> None:
@@ -262,7 +287,7 @@ def test_the_pause_doubles_while_opening_fails_up_to_its_bound() -> None:
 
     rig.worker = Worker(
         Settings.model_validate(SETTINGS),
-        World(rig.open_log, store_for_a_while, rig.open_sink, rig.clock),
+        World(rig.open_log, store_for_a_while, rig.open_sink, clock=rig.clock),
     )
     rig.worker.stop = rig.stop
     rig.run_to_the_end_of_the_log()
@@ -299,9 +324,9 @@ def unreachable() -> NoReturn:
 def test_a_first_opening_that_fails_ends_the_worker(missing: str) -> None:
     rig = Rig()
     worlds = {
-        "log": World(unreachable, rig.open_store, rig.open_sink, rig.clock),
-        "store": World(rig.open_log, unreachable, rig.open_sink, rig.clock),
-        "dead_letters": World(rig.open_log, rig.open_store, unreachable, rig.clock),
+        "log": World(unreachable, rig.open_store, rig.open_sink, clock=rig.clock),
+        "store": World(rig.open_log, unreachable, rig.open_sink, clock=rig.clock),
+        "dead_letters": World(rig.open_log, rig.open_store, unreachable, clock=rig.clock),
     }
     worker = Worker(Settings.model_validate(SETTINGS), worlds[missing])
     with pytest.raises(BrokerError, match="unreachable"):
@@ -320,6 +345,122 @@ def test_input_beyond_use_ends_the_worker() -> None:
     with pytest.raises(TooManyRejects):
         rig.worker.run()
     assert rig.store.ledger() == {}
+
+
+class Outage:
+    """A store that is gone from the first failure on, for so many attempts to open it."""
+
+    def __init__(self, rig: Rig, attempts: int = 4, *, broker: bool = False) -> None:
+        self.rig, self._left, self._broker = rig, attempts, broker
+        self.seen: list[tuple[list[str], float | None]] = []
+        rig.stop.during_pause = self.look
+        world = World(rig.open_log, self.open_store, rig.open_sink, self.lag, clock=rig.clock)
+        rig.worker = Worker(Settings.model_validate(SETTINGS), world)
+        rig.worker.stop = rig.stop
+
+    def open_store(self) -> StateStore:
+        if self.rig.stop.pauses and self._left:
+            self._left -= 1
+            raise StoreError("redis://localhost: Redis is unreachable")
+        return self.rig.open_store()
+
+    def lag(self) -> float:
+        return unreachable() if self._broker else self.rig.group_lag()
+
+    def look(self) -> None:
+        self.seen.append((self.rig.opened[:], self.rig.metric("lag_records")))
+
+
+def test_nothing_is_read_while_the_store_is_away_and_then_it_goes_on_by_itself(
+    expected: dict[str, object],
+) -> None:
+    polls: list[int] = []
+
+    class CountingLog(TrappedLog):
+        def poll(self, max_records: int) -> list[Record]:
+            polls.append(len(rig.stop.pauses))
+            return super().poll(max_records)
+
+    trap = Trap("before store.commit", 6)
+    rig = Rig(trap=trap, log=filled(CountingLog(Trap()), history()))
+    outage = Outage(rig)
+    rig.run_to_the_end_of_the_log()
+    assert rig.stop.pauses == [0.5, 1, 2, 4, 8]
+    assert set(polls) == {0, 5}
+    assert [opened for opened, _ in outage.seen] == 5 * [["store", "log", "sink"]]
+    assert caught_up(rig) == expected
+
+
+def test_the_lag_grows_visibly_while_the_store_is_away() -> None:
+    rig = Rig(trap=Trap("before store.commit", 6))
+    outage = Outage(rig, attempts=1)
+    before = outage.look
+
+    def look_and_write() -> None:
+        before()
+        rig.log.append(record(prediction_message(prediction_id="new")))
+
+    rig.stop.during_pause = look_and_write
+    rig.run_to_the_end_of_the_log()
+    first, second = (lag for _, lag in outage.seen)
+    assert first
+    assert second == first + 1
+    assert rig.metric("lag_records") == 0
+
+
+def test_the_lag_is_unknown_while_broker_and_store_are_away() -> None:
+    rig = Rig(trap=Trap("before store.commit", 6))
+    outage = Outage(rig, attempts=0, broker=True)
+    rig.run_to_the_end_of_the_log()
+    [(_, lag)] = outage.seen
+    assert lag is not None
+    assert math.isnan(lag)
+    assert rig.metric("lag_records") == 0
+
+
+# Evaluator
+
+
+def test_a_worker_that_is_stopped_leaves_evaluation_to_the_others_at_once() -> None:
+    rig = Rig()
+    rig.run_to_the_end_of_the_log()
+    assert rig.store.lead("another", 1) is not None
+
+
+def test_a_worker_that_came_to_its_end_leaves_evaluation_to_the_others_at_once() -> None:
+    rig = Rig()
+    rig.worker.run(until_caught_up=True)
+    assert rig.store.lead("another", 1) is not None
+
+
+def test_workers_of_the_same_name_are_different_evaluators() -> None:
+    """The old process of a name may hang on while a new one has been started in its place."""
+    names: list[str] = []
+
+    class AskedStore(TrappedStore):
+        def lead(self, worker: str, lease_ms: int) -> Lease | None:
+            names.append(worker)
+            return super().lead(worker, lease_ms)
+
+    for _ in range(2):
+        rig = Rig(kafka={"instance_id": "worker-7"})
+        rig.store = AskedStore(2)
+        rig.worker.run(until_caught_up=True)
+    assert len(set(names)) == 2
+    assert all(name.startswith("worker-7-") for name in names)
+
+
+def test_a_worker_that_does_not_evaluate_shows_what_the_evaluator_found() -> None:
+    rig = Rig()
+    rig.worker.run(until_caught_up=True)
+    other = Rig(log=rig.log)
+    other.store = rig.store
+    assert rig.store.lead("another", 1) is not None
+    other.worker.run(until_caught_up=True)
+    assert other.transitions == []
+    labels = {"rule": "urgent-recall", "slice": "ALL"}
+    assert other.metric("alert_level", variant="fine_tuned", **labels) == 2
+    assert other.metric("watermark_seconds") == rig.metric("watermark_seconds")
 
 
 # What it says of itself
@@ -397,6 +538,30 @@ def test_an_interruption_is_logged_with_its_error_and_the_pause() -> None:
     assert [(line["error"], line["retry_in_s"], line["log_level"]) for line in lines] == [
         ("before log.poll failed", FIRST_PAUSE_S, "warning")
     ]
+
+
+def test_lost_records_are_logged_as_an_error_and_counted() -> None:
+    rig = Rig()
+    for partition, end in {PREDICTIONS[0]: 20, LABELS[1]: 7}.items():
+        rig.store.commit(0, {}, progress_of(partition))
+        rig.store.commit(1, {}, progress_of(partition))
+        rig.log.drop(partition, end)
+    with capture_logs() as said:
+        rig.worker.run(until_caught_up=True)
+    lines = [line for line in said if line["event"] == "records lost"]
+    assert [(line["log_level"], line["offsets"]) for line in lines] == [
+        ("error", "labels[1]@0-6"),
+        ("error", "predictions[0]@0-19"),
+    ]
+    assert all("retention" in line["remedy"] for line in lines)
+    assert rig.metric("dropped_offsets_total", topic="predictions") == 20
+    assert rig.metric("dropped_offsets_total", topic="labels") == 7
+    assert [str(gap) for gap in gaps_of(rig.store.ledger())] == [line["offsets"] for line in lines]
+
+
+def progress_of(partition: Partition) -> Changes:
+    """The partition is known to the store, and nothing of it was read."""
+    return Changes({}, {}, {}, {}, [], {partition: Progress(0)})
 
 
 # Wall time

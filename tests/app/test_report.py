@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -10,7 +11,10 @@ from monitor.adapters.memory import MemoryStore
 from monitor.app.console import dump
 from monitor.app.report import iso, present_report
 from monitor.app.settings import Settings
-from monitor.domain.events import Kind, Reason
+from monitor.domain import ledger
+from monitor.domain.engine import Changes
+from monitor.domain.events import Kind, Partition, Reason
+from monitor.domain.ledger import Gap
 from tests.app.story import MINUTES, SETTINGS, UNREADABLE, history
 from tests.app.test_flow import undisturbed
 from tests.builders import MINUTE_MS, T0
@@ -34,6 +38,13 @@ def full() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def empty() -> dict[str, Any]:
     return report_of(MemoryStore())
+
+
+def lacking(*gaps: Gap) -> MemoryStore:
+    """The story's store with these gaps in its books."""
+    store = deepcopy(undisturbed())
+    store.commit(0, {}, Changes({}, {}, {}, {ledger.gap(gap): 1 for gap in gaps}, [], {}))
+    return store
 
 
 def keys_of(node: Any) -> list[str]:  # noqa: ANN401 - part of a JSON document
@@ -156,6 +167,23 @@ def test_rejected_records_are_counted_by_reason(full: dict[str, Any]) -> None:
         assert all(Reason(reason) for reason in rejected)
 
 
+def test_gaps_are_named_beside_books_that_balance(full: dict[str, Any]) -> None:
+    store = lacking(Gap(Partition("predictions", 1), 100, 1_000), Gap(Partition("labels", 0), 7, 8))
+    report = report_of(store)
+    assert report["ledger"].pop("gaps") == [
+        {"partition": "labels[0]", "from": 7, "to": 8},
+        {"partition": "predictions[1]", "from": 100, "to": 1_000},
+    ]
+    assert full["ledger"]["gaps"] == []
+    assert report["ledger"] == {kind: full["ledger"][kind] for kind in Kind}
+
+
+def test_the_digest_tells_that_records_were_lost(full: dict[str, Any]) -> None:
+    gap = Gap(Partition("labels", 0), 7, 8)
+    digests = {report_of(lacking(each))["digest"] for each in (gap, gap._replace(past=9))}
+    assert len({*digests, full["digest"]}) == 3
+
+
 def test_all_is_the_sum_of_the_variants(full: dict[str, Any]) -> None:
     whole, *parts = full["variants"].values()
     for name in ("predictions", "labelled"):
@@ -224,8 +252,9 @@ def test_an_empty_store_has_a_report_of_nulls(empty: dict[str, Any]) -> None:
 
 
 def test_counts_of_an_empty_store_are_zero(empty: dict[str, Any]) -> None:
-    for side in empty["ledger"].values():
-        assert set(numbers_in(side)) == {0}
+    for kind in Kind:
+        assert set(numbers_in(empty["ledger"][kind])) == {0}
+    assert empty["ledger"]["gaps"] == []
     assert (empty["variants"]["ALL"]["predictions"], empty["variants"]["ALL"]["labelled"]) == (0, 0)
 
 

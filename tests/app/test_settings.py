@@ -88,9 +88,10 @@ def test_the_sample_stays_valid_when_the_lines_commented_out_are_taken_in(tmp_pa
     lines = SAMPLE.read_text(encoding="utf-8").splitlines()
     taken_in = [re.sub(rf"^(\s*)# ({'|'.join(names)}): ", r"\1\2: ", line) for line in lines]
     text = "\n".join(taken_in).replace("protocol: PLAINTEXT", "protocol: SASL_SSL")
+    text = text.replace('url: "redis:', 'url: "rediss:')
     settings = loaded(tmp_path, text)
     security = settings.kafka.security
-    assert None not in dict(security).values()
+    assert None not in {*dict(security).values(), *dict(settings.redis).values()}
     assert settings.kafka.instance_id == "worker-1"
     assert (settings.rules[0].baseline, settings.verdict.relevance) == (0.92, 0.7)
     assert settings.mapping.time_unit == "iso"
@@ -237,11 +238,25 @@ CONFLICTS = [
     ("kafka: {bootstrap_servers: kafka}", "kafka.bootstrap_servers[0]: must be host:port"),
     ("kafka: {bootstrap_servers: []}", "kafka.bootstrap_servers: must not be empty"),
     ("kafka: {session_timeout: 1s}", "kafka.session_timeout: must be at least 6s"),
+    ("kafka: {assignor: sticky}", "kafka.assignor: must be 'range' or 'cooperative-sticky', not"),
     ("redis: {url: 'http://a'}", "redis.url: must start with redis://, rediss:// or unix://"),
     ("redis: {url: 'redis://a:b/0'}", "redis.url: must have a number as its port"),
     ("redis: {url: 'redis://a/b'}", "redis.url: must end in the number of the database"),
     ("redis: {url: 'redis://'}", "redis.url: must name a host"),
     ("redis: {url: 'unix://'}", "redis.url: must name the socket file"),
+    ("redis: {ca_file: a}", "redis.ca_file: needs a redis.url that starts with rediss://"),
+    (
+        "redis: {url: 'rediss://h', key_file: a}",
+        "redis.cert_file: is required beside key_file",
+    ),
+    (
+        "redis: {cluster: true, url: 'redis://h/3'}",
+        "redis.cluster: has no database but 0: leave the number out of redis.url",
+    ),
+    (
+        "redis: {cluster: true, url: 'unix:///run/redis.sock'}",
+        "redis.cluster: needs host and port of a node in redis.url, not a socket file",
+    ),
     ("intents: {closed: true}", "intents.known: must list the intents, since they are closed"),
     (
         "intents: {closed: true, known: [a], groups: {urgent: [a, b]}}",

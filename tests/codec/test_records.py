@@ -57,6 +57,12 @@ def without(message: Mapping[str, object], name: str) -> dict[str, object]:
     return {key: value for key, value in message.items() if key != name}
 
 
+def test_kind_of_a_record_is_that_of_its_topic() -> None:
+    codec = RecordCodec(predictions_topic="answers", labels_topic="truths")
+    assert codec.kind_of(record(None, topic="answers")) is Kind.PREDICTIONS
+    assert codec.kind_of(record(b"{", topic="truths")) is Kind.LABELS
+
+
 def test_complete_prediction_is_read() -> None:
     codec = RecordCodec(slice_names=("channel", "tier", "retry", "shop"))
     message = prediction_message(
@@ -311,7 +317,7 @@ def test_what_is_wrong_on_one_topic_has_one_reason(
 
 def test_every_reason_has_a_case_here() -> None:
     cases = [*BOTH, *FIELDS, *PREDICTIONS_ONLY, *LABELS_ONLY]
-    elsewhere = {Reason.UNKNOWN_INTENT, Reason.TOO_LARGE}
+    elsewhere = {Reason.UNKNOWN_INTENT, Reason.TOO_LARGE, Reason.UNPROCESSABLE}
     assert {case[-1] for case in cases} == set(Reason) - elsewhere
 
 

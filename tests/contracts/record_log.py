@@ -12,6 +12,7 @@ from typing import Protocol
 
 import pytest
 
+from monitor.domain.errors import BrokerError
 from monitor.domain.events import Kind, Partition, Record
 from monitor.ports import OutRecord, RecordLog, RecordSink
 
@@ -33,6 +34,12 @@ class LogWorld(Protocol):
     def write(self, records: Iterable[OutRecord]) -> None: ...
 
     def open(self) -> RecordLog: ...
+
+
+class KeptWorld(LogWorld, Protocol):
+    """Topics of one test, from which old records can be dropped, as retention does."""
+
+    def drop(self, partition: Partition, before: int) -> None: ...
 
 
 class SinkWorld(LogWorld, Protocol):
@@ -193,6 +200,14 @@ class ReadingContract:
         log.commit(next_offsets(read(log, count=12)))
         assert log.poll(100) == []
 
+    def test_nothing_is_missing_from_a_log_of_which_nothing_was_dropped(
+        self, world: LogWorld
+    ) -> None:
+        world.write(self.some_records(world, count=4))
+        log = world.open()
+        assert log.oldest(everything(world)) == dict.fromkeys(everything(world), 0)
+        assert log.oldest([]) == {}
+
     def test_closing_twice_is_harmless(self, world: LogWorld) -> None:
         world.write([])
         log = world.open()
@@ -201,7 +216,11 @@ class ReadingContract:
 
 
 class RecordLogContract(ReadingContract):
-    """What holds for a log that others write to while it is read."""
+    """What holds for a log that others write to while it is read, and that drops old records."""
+
+    @pytest.fixture
+    def world(self) -> KeptWorld:
+        raise NotImplementedError
 
     def test_a_lone_reader_reads_all_partitions_of_both_topics(self, world: LogWorld) -> None:
         log = world.open()
@@ -263,6 +282,96 @@ class RecordLogContract(ReadingContract):
         log = world.open()
         log.seek({Partition("elsewhere", 0): 7})
         assert len(read_to_end(log, world)) == 12
+
+    def test_a_seek_beyond_the_end_is_refused_since_that_is_another_log(
+        self, world: KeptWorld
+    ) -> None:
+        world.write(self.some_records(world))
+        labels = Partition(world.topics[Kind.LABELS], 0)
+        log = world.open()
+        log.seek({labels: 4})
+        with pytest.raises(BrokerError) as caught:
+            log.seek({labels: 5})
+        assert f"{labels}@5: was to be read next, but the log ends at offset 4" in str(caught.value)
+
+    def test_the_oldest_offset_follows_what_is_dropped_up_to_the_end(
+        self, world: KeptWorld
+    ) -> None:
+        #  offsets   0 1 2 3 | end 4      dropped before 3, then before 4
+        world.write(self.some_records(world))
+        labels = Partition(world.topics[Kind.LABELS], 0)
+        log = world.open()
+        world.drop(labels, 3)
+        assert log.oldest(everything(world)) == {p: 3 * (p == labels) for p in everything(world)}
+        world.drop(labels, 4)
+        assert log.oldest([labels]) == {labels: 4}
+
+    def test_records_dropped_before_they_were_read_are_never_passed_over_in_silence(
+        self, world: KeptWorld
+    ) -> None:
+        #  offsets   0 1 2 3 4 5 6 7 8 9 | end 10
+        #  read      - -
+        #  dropped   - - - - - -
+        world.write(self.some_records(world, count=30))
+        labels = Partition(world.topics[Kind.LABELS], 0)
+        log = world.open()
+        log.seek({p: 2 if p == labels else 10 for p in log.assigned()})
+        world.drop(labels, 6)
+        self._poll_until_a_place_is_lost(log)
+        assert labels not in log.at_end()
+        assert log.lag()[labels] == 8
+        log.seek(log.oldest([labels]))
+        assert offsets(read(log, count=4)) == [6, 7, 8, 9]
+
+    def test_a_seek_to_a_dropped_record_does_not_move_forward_by_itself(
+        self, world: KeptWorld
+    ) -> None:
+        world.write(self.some_records(world, count=30))
+        labels = Partition(world.topics[Kind.LABELS], 0)
+        world.drop(labels, 6)
+        log = world.open()
+        log.seek({p: 2 if p == labels else 10 for p in log.assigned()})
+        self._poll_until_a_place_is_lost(log)
+        # Again and again, until the reader has chosen another place.
+        self._poll_until_a_place_is_lost(log)
+        log.seek({labels: 8})
+        assert offsets(read(log, count=2)) == [8, 9]
+
+    def test_a_partition_of_which_all_unread_records_were_dropped_is_not_at_its_end(
+        self, world: KeptWorld
+    ) -> None:
+        world.write(self.some_records(world))
+        labels = Partition(world.topics[Kind.LABELS], 0)
+        log = world.open()
+        log.seek({p: 1 if p == labels else 4 for p in log.assigned()})
+        world.drop(labels, 4)
+        self._poll_until_a_place_is_lost(log)
+        assert log.at_end() == log.assigned() - {labels}
+        log.seek(log.oldest([labels]))
+        assert log.at_end() == log.assigned()
+
+    def test_dropping_records_that_were_read_changes_nothing_for_the_reader(
+        self, world: KeptWorld
+    ) -> None:
+        world.write(self.some_records(world))
+        log = world.open()
+        generation = log.generation
+        read_to_end(log, world)
+        for partition in log.assigned():
+            world.drop(partition, 4)
+        world.write(self.some_records(world))
+        again = by_partition(read_to_end(log, world))
+        assert set(again) == everything(world)
+        assert all(offsets(found) == [4, 5, 6, 7] for found in again.values())
+        assert log.generation == generation
+
+    def _poll_until_a_place_is_lost(self, log: RecordLog) -> None:
+        generation = log.generation
+        for _ in range(EMPTY_POLLS):
+            assert log.poll(100) == []
+            if log.generation > generation:
+                return
+        raise AssertionError("the log did not say that a record was dropped")
 
 
 class RecordSinkContract:

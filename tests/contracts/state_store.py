@@ -32,7 +32,7 @@ from monitor.domain.events import (
 from monitor.domain.join import RETENTION_SLACK_MS, Entry
 from monitor.domain.slices import ALL, Groups, SliceKey
 from monitor.domain.windows import ALL_TIME, HOUR_MS, MINUTE_MS, Clock, PaneKey, WindowSpec
-from monitor.ports import Evaluation, Heartbeat, StateStore, shard_of
+from monitor.ports import Evaluation, Heartbeat, Lease, StateStore, shard_of
 
 Fact = Prediction | Label
 
@@ -137,6 +137,7 @@ def observed(store: StateStore, ids: Iterable[str] = ("p1", "p2", "p3")) -> dict
         "votes": store.waiting(END_MS),
         "evaluation": store.evaluation(),
         "transitions": store.transitions(),
+        "outbox": store.outbox(),
         "heartbeats": store.heartbeats(),
         "entries": loaded(store, ids),
     }
@@ -160,8 +161,23 @@ def sweep_all(store: StateStore, watermark_ms: int) -> None:
         store.sweep(watermark_ms - quarters * HORIZON_MS // 4, HORIZON_MS)
 
 
+LEASE_MS = 60_000
+
+
+def leased(store: StateStore, worker: str = "w1") -> Lease:
+    """The lease of a worker that nobody keeps from it."""
+    lease = store.lead(worker, LEASE_MS)
+    assert lease is not None
+    return lease
+
+
+def evaluate(store: StateStore, evaluation: Evaluation, *transitions: Transition) -> None:
+    """Commit as the evaluator."""
+    store.commit_evaluation(evaluation, transitions, leased(store))
+
+
 def transition(number: int) -> Transition:
-    moves = (Status.NO_DATA, Status.OK, Status.FIRING)
+    moves = (Status.NO_DATA, Status.OK, Status.FIRING, Status.RECOVERING)
     return Transition(
         id=f"0f1e2d3c-{number}",
         rule="urgent-recall",
@@ -202,6 +218,7 @@ class StateStoreContract:
             "votes": [],
             "evaluation": Evaluation(),
             "transitions": [],
+            "outbox": [],
             "heartbeats": [],
             "entries": {},
         }
@@ -534,14 +551,14 @@ class StateStoreContract:
             },
             (vote("p1"), vote("p2", hit=False)),
         )
-        world.open().commit_evaluation(saved, [transition(1), transition(2)])
+        evaluate(world.open(), saved, transition(1), transition(2))
         assert world.open().evaluation() == saved
         assert world.open().transitions() == [transition(1), transition(2)]
 
     def test_transitions_are_kept_in_the_order_of_their_commits(self, store: StateStore) -> None:
         for sequence in (1, 2):
-            store.commit_evaluation(Evaluation(sequence), [transition(sequence)])
-        store.commit_evaluation(Evaluation(3), [])
+            evaluate(store, Evaluation(sequence), transition(sequence))
+        evaluate(store, Evaluation(3))
         assert store.transitions() == [transition(1), transition(2)]
 
     @pytest.mark.parametrize("sequence", [0, 1, 3], ids=["older", "same", "too new"])
@@ -549,11 +566,147 @@ class StateStoreContract:
         self, world: StoreWorld, sequence: int
     ) -> None:
         store, other = world.open(), world.open()
-        other.commit_evaluation(Evaluation(1, T0_MS), [transition(1)])
+        evaluate(other, Evaluation(1, T0_MS), transition(1))
         before = observed(store)
         with pytest.raises(CommitConflict):
-            store.commit_evaluation(Evaluation(sequence, T0_MS + 9), [transition(2)])
+            evaluate(store, Evaluation(sequence, T0_MS + 9), transition(2))
         assert observed(store) == before
+
+    # The lease of the evaluator
+
+    def test_one_worker_at_a_time_leads(self, world: StoreWorld) -> None:
+        assert world.open().lead("w1", LEASE_MS) == Lease("w1", 1)
+        assert world.open().lead("w2", LEASE_MS) is None
+
+    def test_a_worker_that_leads_already_keeps_its_fence(self, store: StateStore) -> None:
+        assert {leased(store, "w1") for _ in range(3)} == {Lease("w1", 1)}
+
+    def test_the_fence_grows_with_every_worker_that_takes_over(self, world: StoreWorld) -> None:
+        store = world.open()
+        for fence, worker in enumerate(["w1", "w2", "w1", "w3"], start=1):
+            lease = leased(store, worker)
+            assert lease == Lease(worker, fence)
+            store.resign(lease)
+
+    def test_a_lease_that_was_resigned_counts_until_another_worker_takes_over(
+        self, world: StoreWorld
+    ) -> None:
+        store, other = world.open(), world.open()
+        lease = leased(store, "w1")
+        store.resign(lease)
+        store.commit_evaluation(Evaluation(1), [], lease)
+        leased(other, "w2")
+        with pytest.raises(CommitConflict):
+            store.commit_evaluation(Evaluation(2), [], lease)
+        assert other.evaluation() == Evaluation(1)
+
+    def test_resigning_takes_nothing_from_the_worker_that_has_taken_over(
+        self, world: StoreWorld
+    ) -> None:
+        store = world.open()
+        first = leased(store, "w1")
+        store.resign(first)
+        leased(store, "w2")
+        store.resign(first)
+        assert store.lead("w3", LEASE_MS) is None
+
+    def test_a_worker_that_was_held_up_cannot_commit_when_it_comes_back(
+        self, world: StoreWorld
+    ) -> None:
+        """It has all that an evaluation needs, sequence included; only its lease is an old one."""
+        held_up, other = world.open(), world.open()
+        lease = leased(held_up, "w1")
+        evaluate_at = held_up.evaluation().sequence + 1
+        held_up.resign(lease)
+        leased(other, "w2")
+        before = observed(other)
+        with pytest.raises(CommitConflict):
+            held_up.commit_evaluation(Evaluation(evaluate_at, T0_MS), [transition(1)], lease)
+        assert observed(other) == before
+
+    def test_a_lease_that_nobody_gave_is_refused(self, store: StateStore) -> None:
+        for lease in (Lease("w1", 0), Lease("w1", 1), Lease("", 0)):
+            with pytest.raises(CommitConflict):
+                store.commit_evaluation(Evaluation(1), [transition(1)], lease)
+        leased(store, "w1")
+        for lease in (Lease("w1", 2), Lease("w2", 1)):
+            with pytest.raises(CommitConflict):
+                store.commit_evaluation(Evaluation(1), [transition(1)], lease)
+        assert store.transitions() == []
+
+    def test_a_worker_of_any_name_can_lead(self, store: StateStore) -> None:
+        lease = leased(store, "wörker 1:\n{x}")
+        store.commit_evaluation(Evaluation(1), [], lease)
+
+    # The outbox
+
+    def test_what_was_committed_waits_in_the_outbox_oldest_first(self, world: StoreWorld) -> None:
+        evaluate(world.open(), Evaluation(1), transition(1))
+        evaluate(world.open(), Evaluation(2), transition(2), transition(3))
+        store = world.open()
+        assert store.outbox() == [transition(1), transition(2), transition(3)]
+        assert store.outbox(2) == [transition(1), transition(2)]
+
+    def test_what_was_delivered_leaves_the_outbox_and_stays_a_transition(
+        self, world: StoreWorld
+    ) -> None:
+        store = world.open()
+        evaluate(store, Evaluation(1), transition(1), transition(2))
+        store.delivered([transition(1)], leased(store))
+        assert world.open().outbox() == [transition(2)]
+        evaluate(store, Evaluation(2), transition(3))
+        assert world.open().outbox() == [transition(2), transition(3)]
+        assert world.open().transitions() == [transition(1), transition(2), transition(3)]
+
+    def test_delivering_twice_does_no_harm(self, store: StateStore) -> None:
+        """As when the answer of the first time was lost, in whole or after a part of it."""
+        evaluate(store, Evaluation(1), transition(1), transition(2), transition(3))
+        for _ in range(2):
+            store.delivered([transition(1)], leased(store))
+            assert store.outbox() == [transition(2), transition(3)]
+        store.delivered([transition(1), transition(2)], leased(store))
+        assert store.outbox() == [transition(3)]
+        for _ in range(2):
+            store.delivered([transition(1), transition(2), transition(3)], leased(store))
+            assert store.outbox() == []
+
+    def test_what_does_not_head_the_outbox_stays_in_it(self, store: StateStore) -> None:
+        evaluate(store, Evaluation(1), transition(1), transition(2))
+        store.delivered([], leased(store))
+        store.delivered([transition(2)], leased(store))
+        store.delivered([replace(transition(1), reason="another")], leased(store))
+        assert store.outbox() == [transition(1), transition(2)]
+
+    def test_the_outbox_outlives_the_worker_that_filled_it(self, world: StoreWorld) -> None:
+        """It crashed between its commit and the delivery; the next evaluator delivers."""
+        store = world.open()
+        lease = leased(store, "w1")
+        store.commit_evaluation(Evaluation(1), [transition(1)], lease)
+        store.resign(lease)
+        other = world.open()
+        taken = leased(other, "w2")
+        assert other.outbox() == [transition(1)]
+        other.delivered(other.outbox(), taken)
+        assert other.outbox() == []
+
+    def test_a_worker_that_was_held_up_takes_nothing_out_of_the_outbox(
+        self, world: StoreWorld
+    ) -> None:
+        held_up, other = world.open(), world.open()
+        lease = leased(held_up, "w1")
+        held_up.commit_evaluation(Evaluation(1), [transition(1)], lease)
+        held_up.resign(lease)
+        leased(other, "w2")
+        with pytest.raises(CommitConflict):
+            held_up.delivered([transition(1)], lease)
+        assert other.outbox() == [transition(1)]
+
+    def test_an_evaluation_committed_twice_counts_once(self, store: StateStore) -> None:
+        lease = leased(store)
+        store.commit_evaluation(Evaluation(1, T0_MS), [transition(1)], lease)
+        with pytest.raises(CommitConflict):
+            store.commit_evaluation(Evaluation(1, T0_MS), [transition(1)], lease)
+        assert store.transitions() == store.outbox() == [transition(1)]
 
     # Sweeping
 
@@ -631,7 +784,7 @@ class StateStoreContract:
         before = observed(store)
         sweep_all(store, END_MS)
         after = observed(store)
-        for name in ("cuts", "ledger", "slices", "votes", "evaluation", "transitions"):
+        for name in ("cuts", "ledger", "slices", "votes", "evaluation", "transitions", "outbox"):
             assert after[name] == before[name]
         assert after["entries"] == {}
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from kafka import KafkaAdminClient, TopicPartition
 
 from monitor.adapters.files import FilesLog
 from monitor.adapters.kafka import ConsumerGroup, KafkaConnection, KafkaLog, KafkaSink
@@ -16,6 +17,7 @@ from monitor.domain.events import Kind, Partition
 from monitor.ports import OutRecord, RecordLog
 from tests.contracts.record_log import (
     EMPTY_POLLS,
+    KeptWorld,
     LogWorld,
     ReadingContract,
     RecordLogContract,
@@ -34,6 +36,9 @@ class MemoryWorld:
 
     def write(self, records: Iterable[OutRecord]) -> None:
         self.sink.publish(records)
+
+    def drop(self, partition: Partition, before: int) -> None:
+        self.sink.drop(partition, before)
 
     def open(self) -> RecordLog:
         return self.sink
@@ -91,6 +96,10 @@ class KafkaWorld:
     def write(self, records: Iterable[OutRecord]) -> None:
         self.sink.publish(records)
 
+    def drop(self, partition: Partition, before: int) -> None:
+        with closing(KafkaAdminClient(**self._broker.options())) as admin:
+            admin.delete_records({TopicPartition(*partition): before})
+
     def open(self) -> RecordLog:
         log = KafkaLog(self._broker, self.topics, self._group, wait_ms=100)
         self._stack.enter_context(closing(log))
@@ -98,6 +107,9 @@ class KafkaWorld:
             if log.assigned():
                 break
             assert log.poll(100) == []
+        # On its own the log begins at the oldest records by itself.
+        if self._group:
+            log.seek(log.oldest(log.assigned()))
         return log
 
 
@@ -109,7 +121,7 @@ def stack() -> Iterator[ExitStack]:
 
 class TestMemoryLog(RecordLogContract):
     @pytest.fixture
-    def world(self) -> LogWorld:
+    def world(self) -> KeptWorld:
         return MemoryWorld()
 
 
@@ -121,14 +133,18 @@ class TestFilesLog(ReadingContract):
 
 class TestKafkaLogInAGroup(RecordLogContract):
     @pytest.fixture
-    def world(self, broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack) -> LogWorld:
+    def world(
+        self, broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack
+    ) -> KeptWorld:
         group = ConsumerGroup(f"readers-of-{topics[Kind.LABELS]}")
         return KafkaWorld(broker, topics, stack, group)
 
 
 class TestKafkaLogOnItsOwn(RecordLogContract):
     @pytest.fixture
-    def world(self, broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack) -> LogWorld:
+    def world(
+        self, broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack
+    ) -> KeptWorld:
         return KafkaWorld(broker, topics, stack)
 
 

@@ -1,8 +1,8 @@
-"""Two writers on one store, whatever they do to each other, count what one writer counts.
+"""Any writers on one store, whatever they do to each other, count what one writer counts.
 
 They read the same four partitions, in batches that overlap, load, step and commit by turns; on a
-conflict they load and step again. A writer may crash before a commit, after it, or between the
-commits of two shards, and then reads on from the store's cut.
+conflict they load and step again. A writer may send a commit twice. It may crash before a commit,
+after it, or between the commits of two shards, and then reads on from the store's cut.
 """
 
 from collections import defaultdict
@@ -45,7 +45,10 @@ History = Mapping[Partition, Sequence[Fact]]
 
 
 class Move(NamedTuple):
-    """What one writer does next. ``load`` reads ``more`` records, and ``again`` old ones first."""
+    """What one writer does next. ``load`` reads ``more`` records, and ``again`` old ones first.
+
+    ``writer`` is taken modulo the number of writers.
+    """
 
     writer: int
     what: str
@@ -78,9 +81,9 @@ def histories(draw: st.DrawFn) -> History:
 MOVES = st.lists(
     st.builds(
         Move,
-        st.integers(0, 1),
+        st.integers(0, 11),
         st.sampled_from(
-            ["load", "load", "load", "commit", "commit", "commit", "lost answer", "crash"]
+            ["load", "load", "load", "commit", "commit", "commit", "lost answer", "twice", "crash"]
         ),
         st.sampled_from(PARTITIONS),
         st.integers(1, 5),
@@ -97,7 +100,7 @@ class Writer:
     def __init__(self, store: StateStore, history: History) -> None:
         self._store, self._history = store, history
         self._batch: list[Envelope] = []
-        self._uncommitted: list[tuple[int, Changes]] = []
+        self._uncommitted: list[tuple[int, Cut, Changes]] = []
         self.restart()
 
     def restart(self) -> None:
@@ -108,8 +111,8 @@ class Writer:
     def move(self, move: Move) -> None:
         if move.what == "load" and not self._uncommitted:
             self.load(move.partition, move.more, move.again)
-        if move.what in {"commit", "lost answer"}:
-            self.commit_one()
+        if move.what in {"commit", "lost answer", "twice"}:
+            self.commit_one(times=2 if move.what == "twice" else 1)
         if move.what in {"crash", "lost answer"}:
             self.restart()
 
@@ -122,24 +125,25 @@ class Writer:
             Envelope(kind_of(fact), Position(*partition, start + number), fact)
             for number, fact in enumerate(facts)
         ]
-        stepped = [(shard, self._stepped(shard)) for shard in range(self._store.shards)]
-        self._uncommitted = [(shard, changes) for shard, changes in stepped if changes]
+        stepped = [self._stepped(shard) for shard in range(self._store.shards)]
+        self._uncommitted = [changes for changes in stepped if changes]
         return bool(self._uncommitted)
 
-    def commit_one(self) -> None:
+    def commit_one(self, times: int = 1) -> None:
         """Commit what was stepped for one shard, or step it again after a conflict."""
         if not self._uncommitted:
             return
-        shard, changes = self._uncommitted.pop(0)
+        shard, cut, changes = self._uncommitted.pop(0)
         try:
-            self._store.commit(shard, self._cuts[shard], changes)
+            for _ in range(times):
+                self._store.commit(shard, cut, changes)
         except CommitConflict:
             event("a conflict")
             self._cuts = self._store.cuts()
             if again := self._stepped(shard):
-                self._uncommitted.insert(0, (shard, again))
+                self._uncommitted.insert(0, again)
         else:
-            self._cuts[shard] = {**self._cuts[shard], **changes.progress}
+            self._cuts[shard] = {**cut, **changes.progress}
 
     def read_to_the_end(self) -> None:
         for partition in PARTITIONS:
@@ -147,8 +151,8 @@ class Writer:
                 while self._uncommitted:
                     self.commit_one()
 
-    def _stepped(self, shard: int) -> Changes | None:
-        """What the batch changes in one shard; None when the shard is past it."""
+    def _stepped(self, shard: int) -> tuple[int, Cut, Changes] | None:
+        """What the batch changes in one shard, and from which cut; None when it is past it."""
         cut = self._cuts[shard]
         fresh = [e for e in self._batch if e.position.offset >= _next_offset(cut, _partition(e))]
         if not fresh:
@@ -159,13 +163,14 @@ class Writer:
             if isinstance(e.fact, Prediction | Label)
             and shard_of(e.fact.prediction_id, self._store.shards) == shard
         ]
-        return engine.step(
+        changes = engine.step(
             SPEC,
             self._store.load(shard, engine.ids_of(mine)),
             mine,
             progress=_progress(cut, fresh),
             watermark_ms=None,
         )
+        return shard, cut, changes
 
 
 def _partition(envelope: Envelope) -> Partition:
@@ -216,31 +221,47 @@ def in_order(history: History) -> dict[str, object]:
     return numbers(store)
 
 
-def check(world: StoreWorld, shards: int, history: History, moves: Sequence[Move]) -> None:
-    writers = [Writer(world.open(shards=shards), history) for _ in range(2)]
+def check(
+    world: StoreWorld, shards: int, writers: int, history: History, moves: Sequence[Move]
+) -> None:
+    working = [Writer(world.open(shards=shards), history) for _ in range(writers)]
     for move in moves:
-        writers[move.writer].move(move)
+        working[move.writer % writers].move(move)
     Writer(world.open(shards=shards), history).read_to_the_end()
     assert numbers(world.open(shards=shards)) == in_order(history)
 
 
+ANY = given(
+    history=histories(),
+    moves=MOVES,
+    shards=st.sampled_from([1, 2]),
+    writers=st.integers(2, 4),
+)
+
+
 @settings(TURNS, max_examples=80)
-@given(history=histories(), moves=MOVES, shards=st.sampled_from([1, 2]))
-def test_two_writers_count_what_one_counts_in_memory(
-    history: History, moves: list[Move], shards: int
+@ANY
+def test_any_writers_count_what_one_counts_in_memory(
+    history: History, moves: list[Move], shards: int, writers: int
 ) -> None:
-    check(MemoryWorld(), shards, history, moves)
+    check(MemoryWorld(), shards, writers, history, moves)
 
 
-@pytest.fixture
-def valkey_worlds(valkey_url: str) -> Iterator[Callable[[], StoreWorld]]:
-    yield from redis_worlds(valkey_url)
+@pytest.fixture(
+    params=["valkey_url", pytest.param("system_redis_url", marks=pytest.mark.system_redis)]
+)
+def server_worlds(request: pytest.FixtureRequest) -> Iterator[Callable[[], StoreWorld]]:
+    yield from redis_worlds(request.getfixturevalue(request.param))
 
 
 # A failure is shrunk in memory, where it costs seconds and not minutes.
 @settings(TURNS, max_examples=25, phases=[Phase.generate])
-@given(history=histories(), moves=MOVES, shards=st.sampled_from([1, 2]))
-def test_two_writers_count_what_one_counts_on_valkey(
-    valkey_worlds: Callable[[], StoreWorld], history: History, moves: list[Move], shards: int
+@ANY
+def test_any_writers_count_what_one_counts_on_a_server(
+    server_worlds: Callable[[], StoreWorld],
+    history: History,
+    moves: list[Move],
+    shards: int,
+    writers: int,
 ) -> None:
-    check(valkey_worlds(), shards, history, moves)
+    check(server_worlds(), shards, writers, history, moves)

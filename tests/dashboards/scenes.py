@@ -12,11 +12,11 @@ from typing import cast
 
 from dashboards.source import Source
 from monitor.adapters.memory import MemoryStore
-from monitor.domain import alerts, engine
+from monitor.domain import alerts, engine, ledger
 from monitor.domain.alerts import AlertRule
 from monitor.domain.counts import bucket_of
 from monitor.domain.cut import Progress
-from monitor.domain.engine import Spec
+from monitor.domain.engine import Changes, Spec
 from monitor.domain.errors import StoreError
 from monitor.domain.events import (
     Envelope,
@@ -96,8 +96,16 @@ def filled(chat: Chat, spec: Spec = SPEC, as_of_ms: int = NOON_MS) -> MemoryStor
     changes = engine.step(spec, {}, past, progress=progress, watermark_ms=None)
     store.commit(0, {}, changes)
     states, moved = alerts.evaluate(spec.rules, {}, store.waiting(as_of_ms), as_of_ms)
-    store.commit_evaluation(Evaluation(1, as_of_ms, states), moved)
+    lease = store.lead("worker-1", 1)
+    assert lease is not None
+    store.commit_evaluation(Evaluation(1, as_of_ms, states), moved, lease)
     store.beat(Heartbeat("worker-1", as_of_ms, lag=0, records=len(past)))
+    return store
+
+
+def lose(store: MemoryStore, *gaps: ledger.Gap) -> MemoryStore:
+    """``store`` with these gaps entered in its books."""
+    store.commit(0, {}, Changes({}, {}, {}, {ledger.gap(gap): 1 for gap in gaps}, [], {}))
     return store
 
 

@@ -7,6 +7,8 @@ from dashboards.banner import AlertView, Freshness
 from dashboards.theme import Tone
 from monitor.domain.alerts import AlertState, Status, Transition
 from monitor.domain.detectors import Evidence, Glance
+from monitor.domain.events import Partition
+from monitor.domain.ledger import Gap
 from monitor.domain.scores import proportion
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.windows import MINUTE_MS
@@ -182,6 +184,40 @@ def test_staleness_is_critical_when_it_lasts_longer_than_5_minutes() -> None:
 
 def test_staleness_is_silent_when_a_worker_lives() -> None:
     assert banner.staleness(FRESH) is None
+
+
+LOST = [Gap(Partition("predictions", number), 100 * number, 200 * number) for number in range(1, 6)]
+
+
+def test_lost_records_are_named_with_their_offsets() -> None:
+    notice = banner.incomplete(LOST[:2])
+    assert notice is not None
+    assert notice.tone is Tone.CRITICAL
+    assert notice.title == (
+        "Numbers are incomplete: predictions[1]@100-199, predictions[2]@200-399 lost."
+    )
+    assert "Retention must be longer" in notice.body
+
+
+def test_only_some_lost_records_are_named_when_there_are_many_gaps() -> None:
+    notice = banner.incomplete(LOST)
+    assert notice is not None
+    assert notice.title.endswith("predictions[3]@300-599 and 2 more lost.")
+
+
+def test_nothing_is_said_of_lost_records_when_there_are_none() -> None:
+    assert banner.incomplete([]) is None
+
+
+def test_nothing_is_green_when_records_were_lost() -> None:
+    notice = banner.describe(alert(Status.OK, "h" * 100), FRESH, is_complete=False)
+    assert notice.tone is Tone.NEUTRAL
+    assert notice.title.startswith("As far as counted: OK: urgent recall 100.0%")
+
+
+def test_what_fires_is_critical_when_records_were_lost() -> None:
+    notice = banner.describe(alert(Status.FIRING, "m" * 20), FRESH, is_complete=False)
+    assert notice.tone is Tone.CRITICAL
 
 
 def test_alerts_are_in_order_of_badness() -> None:

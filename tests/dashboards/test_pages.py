@@ -15,6 +15,8 @@ from monitor.app.settings import SettingsError
 from monitor.domain.alerts import AlertRule
 from monitor.domain.engine import Changes, Spec
 from monitor.domain.errors import StoreError
+from monitor.domain.events import Partition
+from monitor.domain.ledger import Gap
 from monitor.domain.slices import Groups
 from tests.dashboards import scenes
 
@@ -154,6 +156,32 @@ def test_live_says_when_it_resolves_when_an_alert_is_recovering() -> None:
     assert "resolves at" in text
 
 
+LOST = Gap(Partition("predictions", 0), 100, 1_000)
+
+
+def test_live_says_which_records_were_lost_and_is_not_green() -> None:
+    store = scenes.lose(scenes.filled(scenes.calm()), LOST)
+    (lost, title), (state, known) = notices(run(scenes.source_of(store)))
+    assert (lost, state) == (Tone.CRITICAL, Tone.NEUTRAL)
+    assert title.startswith("Numbers are incomplete: predictions[0]@100-999 lost.")
+    assert known.startswith("As far as counted: OK")
+
+
+def test_live_tells_what_fires_before_what_was_lost() -> None:
+    app = run(scenes.source_of(scenes.lose(scenes.filled(scenes.incident()), LOST)))
+    fires, lost = titles(app)
+    assert fires.startswith("fine_tuned firing")
+    assert lost.startswith("Numbers are incomplete")
+
+
+def test_live_says_which_records_were_lost_when_there_are_no_windows_yet() -> None:
+    app = run(scenes.source_of(scenes.lose(MemoryStore(), LOST)))
+    assert titles(app) == [
+        "No windows yet.",
+        "Numbers are incomplete: predictions[0]@100-999 lost.",
+    ]
+
+
 def test_live_is_never_green_when_it_is_stale() -> None:
     app = show("ok", age_ms=240_000)
     (warned, stale), (state, known) = notices(app)
@@ -282,6 +310,17 @@ def test_labels_shows_delays_books_and_reasons() -> None:
         "missing_field": 1,
         "not_json": 2,
     }
+
+
+def test_labels_lists_what_was_lost_beside_books_that_balance() -> None:
+    store = scenes.lose(scenes.filled(scenes.incident()), LOST, Gap(Partition("labels", 1), 7, 8))
+    app = run(scenes.source_of(store), "labels")
+    lost = app.dataframe[0].value
+    assert list(lost.itertuples(index=False, name=None)) == [
+        ("labels[1]", 7, 7),
+        ("predictions[0]", 100, 999),
+    ]
+    assert any("The books balance" in text.value for text in app.markdown)
 
 
 def test_labels_is_red_when_the_books_do_not_balance() -> None:

@@ -7,7 +7,8 @@ from dashboards.models import Choice, LabelsView, LiveNow, Trend
 from monitor.adapters.memory import MemoryStore
 from monitor.domain.alerts import AlertRule, Status
 from monitor.domain.engine import Spec
-from monitor.domain.events import Kind, Prediction, Reason
+from monitor.domain.events import Kind, Partition, Prediction, Reason
+from monitor.domain.ledger import Gap
 from monitor.domain.slices import ALL, Groups
 from monitor.domain.windows import HOUR_MS, MINUTE_MS
 from monitor.ports import Heartbeat, StateReader
@@ -343,4 +344,13 @@ def test_books_balance_and_name_every_reason() -> None:
     )
     assert books.predictions.rejected == {"not_json": 2}
     assert books.labels.rejected == {"bad_time": 1}
+    assert (books.predictions.difference, books.labels.difference) == (0, 0)
+
+
+def test_what_was_lost_is_on_both_pages_and_in_no_balance() -> None:
+    gaps = (Gap(Partition("labels", 0), 3, 9), Gap(Partition("predictions", 1), 0, 4))
+    store = scenes.lose(filled(scenes.hardly_labelled()), *gaps)
+    assert live(store).gaps == gaps
+    books = labels(store).books
+    assert books.gaps == gaps
     assert (books.predictions.difference, books.labels.difference) == (0, 0)

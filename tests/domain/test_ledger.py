@@ -1,12 +1,15 @@
 import pytest
 
-from monitor.domain.events import Kind, Reason
+from monitor.domain.events import Kind, Partition, Reason
 from monitor.domain.join import HOUR_MS
 from monitor.domain.ledger import (
     RECEIVED,
+    Gap,
     balance_of,
     duplicate,
     expired,
+    gap,
+    gaps_of,
     merged,
     rejected,
 )
@@ -95,3 +98,49 @@ def test_shards_are_added_up_and_empty_counters_left_out() -> None:
     total = merged([{"b": 2, "gone": 1}, {"a": 1, "gone": -1}, {"b": 3}])
     assert total == {"a": 1, "b": 5}
     assert list(total) == ["a", "b"]
+
+
+# Gaps
+
+
+def test_gap_reads_as_partition_and_offsets_in_messages() -> None:
+    assert str(Gap(Partition("predictions", 0), 100, 1_000)) == "predictions[0]@100-999"
+    assert str(Gap(Partition("labels", 12), 7, 8)) == "labels[12]@7-7"
+
+
+@pytest.mark.parametrize("topic", ["labels", "eu.chat-labels_v2", "7", "gap"])
+def test_gap_that_was_entered_is_found_again(topic: str) -> None:
+    found = Gap(Partition(topic, 31), 9_007_199_254_740_993, 9_007_199_254_740_999)
+    assert gaps_of({gap(found): 1, f"{topic}.received": 4}) == [found]
+
+
+def test_books_without_a_gap_lack_nothing() -> None:
+    assert gaps_of({"labels.received": 3}) == []
+
+
+def test_gaps_that_overlap_or_adjoin_are_one() -> None:
+    """Shards that stood at different places miss different parts of what was dropped."""
+    place = Partition("labels", 0)
+    runs = [(7, 9), (9, 12), (8, 10), (20, 21), (3, 30)]
+    assert gaps_of({gap(Gap(place, *run)): 1 for run in runs[:4]}) == [
+        Gap(place, 7, 12),
+        Gap(place, 20, 21),
+    ]
+    assert gaps_of({gap(Gap(place, *run)): 1 for run in runs}) == [Gap(place, 3, 30)]
+
+
+def test_gaps_of_different_partitions_stay_apart_and_in_order() -> None:
+    gaps = [
+        Gap(Partition("labels", 2), 5, 6),
+        Gap(Partition("labels", 10), 0, 5),
+        Gap(Partition("predictions", 0), 5, 7),
+    ]
+    assert gaps_of({gap(each): 2 for each in reversed(gaps)}) == gaps
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_gap_is_part_of_no_balance(kind: Kind) -> None:
+    books = {RECEIVED[kind]: 4, f"{kind}.duplicate": 4, gap(Gap(Partition(kind, 0), 0, 9)): 1}
+    balance = balance_of(books, kind, watermark_ms=0, horizon_ms=HOUR_MS)
+    assert (balance.received, balance.accepted, balance.difference) == (4, 0, 0)
+    assert balance.rejected == {}

@@ -219,7 +219,8 @@ def test_every_malformed_record_is_a_dead_letter_and_counted_once_by_its_reason(
         assert json.loads(letter.headers["key"]) == (None if key is None else key.decode())
 
     by_reason = Counter(str(malformed.reason) for malformed in MALFORMED)
-    assert set(by_reason) == set(map(str, Reason)), "a reason has no record here"
+    by_message = set(Reason) - {Reason.UNPROCESSABLE}
+    assert set(by_reason) == set(map(str, by_message)), "a reason has no record here"
     for kind in Kind:
         side = report["ledger"][kind]
         assert side["rejected"] == by_reason

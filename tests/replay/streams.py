@@ -120,6 +120,9 @@ class PickedLog:
     def partitions(self) -> frozenset[Partition]:
         return frozenset(self._records)
 
+    def oldest(self, partitions: Iterable[Partition]) -> NextOffsets:
+        return dict.fromkeys(partitions, 0)
+
     def seek(self, next_offsets: NextOffsets) -> None:
         self._next.update(next_offsets)
 

@@ -12,6 +12,7 @@ import pytest
 
 from monitor.adapters.files import FilesLog, capture_path, open_capture
 from monitor.adapters.redis import RedisStore
+from monitor.adapters.redis_client import RedisConnection
 from monitor.app.replay import replay_files
 from monitor.app.settings import Settings
 from monitor.app.wiring import spec_of, topics_of
@@ -65,7 +66,9 @@ def valkey_store(valkey_url: str) -> Iterator[OpenStore]:
     def open_store(shards: int = 1, settings: Settings = SETTINGS) -> RedisStore:
         keep_ms = spec_of(settings).windows.keep_ms
         namespace = f"digest-{next(_namespaces)}"
-        opened.append(RedisStore(valkey_url, namespace, shards=shards, keep_ms=keep_ms))
+        opened.append(
+            RedisStore(RedisConnection(valkey_url), namespace, shards=shards, keep_ms=keep_ms)
+        )
         return opened[-1]
 
     yield open_store

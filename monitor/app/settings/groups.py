@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self, cast
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
@@ -123,6 +124,7 @@ class KafkaSettings(Group):
     session_timeout: Annotated[Duration, within(6 * SECOND, 30 * MINUTE)] = Field(
         default=45 * SECOND, examples=["45s"]
     )
+    assignor: Literal["range", "cooperative-sticky"] = Field(default="range", examples=["range"])
     security: SecuritySettings = Field(default=SecuritySettings(), examples=["{protocol: SSL}"])
     predictions: PredictionsTopic = Field(
         default=PredictionsTopic(), examples=["{topic: predictions}"]
@@ -148,6 +150,29 @@ class RedisSettings(Group):
     timeout: Annotated[Duration, within(10 * MILLISECOND, 5 * MINUTE)] = Field(
         default=5 * SECOND, examples=["5s"]
     )
+    cluster: bool = Field(default=False, examples=["true"])
+    ca_file: Path | None = Field(default=None, examples=["/etc/redis/ca.pem"])
+    cert_file: Path | None = Field(default=None, examples=["/etc/redis/client.pem"])
+    key_file: Path | None = Field(default=None, examples=["/etc/redis/client.key"])
+
+    @model_validator(mode="after")
+    def _parts_belong_together(self) -> Self:
+        refuse(self._faults())
+        return self
+
+    def _faults(self) -> Iterator[tuple[Loc, str]]:
+        parts = urlsplit(self.url.get_secret_value())
+        files = {name: getattr(self, name) for name in ("ca_file", "cert_file", "key_file")}
+        for name, path in files.items():
+            if path is not None and parts.scheme != "rediss":
+                yield (name,), "needs a redis.url that starts with rediss://"
+        for name, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
+            if files[name] is None and files[other] is not None:
+                yield (name,), f"is required beside {other}"
+        if self.cluster and parts.scheme == "unix":
+            yield ("cluster",), "needs host and port of a node in redis.url, not a socket file"
+        elif self.cluster and parts.path.strip("/0"):
+            yield ("cluster",), "has no database but 0: leave the number out of redis.url"
 
 
 class IntentSettings(Group):
