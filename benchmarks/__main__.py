@@ -14,9 +14,10 @@ BENCHMARKS: dict[str, Callable[[list[str]], None]] = {
 def main() -> None:
     """Run one benchmark with its own options; all that measure speed or memory by default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=sorted(BENCHMARKS), help="default: all but faults")
+    names = sorted(BENCHMARKS)
+    parser.add_argument("name", nargs="?", choices=names, help="default: all but faults")
     chosen, options = parser.parse_known_args()
-    for name in [chosen.name] if chosen.name else sorted(BENCHMARKS.keys() - {"faults"}):
+    for name in [chosen.name] if chosen.name else sorted({*names} - {"faults"}):
         print(f"== {name}", flush=True)
         BENCHMARKS[name](options)
 

@@ -65,8 +65,8 @@ def _store(settings: Settings) -> Iterator[Check]:
 
 def _eviction(policy: str | None) -> Check:
     if policy is None:
-        unknown = "unknown: the user of redis.url may ask neither CONFIG nor INFO; see docs/redis.md"
-        return Check("redis maxmemory-policy", None, unknown)
+        unknown = "unknown: the user of redis.url may ask neither CONFIG nor INFO"
+        return Check("redis maxmemory-policy", None, f"{unknown}; see docs/redis.md")
     text = policy if policy == KEEPS_ALL else f"{policy}: a worker refuses it; set {KEEPS_ALL}"
     return Check("redis maxmemory-policy", policy == KEEPS_ALL, text)
 

@@ -271,7 +271,7 @@ class Flow:
         return any(_next_offset(cut, p) < reached for cut in cuts for p, reached in place)
 
     def _read_again(self) -> None:
-        """Let the next turn begin at the cuts; what is read twice counts once as rejected in a row."""
+        """Let the next turn begin at the cuts; the rejects met since then will be met again."""
         self._generation = None
         self._rejects_in_a_row.clear()
 

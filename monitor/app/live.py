@@ -30,7 +30,7 @@ from monitor.app.wiring import (
     spec_of,
 )
 from monitor.domain.alerts import Status, Transition
-from monitor.domain.errors import WorldError
+from monitor.domain.errors import TooManyRejects, WorldError
 from monitor.domain.events import Partition
 from monitor.ports import Clock, Heartbeat, RecordLog, RecordSink, StateStore
 
@@ -133,7 +133,7 @@ class Worker:
         flow.sweep()
         while not self.stop.is_set():
             with self.metrics.turn_seconds.time():
-                turn = flow.turn()
+                turn = _turned(flow)
             now_ms = clock.now_ms()
             self._note(turn)
             at_end = log.at_end()
@@ -207,6 +207,15 @@ class Worker:
         self.metrics.lag.set(lag)
         self.on_progress(self._records, lag)
         store.beat(Heartbeat(self._name, self._world.clock.now_ms(), lag, self._records))
+
+
+def _turned(flow: Flow) -> Turn:
+    """One turn; a worker that gives up leaves evaluation to the others at once."""
+    try:
+        return flow.turn()
+    except TooManyRejects:
+        flow.resign()
+        raise
 
 
 class _Every:

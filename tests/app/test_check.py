@@ -5,8 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from monitor.adapters.kafka import connection
-from monitor.adapters.kafka import KafkaConnection, KafkaSink, KafkaTopics
+from monitor.adapters.kafka import KafkaConnection, KafkaSink, KafkaTopics, connection
 from monitor.app.check import SAMPLE, Check, checks_of
 from monitor.app.settings import Settings
 from monitor.app.wiring import topics_of

@@ -23,8 +23,7 @@ import structlog
 import yaml
 
 from monitor import __version__
-from monitor.adapters.kafka import connection
-from monitor.adapters.kafka import KafkaConnection, KafkaTopics
+from monitor.adapters.kafka import KafkaConnection, KafkaTopics, connection
 from monitor.app import cli, dashboard
 from tests.app.captures import captured, captured_story
 from tests.app.story import SETTINGS, history

@@ -347,6 +347,16 @@ def test_input_beyond_use_ends_the_worker() -> None:
     assert rig.store.ledger() == {}
 
 
+def test_a_worker_that_gives_up_leaves_evaluation_to_the_others() -> None:
+    records = [record(prediction_message()), *(record(b"{") for _ in range(5))]
+    rig = Rig(records, worker={"max_consecutive_rejects": 4, "batch_records": 1})
+    with pytest.raises(TooManyRejects):
+        rig.worker.run()
+    lease = rig.store.lead("another", 1_000)
+    assert lease is not None
+    assert lease.fence > 1, "the one that gave up never led"
+
+
 class Outage:
     """A store that is gone from the first failure on, for so many attempts to open it."""
 

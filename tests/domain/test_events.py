@@ -33,4 +33,6 @@ def test_reasons_are_the_words_of_the_contract() -> None:
         "future_time",
         "too_large",
         "null_value",
+        # Not in the message but in our code: it failed on the record.
+        "unprocessable",
     }
