@@ -45,7 +45,7 @@ def _line(outcome: Outcome) -> str:
     verdict = "ok" if not outcome.problems else "FAILED: " + "; ".join(outcome.problems[:6])
     return (
         f"{outcome.schedule.seed:>4} {outcome.seconds:5.1f} s  {outcome.records} records, "
-        f"{outcome.starts} starts, {len(outcome.sprung)} traps sprung, "
+        f"{outcome.starts} starts, {len(outcome.faults)} faults, "
         f"lost {outcome.lost}, doubled {outcome.doubled}: {verdict}\n"
         f"       {outcome.schedule}"
     )
@@ -80,6 +80,7 @@ def _totals(outcomes: Sequence[Outcome]) -> str:
         len(outcomes),
         sum(outcome.records for outcome in outcomes),
         sum(outcome.starts for outcome in outcomes),
+        sum(len(outcome.faults) for outcome in outcomes),
         sum(outcome.lost for outcome in outcomes),
         sum(outcome.doubled for outcome in outcomes),
         f"{equal} of {len(outcomes)}",
@@ -89,9 +90,8 @@ def _totals(outcomes: Sequence[Outcome]) -> str:
 
 
 def _fault_table(outcomes: Sequence[Outcome]) -> Iterable[str]:
-    """Markdown: how often each trap sprang, and each blow was struck."""
-    faults = Counter(what for outcome in outcomes for what in outcome.sprung)
-    faults.update(timed.blow for outcome in outcomes for timed in outcome.schedule.blows)
+    """Markdown: how often each trap sprang, and each blow struck."""
+    faults = Counter(what for outcome in outcomes for what in outcome.faults)
     yield "| fault | times |"
     yield "|---|---:|"
     for what, times in sorted(faults.items()):

@@ -103,6 +103,14 @@ class SimulatedLog:
         """Nothing is ever dropped."""
         return dict.fromkeys(partitions, 0)
 
+    def newest(self, partitions: Iterable[Partition]) -> NextOffsets:
+        """As far as was simulated."""
+        return {partition: self._next[partition] for partition in partitions}
+
+    def places(self) -> NextOffsets:
+        """As far as was simulated."""
+        return dict(self._next)
+
     def seek(self, next_offsets: NextOffsets) -> None:
         """Simulated once, from the start."""
 

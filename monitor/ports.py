@@ -55,6 +55,15 @@ class RecordLog(Protocol):
         What lies before it was dropped by retention or deleted.
         """
 
+    def newest(self, partitions: Iterable[Partition]) -> NextOffsets:
+        """One past the newest record of each partition, whoever reads it."""
+
+    def places(self) -> NextOffsets:
+        """The offset to be read next in each assigned partition; one not yet sought may be absent.
+
+        It may lie beyond the last record read: transactions leave offsets without a record.
+        """
+
     def seek(self, next_offsets: NextOffsets) -> None:
         """Read on from these offsets; partitions not named keep their place.
 

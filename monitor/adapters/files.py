@@ -71,6 +71,14 @@ class FilesLog:
         """0: a capture may begin anywhere, and nothing was dropped from it."""
         return dict.fromkeys(partitions, 0)
 
+    def newest(self, partitions: Iterable[Partition]) -> NextOffsets:
+        """As far as was read: files are read to their end before anybody is idle."""
+        return {partition: self._next.get(partition, 0) for partition in partitions}
+
+    def places(self) -> NextOffsets:
+        """One past the last record read of each partition met."""
+        return dict(self._next)
+
     def seek(self, next_offsets: NextOffsets) -> None:
         """Files are read forward only; records before ``next_offsets`` are not delivered."""
         self._skip.update(next_offsets)

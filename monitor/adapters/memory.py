@@ -277,6 +277,14 @@ class MemoryLog:
         """Offset of the oldest record that was not dropped."""
         return {partition: self._oldest[partition] for partition in partitions}
 
+    def newest(self, partitions: Iterable[Partition]) -> NextOffsets:
+        """One past the record appended last."""
+        return {partition: self._end(partition) for partition in partitions}
+
+    def places(self) -> NextOffsets:
+        """What the next poll begins with."""
+        return dict(self._next)
+
     def seek(self, next_offsets: NextOffsets) -> None:
         """Read on from these offsets; BrokerError for one beyond the end."""
         wanted = {p: offset for p, offset in next_offsets.items() if p in self._next}

@@ -276,7 +276,7 @@ class RedisStore:
         with self._reaching():
             answer = self._delivered(
                 keys=self._space.rules_keys("lease", "evaluation", "transitions"),
-                args=[*lease, *map(snapshots.pack_transition, transitions)],
+                args=[*lease, *(transition.id for transition in transitions)],
             )
         _refuse_unless_ok(answer)
 

@@ -160,11 +160,12 @@ DELIVERED = (
 local first = tonumber(redis.call('HGET', KEYS[2], 'delivered') or '0')
 local past = first
 for i = 3, #ARGV do
-  if redis.call('LINDEX', KEYS[3], past) == ARGV[i] then past = past + 1 end
+  local head = redis.call('LINDEX', KEYS[3], past)
+  if head and cjson.decode(head).id == ARGV[i] then past = past + 1 end
 end
 if past > first then redis.call('HSET', KEYS[2], 'delivered', string.format('%d', past)) end
 return 'OK'
 """
 )
-"""KEYS: lease, evaluation, transitions. ARGV: worker, fence, transitions. Returns OK, or whose the
-lease is."""
+"""KEYS: lease, evaluation, transitions. ARGV: worker, fence, ids of transitions. Returns OK, or
+whose the lease is."""

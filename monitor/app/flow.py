@@ -52,15 +52,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one turn did: records read, how many of them were rejected, and where they stood.
-
-    ``gaps`` are records that the log turned out to have dropped before they were counted.
-    """
+    """What one turn did: records read, how many of them were rejected, and where they stood."""
 
     records: int = 0
     rejected: int = 0
     partitions: frozenset[Partition] = frozenset()
-    gaps: tuple[Gap, ...] = ()
 
 
 class _WentBack(Exception):  # noqa: N818 - says what happened
@@ -70,7 +66,8 @@ class _WentBack(Exception):  # noqa: N818 - says what happened
 class Flow:
     """The flow between one log and one store. Not thread-safe; one for each worker.
 
-    ``worker`` must be unique to the process among all that work on the store.
+    ``worker`` must be unique to the process among all that work on the store. ``on_gap`` is told at
+    once when the log turns out to have dropped records before they were counted.
     """
 
     def __init__(
@@ -85,6 +82,7 @@ class Flow:
         limits: Limits | None = None,
         worker: str = "worker",
     ) -> None:
+        self.on_gap: Callable[[Gap], None] = lambda _: None
         self._spec, self._codec, self._log, self._store = spec, codec, log, store
         self._dead_letters, self._dead_letter_topic = dead_letters, dead_letter_topic
         self._limits, self._worker = limits or Limits(), worker
@@ -97,21 +95,23 @@ class Flow:
 
     def turn(self) -> Turn:
         """Read one batch and carry it to the end; a turn without records is fine."""
-        gaps = self._follow_assignment()
+        self._follow_assignment()
         records = self._log.poll(self._limits.batch_records)
         if self._log.generation != self._generation:
             # At once, so that what the log says of its end is true when this turn is over.
-            return Turn(gaps=gaps + self._follow_assignment())
+            self._follow_assignment()
+            return Turn()
         if not records:
-            return Turn(gaps=gaps)
+            return Turn()
         try:
             rejected = self._carry(records)
         except _WentBack:
             self._read_again()
-            return Turn(gaps=gaps + self._follow_assignment())
+            self._follow_assignment()
+            return Turn()
         partitions = frozenset(Partition(record.topic, record.partition) for record in records)
         self._log.commit({partition: self._place[partition] for partition in partitions})
-        return Turn(len(records), rejected, partitions, gaps)
+        return Turn(len(records), rejected, partitions)
 
     def _carry(self, records: Sequence[Record]) -> int:
         """Bring records into the store; how many were rejected.
@@ -163,17 +163,18 @@ class Flow:
     def mark_idle(self, partitions: Iterable[Partition], *, only_unread: bool = False) -> None:
         """Say of partitions read to their end that they hold the watermark back no longer.
 
-        ``only_unread`` means those of them in which there never was a record.
+        ``only_unread`` means those of them in which there never was a record. The cut takes the
+        log's place, which may lie beyond the last record: else what a transaction left there would
+        look like a record to come, and like a lost one when the log drops it.
         """
-        wanted = set(partitions)
+        wanted, places = set(partitions), self._log.places()
         for shard in range(self._store.shards):
-            cut = self._cuts[shard]
             idle = {
-                p: progress._replace(frontier_ms=IDLE)
-                for p, progress in cut.items()
+                p: Progress(max(places.get(p, 0), progress.next_offset), IDLE, progress.last_log_ms)
+                for p, progress in self._cuts[shard].items()
                 if p in wanted
                 and progress.next_offset >= self._place.get(p, 0)
-                and progress.frontier_ms != IDLE
+                and (progress.frontier_ms != IDLE or progress.next_offset < places.get(p, 0))
                 and not (only_unread and progress.frontier_ms != UNREAD)
             }
             if idle:
@@ -195,7 +196,7 @@ class Flow:
             return []
         if self._lease is None:
             return []
-        cuts = self._known(cuts)
+        cuts = self._awake(self._known(cuts))
         reached_ms = watermark(cuts)
         transitions: list[Transition] = []
         while reached_ms is not None and reached_ms > (evaluation.watermark_ms or UNREAD):
@@ -275,50 +276,65 @@ class Flow:
         self._generation = None
         self._rejects_in_a_row.clear()
 
-    def _follow_assignment(self) -> tuple[Gap, ...]:
+    def _follow_assignment(self) -> None:
         """Where reading has to go on: at the cuts, which know better than committed offsets.
 
-        After a rebalance, or when a place was lost. What the log has dropped meanwhile is entered
-        in the ledger, and returned.
+        After a rebalance, or when a place was lost.
         """
         generation = self._log.generation
         if generation == self._generation:
-            return ()
+            return
         self._cuts = self._store.cuts()
         assigned = self._log.assigned()
         partitions = self._log.partitions() | assigned
         oldest = self._log.oldest(partitions)
         self._register(partitions, oldest)
         self._wake(assigned)
-        gaps = self._enter_gaps(assigned, oldest)
+        self._enter_gaps(assigned, oldest)
         least = _least(self._cuts)
         self._place = {p: least[p].next_offset for p in assigned}
         self._log.seek(self._place)
         self._generation = generation
-        return gaps
 
     def _register(self, partitions: frozenset[Partition], oldest: NextOffsets) -> None:
-        """Enter partitions nobody has read yet, so that they hold the watermark back.
-
-        What a log had dropped by then was never ours to count: that is no gap.
-        """
+        """Enter partitions nobody has read yet, so that they hold the watermark back."""
         for shard in range(self._store.shards):
-            while new := {p: Progress(oldest[p]) for p in partitions - self._cuts[shard].keys()}:
+            while missing := partitions - self._cuts[shard].keys():
+                new = {p: Progress(self._first_offset(p, oldest[p])) for p in missing}
                 self._commit_progress(shard, new)
 
-    def _enter_gaps(self, partitions: frozenset[Partition], oldest: NextOffsets) -> tuple[Gap, ...]:
-        """Move the cuts past records that the log does not hold any more, loudly."""
+    def _first_offset(self, partition: Partition, oldest: int) -> int:
+        """Where a shard begins that does not know the partition.
+
+        What the log had dropped before anybody read it was never ours to count: that is no gap. But
+        a shard that does not know what we or other shards have read has lost its state: it begins
+        at 0, so that whatever the log has dropped is named.
+        """
+        known = [cut[partition] for cut in self._cuts if partition in cut]
+        was_read = any(progress != Progress(progress.next_offset) for progress in known)
+        if was_read or partition in self._place:
+            return 0
+        return min([oldest, *(progress.next_offset for progress in known)])
+
+    def _enter_gaps(self, partitions: frozenset[Partition], oldest: NextOffsets) -> None:
+        """Move the cuts past records that the log does not hold any more, and say so.
+
+        Said even when it ends in an error: what was entered is not found again.
+        """
         entered: dict[str, int] = {}
-        for shard in range(self._store.shards):
-            while missing := _missing(self._cuts[shard], partitions, oldest):
-                cut = self._cuts[shard]
-                progress = {
-                    g.partition: cut[g.partition]._replace(next_offset=g.past) for g in missing
-                }
-                books = {ledger.gap(gap): 1 for gap in missing}
-                if self._commit_progress(shard, progress, books):
-                    entered |= books
-        return tuple(ledger.gaps_of(entered))
+        try:
+            for shard in range(self._store.shards):
+                while missing := _missing(self._cuts[shard], partitions, oldest):
+                    cut = self._cuts[shard]
+                    progress = {
+                        g.partition: cut[g.partition]._replace(next_offset=g.past) for g in missing
+                    }
+                    books = {ledger.gap(gap): 1 for gap in missing}
+                    if self._commit_progress(shard, progress, books):
+                        entered |= books
+        finally:
+            for gap in ledger.gaps_of(entered):
+                self.on_gap(gap)
 
     def _wake(self, partitions: frozenset[Partition]) -> None:
         """Let partitions that were idle hold the watermark again: there may be records by now."""
@@ -336,6 +352,23 @@ class Flow:
         if not known:
             return cuts
         return [{p: progress for p, progress in cut.items() if p in known} for cut in cuts]
+
+    def _awake(self, cuts: list[Cut]) -> list[Cut]:
+        """The cuts, in which an idle partition that has got records since is idle no more.
+
+        Its reader may be dead, and nobody else have noticed yet.
+        """
+        idle = {p for cut in cuts for p, progress in cut.items() if progress.frontier_ms == IDLE}
+        newest = self._log.newest(idle) if idle else {}
+        return [
+            {
+                p: progress._replace(frontier_ms=progress.last_log_ms)
+                if progress.frontier_ms == IDLE and newest[p] > progress.next_offset
+                else progress
+                for p, progress in cut.items()
+            }
+            for cut in cuts
+        ]
 
     def _divert(self, records: Sequence[Record], envelopes: Sequence[Envelope]) -> int:
         """Write rejected records to the dead-letter topic before they count as dealt with."""

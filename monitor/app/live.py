@@ -32,6 +32,7 @@ from monitor.app.wiring import (
 from monitor.domain.alerts import Status, Transition
 from monitor.domain.errors import TooManyRejects, WorldError
 from monitor.domain.events import Partition
+from monitor.domain.ledger import Gap
 from monitor.ports import Clock, Heartbeat, RecordLog, RecordSink, StateStore
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
@@ -119,6 +120,7 @@ class Worker:
             limits=limits_of(self._settings),
             worker=self._evaluator,
         )
+        flow.on_gap = self._tell
         return flow, log, store
 
     def _work(
@@ -170,14 +172,15 @@ class Worker:
         self._records += turn.records
         self.metrics.records.inc(turn.records)
         self.metrics.rejected.inc(turn.rejected)
-        for gap in turn.gaps:
-            self.metrics.dropped.labels(gap.partition.topic).inc(gap.past - gap.first)
-            self._say.error(
-                "records lost",
-                offsets=str(gap),
-                reason="the log dropped them before they were counted",
-                remedy="make the topic's retention longer than the longest outage",
-            )
+
+    def _tell(self, gap: Gap) -> None:
+        self.metrics.dropped.labels(gap.partition.topic).inc(gap.past - gap.first)
+        self._say.error(
+            "records lost",
+            offsets=str(gap),
+            reason="the log dropped them before they were counted",
+            remedy="make the topic's retention longer than the longest outage",
+        )
 
     def _evaluate(self, flow: Flow, store: StateStore) -> None:
         with self.metrics.evaluation_seconds.time():

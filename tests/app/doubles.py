@@ -169,9 +169,11 @@ class TeamLog(MemoryLog):
     next one has taken its records, as a rebalance may.
     """
 
-    def __init__(self, committed: dict[Partition, int]) -> None:
+    def __init__(
+        self, committed: dict[Partition, int], records: Iterable[Record] | None = None
+    ) -> None:
         super().__init__(TOPICS)
-        filled(self, history())
+        filled(self, history() if records is None else records)
         self.committed = committed
         self._mine: frozenset[Partition] = frozenset()
         self._rebalances = self._polls = 0
@@ -197,6 +199,9 @@ class TeamLog(MemoryLog):
 
     def at_end(self) -> frozenset[Partition]:
         return super().at_end() & self._mine
+
+    def places(self) -> NextOffsets:
+        return {p: place for p, place in super().places().items() if p in self._mine}
 
     def poll(self, max_records: int) -> list[Record]:
         polled, max_records = list[Record](), min(max_records, self.most)

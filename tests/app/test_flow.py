@@ -29,6 +29,7 @@ from monitor.domain.errors import (
 from monitor.domain.events import (
     Envelope,
     Kind,
+    NextOffsets,
     Partition,
     PredictionId,
     Reason,
@@ -109,18 +110,19 @@ def flow_of(
     spec: Spec = SPEC,
     codec: RecordCodec = CODEC,
     worker: str = "worker",
+    on_gap: Callable[[Gap], None] = lambda _: None,
 ) -> Flow:
-    return Flow(spec, codec, log, store, dead_letters=sink, limits=limits, worker=worker)
+    flow = Flow(spec, codec, log, store, dead_letters=sink, limits=limits, worker=worker)
+    flow.on_gap = on_gap
+    return flow
 
 
 def read_to_end(
     flow: Flow, log: MemoryLog, to: Callable[[Transition], None] = lambda _: None
-) -> tuple[Gap, ...]:
-    """What a worker does that ends at the end of the log; the gaps that it met."""
-    gaps: tuple[Gap, ...] = ()
+) -> None:
+    """What a worker does that ends at the end of the log."""
     while True:
         turn = flow.turn()
-        gaps += turn.gaps
         flow.evaluate()
         flow.deliver(to)
         flow.sweep()
@@ -128,9 +130,9 @@ def read_to_end(
             flow.mark_idle(log.assigned())
             flow.evaluate()
             flow.deliver(to)
-            gaps += flow.turn().gaps
+            flow.turn()
             if log.at_end() == log.assigned():
-                return gaps
+                return
 
 
 @cache
@@ -479,15 +481,17 @@ def test_dropped_records_are_a_named_gap_and_reading_goes_on_behind_it(
     shards: int, *, is_restarted: bool
 ) -> None:
     log, store = filled(MemoryLog(TOPICS), history()), MemoryStore(shards)
-    flow = flow_of(log, store, limits=Limits(20))
+    told: list[Gap] = []
+    flow = flow_of(log, store, limits=Limits(20), on_gap=told.append)
     flow.turn()
     reached = cut_of(store, PREDICTIONS[0])
     log.drop(PREDICTIONS[0], reached + 7)
     log.drop(LABELS[1], 3)
     if is_restarted:
-        flow = flow_of(log, store, limits=Limits(20))
+        flow = flow_of(log, store, limits=Limits(20), on_gap=told.append)
     lost = [Gap(LABELS[1], 0, 3), Gap(PREDICTIONS[0], reached, reached + 7)]
-    assert list(read_to_end(flow, log)) == lost
+    read_to_end(flow, log)
+    assert told == lost
     assert ledger.gaps_of(store.ledger()) == lost
     assert received(store, Kind.PREDICTIONS) + received(store, Kind.LABELS) == len(history()) - 10
     assert balances(store) == [0, 0]
@@ -496,32 +500,33 @@ def test_dropped_records_are_a_named_gap_and_reading_goes_on_behind_it(
 
 def test_a_gap_is_told_once() -> None:
     log, store = filled(MemoryLog(TOPICS), history()), MemoryStore(2)
-    flow = flow_of(log, store)
+    told: list[Gap] = []
+    flow = flow_of(log, store, on_gap=told.append)
     flow.turn()
     log.drop(LABELS[0], 5)
-    gaps = [flow.turn().gaps for _ in range(4)]
-    assert gaps.count(()) == 3
-    assert read_to_end(again := flow_of(log, store), log) == ()
-    assert again.turn().gaps == ()
+    for _ in range(4):
+        flow.turn()
+    read_to_end(flow_of(log, store, on_gap=told.append), log)
+    assert told == [Gap(LABELS[0], 0, 5)]
 
 
 def test_records_dropped_to_the_end_leave_nothing_to_read() -> None:
     log, store = filled(MemoryLog(TOPICS), history()), MemoryStore()
-    flow = flow_of(log, store)
+    told: list[Gap] = []
+    flow = flow_of(log, store, on_gap=told.append)
     flow.turn()
     reached = {p: cut_of(store, p) for p in ends()}
     for partition, end in ends().items():
         log.drop(partition, end)
-    assert set(read_to_end(flow, log)) == {
-        Gap(p, reached[p], end) for p, end in ends().items() if reached[p] < end
-    }
+    read_to_end(flow, log)
+    assert set(told) == {Gap(p, reached[p], end) for p, end in ends().items() if reached[p] < end}
     assert balances(store) == [0, 0]
 
 
 def test_what_was_dropped_before_the_namespace_began_is_no_gap() -> None:
     log, store = filled(MemoryLog(TOPICS), history()), MemoryStore(2)
     log.drop(PREDICTIONS[1], 40)
-    assert read_to_end(flow_of(log, store), log) == ()
+    read_to_end(flow_of(log, store), log)
     assert ledger.gaps_of(store.ledger()) == []
     assert received(store, Kind.PREDICTIONS) + received(store, Kind.LABELS) == len(history()) - 40
 
@@ -533,7 +538,8 @@ def test_records_that_were_counted_before_they_were_dropped_are_no_gap() -> None
         flow.turn()
         for partition in ends():
             log.drop(partition, cut_of(store, partition))
-    assert read_to_end(flow, log) == ()
+    read_to_end(flow, log)
+    assert ledger.gaps_of(store.ledger()) == []
     assert numbers(store) == numbers(undisturbed())
 
 
@@ -558,7 +564,7 @@ def test_each_shard_enters_what_it_lacks_and_the_books_name_it_as_one() -> None:
         flow_of(log, store, limits=Limits(10)).turn()
     assert [cut[PREDICTIONS[0]].next_offset for cut in store.cuts()] == [10, 0]
     log.drop(PREDICTIONS[0], 25)
-    assert read_to_end(flow_of(log, store), log) == (Gap(PREDICTIONS[0], 0, 25),)
+    read_to_end(flow_of(log, store), log)
     books = {name for name in store.ledger() if name.startswith("gap@")}
     assert books == {"gap@predictions[0]:0-25", "gap@predictions[0]:10-25"}
     assert ledger.gaps_of(store.ledger()) == [Gap(PREDICTIONS[0], 0, 25)]
@@ -568,16 +574,68 @@ def test_each_shard_enters_what_it_lacks_and_the_books_name_it_as_one() -> None:
 def test_a_gap_that_two_workers_find_is_entered_once() -> None:
     store = ContestedStore(2, of="gap@")
     logs = [TeamLog({}), TeamLog({})]
-    flows = [flow_of(log, store, worker=f"worker-{n}") for n, log in enumerate(logs)]
+    told: list[Gap] = []
+    flows = [
+        flow_of(log, store, worker=f"worker-{n}", on_gap=told.append) for n, log in enumerate(logs)
+    ]
     for log in logs:
         log.assign(PREDICTIONS + LABELS)
         log.drop(LABELS[0], 9)
     flow_of(filled(MemoryLog(TOPICS), history()[:1]), store).turn()
-    told: list[Gap] = []
-    store.rival = lambda: told.extend(flows[1].turn().gaps)
-    told += flows[0].turn().gaps
+    store.rival = flows[1].turn
+    flows[0].turn()
     assert told == [Gap(LABELS[0], 0, 9)]
     assert store.ledger()["gap@labels[0]:0-9"] == store.shards
+
+
+def test_a_gap_is_told_even_when_what_follows_fails() -> None:
+    """It stands in the books by then, and nobody would find it again."""
+    trap = Trap("before log.poll", 2)
+    log, store = filled(TrappedLog(trap), history()), MemoryStore(2)
+    flow_of(log, store).turn()
+    log.drop(LABELS[0], 5)
+    told: list[Gap] = []
+    with pytest.raises(BrokerError):
+        flow_of(log, store, on_gap=told.append).turn()
+    assert told == ledger.gaps_of(store.ledger()) == [Gap(LABELS[0], 0, 5)]
+
+
+@pytest.mark.parametrize("lost", [[2], [0, 1, 2, 3]])
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_what_a_shard_has_lost_and_the_log_has_dropped_is_a_gap(
+    lost: list[int], *, is_restarted: bool
+) -> None:
+    """Only a namespace that is wholly gone, under a worker that never saw it, begins anew."""
+    log, store = filled(MemoryLog(TOPICS), history()), MemoryStore(4)
+    flow = flow_of(log, store)
+    read_to_end(flow, log)
+    for partition in ends():
+        log.drop(partition, 40)
+    empty = MemoryStore(4)
+    for shard in lost:
+        store._shards[shard] = empty._shards[shard]
+    if is_restarted:
+        flow = flow_of(log, store)
+    read_to_end(flow, log)
+    is_known = not is_restarted or len(lost) < 4
+    assert ledger.gaps_of(store.ledger()) == (
+        [Gap(p, 0, 40) for p in LABELS + PREDICTIONS] if is_known else []
+    )
+    assert balances(store) == [0, 0]
+
+
+def test_offsets_without_records_at_the_end_are_passed_and_are_no_gap_later() -> None:
+    """What a transaction leaves behind its last record."""
+
+    class CommittedLog(MemoryLog):
+        def places(self) -> NextOffsets:
+            return {p: place + 1 for p, place in super().places().items()}
+
+    log, store = filled(CommittedLog(TOPICS), history()), MemoryStore(2)
+    flow = flow_of(log, store)
+    read_to_end(flow, log)
+    assert {p: cut_of(store, p) for p in ends()} == {p: end + 1 for p, end in ends().items()}
+    assert numbers(store) == numbers(undisturbed())
 
 
 # What others do to the group
@@ -663,7 +721,9 @@ def test_a_gap_is_entered_also_when_another_worker_reads_on_elsewhere_at_that_mo
     store.rival = lambda: store.commit(0, store.cuts()[0], moved(LABELS[1], Progress(4, T0, T0)))
     for partition in (LABELS[0], LABELS[1]):
         log.drop(partition, 4)
-    assert flow_of(log, store).turn().gaps == (Gap(LABELS[0], 0, 4),)
+    told: list[Gap] = []
+    flow_of(log, store, on_gap=told.append).turn()
+    assert told == [Gap(LABELS[0], 0, 4)]
 
 
 def test_a_partition_stops_being_idle_when_another_worker_reads_on_elsewhere_at_that_moment() -> (
@@ -1006,6 +1066,37 @@ def test_an_idle_partition_counts_again_once_records_come() -> None:
     log.append(record(GOOD, log_ms=T0 + MINUTE_MS))
     flow.turn()
     assert store.cuts() == [{PREDICTIONS[0]: Progress(2, T0 + MINUTE_MS, T0 + MINUTE_MS)}]
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_an_idle_partition_whose_reader_died_holds_the_watermark_once_it_has_records(
+    *, is_killed: bool
+) -> None:
+    """Others notice the death only after the session; their alerts must wait for its records."""
+    records, store = history(), MemoryStore(2)
+    logs = [TeamLog({}, records[:150]), TeamLog({}, records[:150])]
+    flows = [flow_of(log, store, worker=f"worker-{n}") for n, log in enumerate(logs)]
+    logs[0].assign([*PREDICTIONS, LABELS[0]])
+    logs[1].assign([LABELS[1]])
+    for flow in flows:
+        while flow.turn().records or flow.turn().records:
+            pass
+    flows[1].mark_idle([LABELS[1]])
+    flows[0].evaluate()
+    for each in records[150:]:
+        for log in logs:
+            log.append(each)
+        flows[0].turn()
+        if not is_killed:
+            flows[1].turn()
+        flows[0].evaluate()
+    if is_killed:
+        logs[0].assign(PREDICTIONS + LABELS)
+    read_to_end(flows[0], logs[0])
+    if not is_killed:
+        read_to_end(flows[1], logs[1])
+        flows[0].evaluate()
+    assert numbers(store) == numbers(undisturbed())
 
 
 def test_the_watermark_never_goes_back() -> None:

@@ -13,7 +13,6 @@ from monitor.app import live
 from monitor.app.flow import Flow
 from monitor.domain.alerts import Transition
 from monitor.domain.events import Envelope, Partition, Record
-from monitor.domain.ledger import Gap
 
 
 class OffsetsEarly(Flow):
@@ -36,16 +35,15 @@ class OffsetsFirst(OffsetsEarly):
         self._place = dict.fromkeys(self._place, 0)
         return super()._bring(records, envelopes, books=books)
 
-    def _follow_assignment(self) -> tuple[Gap, ...]:
+    def _follow_assignment(self) -> None:
         if self._log.generation == self._generation:
-            return ()
-        gaps = super()._follow_assignment()
+            return
+        super()._follow_assignment()
         log: Any = self._log
         for partition in self._log.assigned():
             committed = log._log._consumer.committed(TopicPartition(*partition))
             if committed is not None:
                 self._log.seek({partition: committed})
-        return gaps
 
 
 class NoOutbox(Flow):

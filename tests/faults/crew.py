@@ -20,6 +20,7 @@ RESTART_S = 0.5
 """What a supervisor takes until it starts a dead worker again."""
 
 STOP_S = 20.0
+WEIGH_S = 0.5
 _PR_SET_PDEATHSIG = 1
 
 
@@ -67,6 +68,8 @@ class Crew:
     broken: str | None = None
     frozen_s: float = 8.0
     members: list[Member] = field(default_factory=list)
+    peak_mb: int = 0
+    weighed_at: float = 0.0
 
     @property
     def diary(self) -> Path:
@@ -86,6 +89,7 @@ class Crew:
     def attend(self) -> None:
         """Start the dead again, and let the frozen go on when they have slept long enough."""
         now = time.monotonic()
+        self._weigh(now)
         for member in self.members:
             if not member.process.is_alive():
                 member.froze_at = None
@@ -124,6 +128,11 @@ class Crew:
                 if word == what:
                     yield rest[0] if rest else ""
 
+    def _weigh(self, now: float) -> None:
+        if now - self.weighed_at >= WEIGH_S:
+            self.weighed_at = now
+            self.peak_mb = max([self.peak_mb, *map(_peak_mb_of, self.members)])
+
     def _start_again(self, member: Member) -> None:
         member.process.close()
         del self.traps[:1]
@@ -153,7 +162,7 @@ def send(member: Member, number: signal.Signals) -> None:
             os.kill(member.process.pid, number)
 
 
-def peak_mb_of(member: Member) -> int:
+def _peak_mb_of(member: Member) -> int:
     """The most memory that the member's process has held so far, in megabytes; 0 if unknown."""
     with suppress(FileNotFoundError, ProcessLookupError):
         for line in Path(f"/proc/{member.process.pid}/status").read_text("utf-8").splitlines():

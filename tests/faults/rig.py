@@ -6,30 +6,31 @@ and what is expected must not suffer from the faults.
 
 import random
 import secrets
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from signal import SIGKILL, SIGSTOP, SIGTERM
 from typing import Self
 
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
+from monitor.adapters import redis_scripts
 from monitor.adapters.kafka import KafkaConnection, KafkaLog, KafkaSink, KafkaTopics
 from monitor.adapters.memory import MemoryStore
 from monitor.app.flow import Flow
 from monitor.app.report import report_of
-from monitor.app.settings import Settings
+from monitor.app.settings import RedisUrl, Settings
 from monitor.app.wiring import codec_of, limits_of, open_reader, spec_of, verdict_limits_of
 from monitor.domain.errors import StoreError
 from monitor.domain.events import Kind, Partition
 from monitor.domain.ledger import RECEIVED, balance_of, gaps_of
 from monitor.ports import OutRecord, StateReader
+from tests.adapters.redis_rig import sent_by
 from tests.builders import URGENT
-from tests.faults.crew import Crew, peak_mb_of, send
+from tests.faults.crew import Crew, send
 from tests.faults.schedule import Blow, Schedule, TimedBlow
 from tests.faults.stream import HORIZON_MS, PARTITIONS, Stream
 from tests.servers.kafka import ApacheKafka
@@ -61,7 +62,9 @@ LOST_BYTES = 200_000
 class Outcome:
     """What became of one schedule; ``problems`` is empty when everything was right.
 
-    ``peak_mb`` is the most memory that a worker ever held, in megabytes.
+    ``lost`` and ``doubled`` are net differences of records received; every other difference is a
+    problem. ``faults`` are the traps that sprang and the blows that struck. ``peak_mb`` is the most
+    memory that a worker ever held, in megabytes.
     """
 
     schedule: Schedule
@@ -71,7 +74,7 @@ class Outcome:
     doubled: int
     is_equal: bool
     starts: int
-    sprung: tuple[str, ...]
+    faults: tuple[str, ...]
     problems: tuple[str, ...]
     peak_mb: int
 
@@ -126,6 +129,9 @@ class _Run:
     settings: Settings
     crew: Crew
     chance: random.Random
+    opened: ExitStack
+    struck: list[str] = field(default_factory=list)
+    swallowed: list[tuple[Blow, threading.Event]] = field(default_factory=list)
     later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     @classmethod
@@ -137,7 +143,9 @@ class _Run:
         with ExitStack() as stack:
             store = stack.enter_context(RedisServer(options={"appendonly": "yes", "save": ""}))
             proxy = stack.enter_context(closing(TcpProxy((HOST, store.port))))
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recallwatch-")))
+            # Below the store's own folder, which vanishes even when this process is killed.
+            folder = store.folder / "crew"
+            folder.mkdir()
             given = settings_of(
                 schedule, name, topics, kafka.proxied_bootstrap, f"redis://{proxy.address}/0"
             )
@@ -159,7 +167,7 @@ class _Run:
                 )
             chance = random.Random(f"rig {schedule.seed}")
             settings = Settings.model_validate(direct)
-            yield cls(kafka, schedule, store, proxy, topics, settings, crew, chance)
+            yield cls(kafka, schedule, store, proxy, topics, settings, crew, chance, stack)
 
     def feed(self, records: Sequence[OutRecord], pace_s: float) -> None:
         """Write the records, the later part of them while workers work and things go wrong."""
@@ -182,8 +190,8 @@ class _Run:
         expected = self._replayed()
         is_counted = self._wait_for(lambda: self._is_counted(expected), PATIENCE_S)
         self._wait_for(lambda: self._is_announced(expected), TELLING_S)
-        peak_mb = max(map(peak_mb_of, self.crew.alive()), default=0)
         self.crew.stop()
+        self.struck += [blow for blow, event in self.swallowed if event.is_set()]
         with closing(open_reader(self.settings)) as reader:
             problems = [] if is_counted else [f"not done after {PATIENCE_S:.0f} s"]
             problems += self._differences(expected, reader)
@@ -197,9 +205,9 @@ class _Run:
             doubled=sum(max(0, got[kind] - wanted[kind]) for kind in Kind),
             is_equal=is_equal,
             starts=sum(member.starts for member in self.crew.members),
-            sprung=tuple(self.crew.entries("sprung")),
+            faults=(*self.crew.entries("sprung"), *self.struck),
             problems=tuple(problems),
-            peak_mb=peak_mb,
+            peak_mb=self.crew.peak_mb,
         )
 
     def takeovers(self, kills: int) -> Iterator[float]:
@@ -271,7 +279,10 @@ class _Run:
         """One blow; what has to be undone is undone later."""
         if timed.blow.value.startswith("worker"):
             self._strike_worker(timed)
-        elif timed.blow.value.startswith("broker"):
+            return
+        if timed.blow not in {Blow.STORE_REPLY_LOST, Blow.STORE_REQUEST_LOST}:
+            self.struck.append(timed.blow)
+        if timed.blow.value.startswith("broker"):
             self._strike_broker(timed.blow)
         elif timed.blow.value.startswith("store"):
             self._strike_store(timed.blow)
@@ -282,9 +293,11 @@ class _Run:
         if timed.blow is Blow.WORKER_ADDED:
             guest = self.crew.add(is_wanted=False)
             self._after(4.0, lambda: send(guest, SIGTERM))
+            self.struck.append(timed.blow)
         elif alive := self.crew.alive():
             number = {Blow.WORKER_KILLED: SIGKILL, Blow.WORKER_FROZEN: SIGSTOP}
             send(alive[timed.target % len(alive)], number.get(timed.blow, SIGTERM))
+            self.struck.append(timed.blow)
 
     def _strike_broker(self, blow: Blow) -> None:
         """The feed waits meanwhile, so that records stay in their order."""
@@ -302,15 +315,19 @@ class _Run:
             self._after(self.chance.uniform(1, 8), self.store.resume)
         elif blow is Blow.STORE_FORGETS:
             self._forget()
+        elif blow is Blow.STORE_PROMOTED:
+            self._promote()
         else:
             self.store.restart(kill=True)
 
     def _strike_connections(self, blow: Blow) -> None:
         match blow:
             case Blow.STORE_REPLY_LOST:
-                self.store_proxy.swallow_next_reply(b"EVALSHA")
+                event = self.store_proxy.swallow_next_reply(sent_by(redis_scripts.COMMIT))
+                self.swallowed.append((blow, event))
             case Blow.STORE_REQUEST_LOST:
-                self.store_proxy.swallow_next_request(b"EVALSHA")
+                event = self.store_proxy.swallow_next_request(sent_by(redis_scripts.COMMIT))
+                self.swallowed.append((blow, event))
             case Blow.STORE_CUT | Blow.BROKER_CUT:
                 self._proxy_of(blow).break_all()
             case Blow.STORE_STALLED | Blow.BROKER_STALLED:
@@ -333,6 +350,17 @@ class _Run:
         with newest.open("r+b") as file:
             file.truncate(max(0, size - self.chance.randrange(1, LOST_BYTES)))
         self.store.start()
+
+    def _promote(self) -> None:
+        """What the old primary acknowledges after the replica has left it is lost."""
+        old, options = self.store, {"appendonly": "yes", "save": ""}
+        self.store = self.opened.enter_context(RedisServer(options=options, replica_of=old))
+        self.store.promote()
+        self._attend_until(time.monotonic() + self.chance.uniform(0.1, 1))
+        old.kill()
+        self.store_proxy.retarget(HOST, self.store.port)
+        redis = self.settings.redis.model_copy(update={"url": RedisUrl(self.store.url)})
+        self.settings = self.settings.model_copy(update={"redis": redis})
 
     def _replayed(self) -> MemoryStore:
         """What one worker counts that nothing happens to."""

@@ -54,6 +54,7 @@ class Blow(StrEnum):
     STORE_KILLED = "store killed"
     STORE_FROZEN = "store frozen"
     STORE_FORGETS = "store loses its last writes"
+    STORE_PROMOTED = "store replaced by a replica that lags"
     STORE_REPLY_LOST = "reply of a commit lost"
     STORE_REQUEST_LOST = "request of a commit lost"
     STORE_CUT = "connections to the store broken"

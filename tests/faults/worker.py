@@ -111,6 +111,7 @@ class SnaredLog:
         self._log, self._snare = log, snare
         self.assigned, self.partitions, self.oldest = log.assigned, log.partitions, log.oldest
         self.seek, self.at_end, self.lag, self.close = log.seek, log.at_end, log.lag, log.close
+        self.newest, self.places = log.newest, log.places
 
     @property
     def generation(self) -> int:

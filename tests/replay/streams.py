@@ -123,6 +123,12 @@ class PickedLog:
     def oldest(self, partitions: Iterable[Partition]) -> NextOffsets:
         return dict.fromkeys(partitions, 0)
 
+    def newest(self, partitions: Iterable[Partition]) -> NextOffsets:
+        return {partition: len(self._records[partition]) for partition in partitions}
+
+    def places(self) -> NextOffsets:
+        return dict(self._next)
+
     def seek(self, next_offsets: NextOffsets) -> None:
         self._next.update(next_offsets)
 

@@ -184,6 +184,19 @@ class KafkaLog:
         with self._asking("looking up the oldest records"):
             return self._told(self._consumer.beginning_offsets, partitions)
 
+    def newest(self, partitions: Iterable[Partition]) -> NextOffsets:
+        """One past the newest record; with read_committed, where the oldest open transaction is."""
+        return self._ends(partitions)
+
+    def places(self) -> NextOffsets:
+        """The offset that the client reads next, for assigned partitions that have been sought.
+
+        Not from its method ``position``, which asks the broker, and fails while that is away.
+        """
+        state = self._consumer._subscription
+        known = {p: state.position(TopicPartition(*p)) for p in self._assigned}
+        return {p: place.offset for p, place in known.items() if place is not None}
+
     def seek(self, next_offsets: NextOffsets) -> None:
         """Read on from these offsets; partitions that are not assigned are passed over.
 
@@ -203,7 +216,7 @@ class KafkaLog:
         Asks the broker only about partitions that have reached the last known end. BrokerError
         when an end lies before what was read.
         """
-        places = self._places()
+        places = dict(self.places())
         reached = {p: at for p, at in places.items() if at >= self._known_ends.get(p, 0)}
         ends = self._ends(reached) if reached else {}
         self._check_within(reached, ends)
@@ -216,7 +229,7 @@ class KafkaLog:
         """
         if not self._assigned:
             return {}
-        places = self._places()
+        places = dict(self.places())
         if unplaced := self._assigned - places.keys():
             places |= self.oldest(unplaced)
         ends = self._ends(self._assigned)
@@ -337,15 +350,6 @@ class KafkaLog:
     def _give_back(self, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
         for tp, records in fetched.items():
             self._consumer.seek(tp, records[0].offset)
-
-    def _places(self) -> dict[Partition, int]:
-        """The offset that the client reads next, for assigned partitions that have a place.
-
-        Not from its method ``position``, which asks the broker, and fails while that is away.
-        """
-        state = self._consumer._subscription
-        known = {p: state.position(TopicPartition(*p)) for p in self._assigned}
-        return {p: place.offset for p, place in known.items() if place is not None}
 
     def _ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         with self._asking("looking up the ends of the topics"):
