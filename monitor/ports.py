@@ -230,6 +230,8 @@ class StateStore(StateReader, Protocol):
     def delivered(self, transitions: Sequence[Transition], lease: Lease) -> None:
         """Take these, which head the outbox, out of it; those that are out already are passed over.
 
+        They are known by their ids.
+
         CommitConflict when ``lease`` is not the latest one given.
         """
 

@@ -135,7 +135,7 @@ class MemoryStore:
         """Take these out of the outbox, or raise CommitConflict."""
         self._refuse_unless_latest(lease)
         for transition in transitions:
-            if self.outbox(1) == [transition]:
+            if [head.id for head in self.outbox(1)] == [transition.id]:
                 self._delivered += 1
 
     def _refuse_unless_latest(self, lease: Lease) -> None:

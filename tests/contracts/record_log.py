@@ -355,8 +355,8 @@ class RecordLogContract(ReadingContract):
     ) -> None:
         world.write(self.some_records(world))
         log = world.open()
-        generation = log.generation
         read_to_end(log, world)
+        generation = log.generation
         for partition in log.assigned():
             world.drop(partition, 4)
         world.write(self.some_records(world))

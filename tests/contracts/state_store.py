@@ -674,8 +674,14 @@ class StateStoreContract:
         evaluate(store, Evaluation(1), transition(1), transition(2))
         store.delivered([], leased(store))
         store.delivered([transition(2)], leased(store))
-        store.delivered([replace(transition(1), reason="another")], leased(store))
+        store.delivered([replace(transition(1), id="another")], leased(store))
         assert store.outbox() == [transition(1), transition(2)]
+
+    def test_what_is_delivered_is_known_by_its_id(self, store: StateStore) -> None:
+        """An upgrade may read or write the other fields differently."""
+        evaluate(store, Evaluation(1), transition(1), transition(2))
+        store.delivered([replace(transition(1), reason="as we say it now")], leased(store))
+        assert store.outbox() == [transition(2)]
 
     def test_the_outbox_outlives_the_worker_that_filled_it(self, world: StoreWorld) -> None:
         """It crashed between its commit and the delivery; the next evaluator delivers."""
