@@ -42,7 +42,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
 
 
 def _line(outcome: Outcome) -> str:
-    verdict = "ok" if not outcome.problems else "FAILED: " + "; ".join(outcome.problems[:6])
+    verdict = "ok" if not outcome.problems else "FAILED: " + "; ".join(outcome.problems)
     return (
         f"{outcome.schedule.seed:>4} {outcome.seconds:5.1f} s  {outcome.records} records, "
         f"{outcome.starts} starts, {len(outcome.faults)} faults, "

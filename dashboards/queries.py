@@ -54,6 +54,8 @@ MOST_POINTS = 288
 DETAIL_MS = 30 * MINUTE_MS
 ROUTES = 5
 SPARK_MS = HOUR_MS
+GONE_AFTER_MS = MINUTE_MS
+"""A worker that has been silent for so long while another one beats has no lag to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ def _freshness(reader: StateReader, now_ms: int) -> Freshness:
     return Freshness(
         as_of_ms=max(newest, default=None),
         age_ms=None if last_ms is None else max(0, now_ms - last_ms),
-        lag=sum(beat.lag for beat in beats),
+        lag=sum(beat.lag for beat in beats if last_ms and last_ms - beat.wall_ms <= GONE_AFTER_MS),
     )
 
 

@@ -11,6 +11,7 @@ from monitor.app.settings import Settings
 from monitor.app.wiring import codec_of, connection_of, open_log, open_reader, topics_of
 from monitor.domain.errors import WorldError
 from monitor.domain.events import Kind, Label, Prediction, Record, Rejected
+from monitor.domain.ledger import gaps_of
 
 SAMPLE = 200
 """Records of each topic that the dry run looks at."""
@@ -61,6 +62,9 @@ def _store(settings: Settings) -> Iterator[Check]:
         state = "new" if watermark_ms is None else f"complete up to log time {watermark_ms} ms"
         yield Check("redis", True, f"reachable; namespace {settings.redis.namespace}: {state}")
         yield _eviction(reader.eviction_policy())
+        if gaps := gaps_of(reader.ledger()):
+            lost = ", ".join(map(str, gaps))
+            yield Check("ledger", False, f"{lost} were dropped by the log before they were counted")
 
 
 def _eviction(policy: str | None) -> Check:

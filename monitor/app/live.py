@@ -28,6 +28,7 @@ from monitor.app.wiring import (
     open_log,
     open_store,
     spec_of,
+    topics_of,
 )
 from monitor.domain.alerts import Status, Transition
 from monitor.domain.errors import TooManyRejects, WorldError
@@ -81,8 +82,12 @@ class Worker:
         # Not the name alone: the same name may come back while its old process still hangs on.
         self._evaluator = f"{self._name}-{secrets.token_hex(4)}"
         self._records = 0
+        self._reading: frozenset[Partition] = frozenset()
         self._pause_s = FIRST_PAUSE_S
         self._say = structlog.get_logger().bind(worker=self._name)
+        for topic in topics_of(settings).values():
+            # There from the start, so that the first loss shows as an increase.
+            self.metrics.dropped.labels(topic)
 
     def run(self, *, until_caught_up: bool = False) -> None:
         """Work until stopped, or until both topics are read to their present end.
@@ -102,6 +107,8 @@ class Worker:
                     raise
                 self.metrics.interruptions.inc()
                 self.health.failed(error)
+                self._reading = frozenset()
+                self.metrics.assigned.set(0)
                 self.metrics.lag.set(self._lag_meanwhile())
                 self._say.warning("interrupted", error=str(error), retry_in_s=self._pause_s)
                 self.stop.wait(self._pause_s)
@@ -130,12 +137,12 @@ class Worker:
         evaluations = _Every(in_ms(worker.evaluate_every))
         beats, sweeps = _Every(BEAT_MS), _Every(SWEEP_MS)
         quiet, ended = _Quiet(in_ms(worker.idle_after)), set[Partition]()
-        self._say.info("working", partitions=sorted(map(str, log.partitions())))
         # Before anything is written: a store without memory left may have something to drop.
         flow.sweep()
         while not self.stop.is_set():
             with self.metrics.turn_seconds.time():
                 turn = _turned(flow)
+            self._say_what_is_read(log.assigned())
             now_ms = clock.now_ms()
             self._note(turn)
             at_end = log.at_end()
@@ -172,6 +179,13 @@ class Worker:
         self._records += turn.records
         self.metrics.records.inc(turn.records)
         self.metrics.rejected.inc(turn.rejected)
+
+    def _say_what_is_read(self, assigned: frozenset[Partition]) -> None:
+        """At the start, and after every rebalance that moved something."""
+        if assigned != self._reading:
+            self._reading = assigned
+            self.metrics.assigned.set(len(assigned))
+            self._say.info("working", partitions=sorted(map(str, assigned)))
 
     def _tell(self, gap: Gap) -> None:
         self.metrics.dropped.labels(gap.partition.topic).inc(gap.past - gap.first)

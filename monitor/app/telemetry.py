@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make
 
 from monitor.domain.errors import WorldError
 
-UNHEALTHY_AFTER_S = 60.0
+UNHEALTHY_AFTER_S = 15.0
 """A worker that has not finished a turn for so long is stuck."""
 
 STOP_CHECK_S = 0.1
@@ -49,9 +49,15 @@ class Metrics:
             ["topic"],
             registry=registry,
         )
+        self.assigned = Gauge(
+            "recallwatch_assigned_partitions",
+            "Partitions that this worker reads",
+            registry=registry,
+        )
         self.lag = Gauge(
             "recallwatch_lag_records",
-            "Records between our place and the end; NaN when unknown",
+            "Records this worker has yet to read; the whole group's while broker or store is away; "
+            "NaN when unknown",
             registry=registry,
         )
         self.watermark = Gauge(

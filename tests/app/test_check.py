@@ -2,14 +2,18 @@
 
 import secrets
 from collections.abc import Iterable
+from contextlib import closing
 
 import pytest
 
 from monitor.adapters.kafka import KafkaConnection, KafkaSink, KafkaTopics, connection
 from monitor.app.check import SAMPLE, Check, checks_of
 from monitor.app.settings import Settings
-from monitor.app.wiring import topics_of
-from monitor.domain.events import Kind
+from monitor.app.wiring import open_store, topics_of
+from monitor.domain import ledger
+from monitor.domain.engine import Changes
+from monitor.domain.events import Kind, Partition
+from monitor.domain.ledger import Gap
 from monitor.ports import OutRecord
 from tests.builders import label_message, prediction_message, record
 from tests.fixtures.stores import free_port
@@ -93,6 +97,16 @@ def test_a_store_that_drops_keys_fails(broker: KafkaConnection, settings: Settin
         False,
         "allkeys-lru: a worker refuses it; set noeviction",
     )
+
+
+def test_records_that_were_lost_fail(broker: KafkaConnection, settings: Settings) -> None:
+    create_topics(settings, broker)
+    with closing(open_store(settings)) as store:
+        gap = Gap(Partition("labels", 0), 7, 9)
+        store.commit(0, {}, Changes({}, {}, {}, {ledger.gap(gap): 1}, [], {}))
+    checks = list(checks_of(settings))
+    assert failed(checks) == ["ledger"]
+    assert told(checks)["ledger"].found.startswith("labels[0]@7-8 were dropped by the log")
 
 
 def test_a_store_that_does_not_tell_what_it_drops_is_unknown(

@@ -569,6 +569,28 @@ def test_lost_records_are_logged_as_an_error_and_counted() -> None:
     assert [str(gap) for gap in gaps_of(rig.store.ledger())] == [line["offsets"] for line in lines]
 
 
+def test_losses_are_a_metric_before_there_are_any() -> None:
+    """Else an alarm on its increase misses the first one."""
+    assert Rig().metric("dropped_offsets_total", topic="predictions") == 0
+
+
+def test_what_a_worker_reads_is_logged_at_the_start_and_when_it_changes() -> None:
+    log, clock = TeamLog({}), SteppingClock()
+    log.assign(PREDICTIONS)
+    rig = Rig(log=log, clock=clock)
+    grow, nothing = lambda: log.assign([*PREDICTIONS, LABELS[0]]), lambda: None
+    moves = [grow, nothing, rig.stop.set, nothing]
+    rig.worker.on_progress = lambda _records, _lag: moves.pop(0)()
+    with capture_logs() as said:
+        rig.worker.run()
+    reading = [line["partitions"] for line in said if line["event"] == "working"]
+    assert reading == [
+        ["predictions[0]", "predictions[1]"],
+        ["labels[0]", "predictions[0]", "predictions[1]"],
+    ]
+    assert rig.metric("assigned_partitions") == 3
+
+
 def progress_of(partition: Partition) -> Changes:
     """The partition is known to the store, and nothing of it was read."""
     return Changes({}, {}, {}, {}, [], {partition: Progress(0)})

@@ -327,6 +327,14 @@ def test_time_known_is_unknown_when_so_many_labels_never_come() -> None:
     assert known.share == pytest.approx(0.7)
 
 
+def test_the_lag_of_a_worker_that_is_gone_does_not_count() -> None:
+    store = filled(scenes.hardly_labelled())
+    newest_ms = max(beat.wall_ms for beat in store.heartbeats())
+    store.beat(Heartbeat("slow", newest_ms - queries.GONE_AFTER_MS, lag=5, records=1))
+    store.beat(Heartbeat("dead", newest_ms - queries.GONE_AFTER_MS - 1, lag=50_000, records=1))
+    assert live(store).freshness.lag == 5
+
+
 def test_nothing_is_known_when_there_is_nothing() -> None:
     known = queries.time_known([])
     assert (known.half_ms, known.ninety_ms, known.share) == (None, None, 0.0)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from signal import SIGKILL, SIGSTOP, SIGTERM
 from typing import Self
 
@@ -27,9 +27,10 @@ from monitor.app.wiring import codec_of, limits_of, open_reader, spec_of, verdic
 from monitor.domain.errors import StoreError
 from monitor.domain.events import Kind, Partition
 from monitor.domain.ledger import RECEIVED, balance_of, gaps_of
+from monitor.domain.windows import ALL_TIME, HOUR_MS
 from monitor.ports import OutRecord, StateReader
 from tests.adapters.redis_rig import sent_by
-from tests.builders import URGENT
+from tests.builders import MINUTE_MS, URGENT
 from tests.faults.crew import Crew, send
 from tests.faults.schedule import Blow, Schedule, TimedBlow
 from tests.faults.stream import HORIZON_MS, PARTITIONS, Stream
@@ -413,6 +414,8 @@ class _Run:
             for counter in sorted({*got, *wanted}):
                 if got.get(counter, 0) != wanted.get(counter, 0):
                     yield f"{counter} {got.get(counter, 0)}, not {wanted.get(counter, 0)}"
+            yield from _first_difference("pane", _panes(expected), _panes(reader))
+            yield from _first_difference("transition", _facts(expected), _facts(reader))
             yield "the digest differs"
         for kind in Kind:
             balance = balance_of(
@@ -483,6 +486,26 @@ def settings_of(
             "idle_after": "1h",
         },
     }
+
+
+def _panes(reader: StateReader) -> dict[object, object]:
+    keys = [key for size_ms in (MINUTE_MS, HOUR_MS, ALL_TIME) for key in reader.pane_keys(size_ms)]
+    return {key: c.cells for key, c in zip(keys, reader.panes(keys), strict=True) if c.cells}
+
+
+def _facts(reader: StateReader) -> dict[object, object]:
+    """What a transition says, without how far the log had been read when it was found."""
+    moved = enumerate(reader.transitions())
+    return {number: replace(transition, cut=()) for number, transition in moved}
+
+
+def _first_difference(
+    what: str, wanted: Mapping[object, object], got: Mapping[object, object]
+) -> Iterator[str]:
+    for key in [*wanted, *(key for key in got if key not in wanted)]:
+        if wanted.get(key) != got.get(key):
+            yield f"{what} {key} is {got.get(key)}, not {wanted.get(key)}"
+            return
 
 
 def _split(records: Sequence[OutRecord]) -> tuple[Sequence[OutRecord], Sequence[OutRecord]]:
