@@ -347,11 +347,15 @@ class Flow:
                 self._commit_progress(shard, woken)
 
     def _known(self, cuts: list[Cut]) -> list[Cut]:
-        """The cuts without partitions of topics that are not read any more."""
-        known = self._log.partitions()
-        if not known:
+        """The cuts without partitions of topics that are not read any more.
+
+        Whole topics only: a broker that has just been started may not yet name all partitions, and
+        one left out would not hold the watermark back.
+        """
+        topics = {partition.topic for partition in self._log.partitions()}
+        if not topics:
             return cuts
-        return [{p: progress for p, progress in cut.items() if p in known} for cut in cuts]
+        return [{p: progress for p, progress in cut.items() if p.topic in topics} for cut in cuts]
 
     def _awake(self, cuts: list[Cut]) -> list[Cut]:
         """The cuts, in which an idle partition that has got records since is idle no more.

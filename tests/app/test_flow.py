@@ -1099,6 +1099,27 @@ def test_an_idle_partition_whose_reader_died_holds_the_watermark_once_it_has_rec
     assert numbers(store) == numbers(undisturbed())
 
 
+def test_a_partition_that_the_broker_forgets_to_name_holds_the_watermark_all_the_same() -> None:
+    class PartialLog(MemoryLog):
+        is_partial = False
+
+        def partitions(self) -> frozenset[Partition]:
+            return super().partitions() - ({LABELS[1]} if self.is_partial else set())
+
+    records = history()
+    log, store = filled(PartialLog(TOPICS), records[:60]), MemoryStore()
+    flow = flow_of(log, store)
+    while flow.turn().records:
+        pass
+    filled(log, [each for each in records[60:] if (each.topic, each.partition) != LABELS[1]])
+    log.is_partial = True
+    while flow.turn().records:
+        pass
+    flow.evaluate()
+    held_ms = store.cuts()[0][LABELS[1]].last_log_ms
+    assert store.evaluation().watermark_ms == held_ms
+
+
 def test_the_watermark_never_goes_back() -> None:
     log, store = filled(MemoryLog({"predictions": 1}), [record(GOOD, log_ms=T0)]), MemoryStore()
     flow = flow_of(log, store)
