@@ -578,9 +578,16 @@ def test_what_a_worker_reads_is_logged_at_the_start_and_when_it_changes() -> Non
     log, clock = TeamLog({}), SteppingClock()
     log.assign(PREDICTIONS)
     rig = Rig(log=log, clock=clock)
-    grow, nothing = lambda: log.assign([*PREDICTIONS, LABELS[0]]), lambda: None
-    moves = [grow, nothing, rig.stop.set, nothing]
-    rig.worker.on_progress = lambda _records, _lag: moves.pop(0)()
+    beats: list[int] = []
+
+    def at_each_beat(records: int, _lag: int) -> None:
+        beats.append(records)
+        if len(beats) == 1:
+            log.assign([*PREDICTIONS, LABELS[0]])
+        elif len(beats) == 3:
+            rig.stop.set()
+
+    rig.worker.on_progress = at_each_beat
     with capture_logs() as said:
         rig.worker.run()
     reading = [line["partitions"] for line in said if line["event"] == "working"]
