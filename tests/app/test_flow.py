@@ -1107,8 +1107,8 @@ def test_a_partition_that_the_broker_forgets_to_name_holds_the_watermark_all_the
             return super().partitions() - ({LABELS[1]} if self.is_partial else set())
 
     records = history()
-    log, store = filled(PartialLog(TOPICS), records[:60]), MemoryStore()
-    flow = flow_of(log, store)
+    log, store = PartialLog(TOPICS), MemoryStore()
+    flow = flow_of(filled(log, records[:60]), store)
     while flow.turn().records:
         pass
     filled(log, [each for each in records[60:] if (each.topic, each.partition) != LABELS[1]])
