@@ -261,6 +261,7 @@ def test_reading_and_writing_go_on_while_the_only_broker_hangs_for_a_moment(
 ) -> None:
     def hang() -> None:
         lone_kafka.broker(0).pause()
+        # The fault is its duration: there is no condition to wait for.
         threading.Event().wait(SESSION_MS / 2_000)
         lone_kafka.broker(0).resume()
 
