@@ -136,6 +136,8 @@ class RedisStore:
             answer = self._commit(keys=self._space.keys(shard), args=arguments)
         if answer == b"OK":
             self._names[shard].update(names)
+        elif answer == b"HALF":
+            raise self._half(f"shard {shard}")
         elif answer.startswith(b"CLASH"):
             raise self._clash(answer[6:].decode())
         else:
@@ -156,6 +158,13 @@ class RedisStore:
         return StoreError(
             f"{self._space}: two names have the same code ({names}); "
             "rename one of these intents, variants or slice values"
+        )
+
+    def _half(self, what: str) -> StoreError:
+        return StoreError(
+            f"{self._space}: {what} holds half of a commit, so the numbers are wrong: the server's "
+            "append-only file was cut off, and loaded twice since. Choose a fresh redis.namespace, "
+            "which is counted anew from Kafka, and see docs/redis.md on aof-load-truncated"
         )
 
     def _additions(self, expected: Cut, changes: Changes) -> dict[str, object]:
@@ -261,6 +270,8 @@ class RedisStore:
                     *map(snapshots.pack_transition, transitions),
                 ],
             )
+        if answer == b"HALF":
+            raise self._half("the evaluation")
         _refuse_unless_ok(answer)
 
     def outbox(self, limit: int = 100) -> list[Transition]:

@@ -15,6 +15,7 @@ Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 ``tag:ledger``                          hash      counter -> count
 ``tag:p:CLOCK:SIZE:START:KEY``          hash      cell -> count, one pane
 ``tag:panes:SIZE``                      zset      panes by the log time at which they are dropped
+``tag:commits``                         hash      commits begun and ended, to tell half of one
 ``tag:keys``                            set       variants and slices counted so far
 ``tag:votes``                           zset      waiting votes by release
 ``tag:sweep``                           string    bucket at which sweeping goes on

@@ -19,7 +19,8 @@ try('TIME')
 try('HSET', key, 'n', '1') try('HINCRBY', key, 'n', '1') try('HGET', key, 'n')
 try('HMGET', key, 'n') try('HGETALL', key) try('HDEL', key, 'n')
 try('ZADD', key, '1', 'n') try('ZRANGEBYSCORE', key, '1', '1') try('ZREM', key, 'n')
-try('RPUSH', key, 'n') try('LRANGE', key, '0', '0') try('LINDEX', key, '0') try('UNLINK', key)
+try('RPUSH', key, 'n') try('LRANGE', key, '0', '0') try('LINDEX', key, '0') try('LLEN', key)
+try('UNLINK', key)
 try('SADD', key, 'n') try('UNLINK', key)
 try('SET', key, 'n') try('GET', key) try('UNLINK', key)
 return 'OK'
@@ -39,6 +40,8 @@ return out
 COMMIT = """#!lua
 local p, c = ARGV[1], cmsgpack.unpack(ARGV[2])
 local entries, names = 3, 3 + 4 * c.entries
+local commits = redis.call('HMGET', p .. 'commits', 'begun', 'ended')
+if commits[1] ~= commits[2] then return 'HALF' end
 for _, row in ipairs(c.cut) do
   if (redis.call('HGET', p .. 'cut', row[1]) or '') ~= row[2] then return 'CUT ' .. row[1] end
 end
@@ -52,6 +55,7 @@ for i = names, #ARGV, 2 do
   if not held then unnamed[#unnamed + 1] = i
   elseif held ~= ARGV[i + 1] then return 'CLASH ' .. held .. ' / ' .. ARGV[i + 1] end
 end
+local begun = redis.call('HINCRBY', p .. 'commits', 'begun', 1)
 for _, i in ipairs(unnamed) do redis.call('HSET', p .. 'names', ARGV[i], ARGV[i + 1]) end
 for i = entries, names - 1, 4 do
   redis.call('HSET', p .. 'e:' .. ARGV[i], ARGV[i + 1], ARGV[i + 3])
@@ -68,11 +72,14 @@ for _, row in ipairs(c.votes) do
   local waits = row[1] == '' or redis.call('ZREM', p .. 'votes', row[1]) == 1
   if waits and row[2] ~= '' then redis.call('ZADD', p .. 'votes', row[3], row[2]) end
 end
+redis.call('HSET', p .. 'commits', 'ended', begun)
 return 'OK'
 """
 """ARGV: key prefix, changes, then for each entry bucket, id, bytes expected ('' for none) and new
 bytes, then for each name its code and itself: binary strings do not fit the MessagePack of Lua.
-Returns OK, or what differed: CUT, ENTRY (load and step again) or CLASH (refuse)."""
+Returns OK, or what differed: CUT, ENTRY (load and step again) or CLASH (refuse), or HALF:
+commits begun (counted) and ended (set) differ, as they do on a server whose append-only file was
+cut off in the middle of a commit and is loaded for the second time."""
 
 SWEEP = """#!lua flags=allow-oom
 local p, buckets, count, hour = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -139,7 +146,11 @@ EVALUATE = (
     + """
 local held = redis.call('HGET', KEYS[2], 'sequence') or '0'
 if held ~= ARGV[3] then return 'sequence ' .. held .. ' is stored' end
-redis.call('HSET', KEYS[2], 'sequence', ARGV[4], 'state', ARGV[5])
+local length = redis.call('LLEN', KEYS[3])
+local told = redis.call('HGET', KEYS[2], 'length')
+if told and tonumber(told) ~= length then return 'HALF' end
+length = string.format('%d', length + #ARGV - 5)
+redis.call('HSET', KEYS[2], 'sequence', ARGV[4], 'state', ARGV[5], 'length', length)
 for i = 6, #ARGV do redis.call('RPUSH', KEYS[3], ARGV[i]) end
 return 'OK'
 """

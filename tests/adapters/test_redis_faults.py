@@ -268,6 +268,44 @@ def test_a_log_that_was_cut_off_anywhere_holds_whole_commits(server: RedisServer
     assert seen == set(range(len(states)))
 
 
+@pytest.mark.parametrize("last", STEPS[:2])
+def test_half_of_a_commit_is_never_taken_for_a_whole_one(
+    server: RedisServer, last: Callable[[StateStore], None]
+) -> None:
+    """Redis 7.0 leaves the beginning of a cut-off transaction in its log.
+
+    It ends it with the next transaction there: loaded again, the half is carried out.
+    """
+    with client_of(server.url) as store:
+        before = _log_of(server).stat().st_size
+        last(store)
+        after = _log_of(server).stat().st_size
+    server.stop()
+    whole = _log_of(server).read_bytes()
+    for length in range(before + 1, after, max(1, (after - before) // 24)):
+        _log_of(server).write_bytes(whole[:length])
+        server.start()
+        with client_of(server.url) as again:
+            last(again)
+            expected = observed(again)
+        server.restart(kill=True)
+        with client_of(server.url) as loaded:
+            is_whole = observed(loaded) == expected
+            refusal = refusal_of(loaded)
+            assert is_whole or "holds half of a commit" in refusal, f"{length - before} bytes"
+        server.kill()
+
+
+def refusal_of(store: StateStore) -> str:
+    """What a worker is told that goes on; "" when it can."""
+    try:
+        write(store, prediction("p9"))
+        evaluate(store, Evaluation(store.evaluation().sequence + 1))
+    except StoreError as error:
+        return str(error)
+    return ""
+
+
 def _log_of(server: RedisServer) -> Path:
     (log,) = (server.folder / "appendonlydir").glob("*.incr.aof")
     return log
