@@ -360,6 +360,9 @@ class _Run:
 
     def _promote(self) -> None:
         """What the old primary acknowledges after the replica has left it is lost."""
+        while self.later:
+            # A store that is frozen answers no replica.
+            self._attend_until(time.monotonic() + 0.1)
         old, options = self.store, {"appendonly": "yes", "save": ""}
         self.store = self.opened.enter_context(RedisServer(options=options, replica_of=old))
         self.store.promote()

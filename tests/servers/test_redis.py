@@ -115,6 +115,10 @@ class TestCluster:
             assert [client.get(name) for name in names] == [name.encode() for name in names]
         assert len(nodes.masters()) == len(nodes.replicas()) == 3
         lost = nodes.master_of("key-1")
+        with lost.client() as client_of_lost:
+            # What its replica has not got dies with it.
+            client_of_lost.set("key-1", "key-1")
+            assert client_of_lost.wait(1, 10_000) == 1
         lost.kill()
         nodes.wait_until_ok()
         taken_over_by = nodes.master_of("key-1")
