@@ -354,7 +354,7 @@ class _Run:
         size = newest.stat().st_size
         with newest.open("r+b") as file:
             file.truncate(max(0, size - self.chance.randrange(1, LOST_BYTES)))
-        mend = [program_path("redis-check-aof"), "--fix", str(newest)]
+        mend = [str(program_path("redis-check-aof")), "--fix", str(newest)]
         subprocess.run(mend, input=b"y", stdout=subprocess.DEVNULL, check=True)
         self.store.start()
 
