@@ -10,10 +10,10 @@ LOCK   := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dashboard test test-real lint bench lock clean
+.PHONY: help demo dashboard test test-real lint bench bench-alerts lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # exec leaves no shell in between: Ctrl-C reaches the program once, and make ends when it has ended.
 demo: $(READY) ## the product at work: simulated chatbot, broker, store, worker, dashboard
@@ -36,6 +36,9 @@ lint: $(READY) ## ruff, mypy --strict, import contracts
 
 bench: $(READY) ## the performance table of the README
 	@exec .venv/bin/python -m benchmarks $(ARGS)
+
+bench-alerts: $(READY) ## the alerts against their target figures, beside other detectors
+	@exec .venv/bin/python -m benchmarks alerts $(ARGS)
 
 lock: $(READY) ## resolve the dependencies of pyproject.toml again
 	$(LOCK) --upgrade --extra embedded --extra dev pyproject.toml --output-file requirements.lock

@@ -3,9 +3,10 @@
 import argparse
 from collections.abc import Callable
 
-from benchmarks import faults, memory
+from benchmarks import alerts, faults, memory
 
 BENCHMARKS: dict[str, Callable[[list[str]], None]] = {
+    "alerts": alerts.main,
     "faults": faults.main,
     "memory": memory.main,
 }
@@ -15,9 +16,9 @@ def main() -> None:
     """Run one benchmark with its own options; all that measure speed or memory by default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     names = sorted(BENCHMARKS)
-    parser.add_argument("name", nargs="?", choices=names, help="default: all but faults")
+    parser.add_argument("name", nargs="?", choices=names, help="default: all but alerts and faults")
     chosen, options = parser.parse_known_args()
-    for name in [chosen.name] if chosen.name else sorted({*names} - {"faults"}):
+    for name in [chosen.name] if chosen.name else sorted({*names} - {"alerts", "faults"}):
         print(f"== {name}", flush=True)
         BENCHMARKS[name](options)
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from dashboards import words
 from dashboards.theme import Tone
 from monitor.domain import detectors
-from monitor.domain.alerts import AlertKey, AlertRule, AlertState, Status, Transition
+from monitor.domain.alerts import AlertKey, AlertState, Event, Status, Transition
+from monitor.domain.detectors import Evidence
 from monitor.domain.ledger import Gap
+from monitor.domain.rules import AlertRule
 from monitor.domain.scores import Score, proportion
 from monitor.domain.slices import ALL, SliceKey
 
@@ -16,7 +18,7 @@ LOST_MS = 300_000
 MOST_GAPS = 3
 """Gaps named in the banner; the Labels page lists all of them."""
 
-_ORDER = (Status.FIRING, Status.RECOVERING, Status.NO_DATA, Status.OK)
+_ORDER = (Status.FIRING, Status.RECOVERING, Status.WARNING, Status.NO_DATA, Status.OK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,13 @@ class AlertView:
     hits: int
     fired: Transition | None = None
     fired_ms: int = 0
+    version: str = ""
 
     @property
     def whose(self) -> str:
-        """Variant and slice, as far as the alert speaks of one; "" when of all."""
-        return ", ".join(name for name in self.key if name != ALL)
+        """Variant, slice and version, as far as the alert speaks of one; "" when of all."""
+        names = [name for name in self.key if name != ALL]
+        return ", ".join([*names, *([self.version] if self.version else [])])
 
     @property
     def evidence_ms(self) -> int | None:
@@ -50,7 +54,7 @@ class AlertView:
     @property
     def wants_attention(self) -> bool:
         """Whether somebody should look."""
-        return self.status in {Status.FIRING, Status.RECOVERING}
+        return self.status in {Status.FIRING, Status.RECOVERING, Status.WARNING}
 
     @property
     def is_few(self) -> bool:
@@ -101,17 +105,19 @@ def alert_views(
     A rule that has not seen a vote yet is there with the state no_data.
     """
     fired = {
-        (t.rule, t.key): t
+        t.alert: t
         for t in transitions
-        if (t.moved_from, t.moved_to) == (Status.OK, Status.FIRING)
+        if t.moved_to in {Status.FIRING, Status.WARNING}
+        and t.event is Event.MOVED
+        and t.moved_from is not Status.RECOVERING
     }
     views: list[AlertView] = []
     for rule in rules:
-        keys = [key for name, key in sorted(states) if name == rule.name and speaks(key, variant)]
-        views += [
-            _view(rule, key, states[rule.name, key], fired.get((rule.name, key))) for key in keys
-        ]
-        if not keys and covers(rule, variant):
+        told = [a for a in sorted(states) if a.rule == rule.name and speaks(a.key, variant)]
+        in_use = {alert.key for alert in told if states[alert].status is not Status.NO_DATA}
+        shown = [a for a in told if a.key not in in_use or states[a].status is not Status.NO_DATA]
+        views += [_view(rule, alert, states[alert], fired.get(alert)) for alert in shown]
+        if not told and covers(rule, variant):
             views.append(AlertView(rule, SliceKey(variant), Status.NO_DATA, 0, proportion(0, 0), 0))
     return tuple(sorted(views, key=_badness))
 
@@ -179,13 +185,37 @@ def incomplete(gaps: Sequence[Gap]) -> Notice | None:
     )
 
 
-def _view(rule: AlertRule, key: SliceKey, state: AlertState, fired: Transition | None) -> AlertView:
-    evidence = detectors.breach(state.detector, rule.objective)
-    if evidence is None and state.detector.ring:
-        evidence = detectors.evidence_of(state.detector, detectors.LONG)
-    hits, n = (evidence.hits, evidence.n) if evidence else (0, 0)
-    score = proportion(hits, n)
-    return AlertView(rule, key, state.status, state.since_ms, score, hits, fired, state.fired_ms)
+def _view(
+    rule: AlertRule, alert: AlertKey, state: AlertState, fired: Transition | None
+) -> AlertView:
+    """What the state stands on: the evidence while it is against the model, else the last votes."""
+    hits, n = state.recent_votes
+    found = _shown(rule, state)
+    if found is not None:
+        hits, n = found.hits, found.n
+    return AlertView(
+        rule,
+        alert.key,
+        state.status,
+        state.since_ms,
+        proportion(hits, n),
+        hits,
+        fired,
+        state.fired_ms,
+        alert.version,
+    )
+
+
+def _shown(rule: AlertRule, state: AlertState) -> Evidence | None:
+    """The evidence of an alert that has it; None where the last votes say more."""
+    if rule.is_glance and state.glance.ring:
+        last = detectors.evidence_of(state.glance, detectors.LONG, rule.objective)
+        return detectors.breach(state.glance, rule.objective) or last
+    if state.status is Status.WARNING and state.warn.value >= state.bar:
+        return state.warn.evidence(state.bar)
+    if state.status is Status.FIRING and state.page.value >= state.bar:
+        return state.page.evidence(state.bar)
+    return None
 
 
 def _badness(alert: AlertView) -> tuple[int, bool, float, str, SliceKey]:
@@ -202,6 +232,8 @@ def _describe(alert: AlertView, as_of_ms: int) -> Notice:
         )
     if alert.status is Status.FIRING:
         return Notice(Tone.CRITICAL, _firing(alert), details)
+    if alert.status is Status.WARNING:
+        return Notice(Tone.WARNING, f"{_subject(alert, 'degraded')}: {_ground(alert)}.", details)
     if alert.status is Status.RECOVERING:
         return Notice(Tone.WARNING, f"{_subject(alert, 'recovering')}: {_ground(alert)}.", details)
     if alert.is_few:
@@ -218,7 +250,11 @@ def _firing(alert: AlertView) -> str:
     if alert.is_below:
         return f"{_subject(alert, 'firing')}: {_ground(alert)}."
     need = detectors.bars(alert.rule.objective).clear_long
-    wait = f"clears at {need} hits of the last {detectors.LONG}"
+    wait = (
+        f"clears at {need} hits of the last {detectors.LONG}"
+        if alert.rule.is_glance
+        else "clears once there is as good evidence that it is over"
+    )
     return f"{_subject(alert, 'firing, out of breach')}: {_ground(alert)}; {wait}."
 
 

@@ -28,12 +28,13 @@ from dashboards.models import (
     Sparks,
     Trend,
 )
-from monitor.domain.alerts import AlertRule, Status, Transition
+from monitor.domain.alerts import AlertKey, Status, Transition
 from monitor.domain.counts import Counts, merge, value_of
 from monitor.domain.cut import watermark
 from monitor.domain.engine import Spec
 from monitor.domain.events import Intent, Kind
 from monitor.domain.ledger import balance_of, gaps_of
+from monitor.domain.rules import AlertRule
 from monitor.domain.scores import RollingMatrix, proportion
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.windows import DAY_MS, HOUR_MS, MINUTE_MS, Clock, PaneKey, Window, pane_start
@@ -312,24 +313,24 @@ def _spans(
 ) -> tuple[Span, ...]:
     """When alerts of these rules were not ok, as far as it reaches into the window."""
     names = {rule.name for rule in rules}
-    open_at: dict[tuple[str, SliceKey], int] = {}
+    open_at: dict[AlertKey, int] = {}
     spans: list[Span] = []
     for move in transitions:
-        key = (move.rule, move.key)
+        key = move.alert
         if move.rule not in names or not speaks(move.key, variant):
             continue
         if move.moved_to is Status.FIRING:
             open_at.setdefault(key, move.at_ms)
-        elif move.moved_to is Status.OK and key in open_at:
+        elif move.moved_to in {Status.OK, Status.NO_DATA} and key in open_at:
             spans.append(Span(_whose(key), open_at.pop(key), move.at_ms))
     spans += [Span(_whose(key), start, None) for key, start in open_at.items()]
     kept = [s for s in spans if s.end_ms is None or s.end_ms > window.start_ms]
     return tuple(sorted(kept, key=lambda span: (span.start_ms, span.name)))
 
 
-def _whose(key: tuple[str, SliceKey]) -> str:
-    rule, (variant, part) = key
-    named = [name for name in (variant, part) if name != ALL]
+def _whose(key: AlertKey) -> str:
+    rule, (variant, part), version = key
+    named = [name for name in (variant, part, version) if name not in {ALL, ""}]
     return f"{rule} ({', '.join(named)})" if named else rule
 
 

@@ -7,16 +7,20 @@ raise ``BrokerError`` or ``StoreError`` when the outside fails, and nothing of a
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from monitor.domain.alerts import AlertKey, AlertState, Transition, Vote
+from monitor.domain.alerts import Transition
 from monitor.domain.counts import Counts
 from monitor.domain.cut import Cut
 from monitor.domain.engine import Changes
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import NextOffsets, Partition, PredictionId, Record
 from monitor.domain.join import Entry
+from monitor.domain.notices import Notice
+from monitor.domain.overlays import Action
 from monitor.domain.slices import SliceKey
+from monitor.domain.votes import Vote
 from monitor.domain.windows import PaneKey
 
 FORGOTTEN_AFTER_MS = 24 * 3_600_000
@@ -106,22 +110,12 @@ class OutRecord:
     log_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """All that the evaluator knows. ``sequence`` counts commits and guards them.
-
-    ``releasing`` are votes that have been stepped but may still stand in the shards: removing them
-    is the first thing the next evaluation does, so that a crash in between votes nobody twice.
-    """
-
-    sequence: int = 0
-    watermark_ms: int | None = None
-    states: Mapping[AlertKey, AlertState] = field(default_factory=dict)
-    releasing: tuple[Vote, ...] = ()
+EVALUATOR = "evaluator"
+"""The office of whoever works the rules."""
 
 
 class Lease(NamedTuple):
-    """The right to evaluate: one worker at a time has it.
+    """The right to an office: one worker at a time has it.
 
     ``fence`` grows whenever another worker takes over, so that one that was held up (a long pause,
     a cut connection) is recognised when it comes back.
@@ -129,6 +123,7 @@ class Lease(NamedTuple):
 
     worker: str
     fence: int
+    office: str = EVALUATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +163,9 @@ class StateReader(Protocol):
     def heartbeats(self) -> list[Heartbeat]:
         """The workers' last signs of life, sorted by name."""
 
+    def actions(self) -> list[Action]:
+        """All that people ever did about alerts, oldest first."""
+
     def close(self) -> None:
         """Leave; harmless when repeated."""
 
@@ -205,19 +203,30 @@ class StateStore(StateReader, Protocol):
     def forget(self, votes: Iterable[Vote]) -> None:
         """Remove released votes; harmless when repeated."""
 
-    def lead(self, worker: str, lease_ms: int) -> Lease | None:
-        """Ask to be the evaluator for ``lease_ms`` from now; None while another worker is.
+    def hold(self, votes: Iterable[Vote]) -> None:
+        """Let votes wait again, until their new release; harmless when repeated."""
+
+    def spoken(self, voices: Iterable[str]) -> dict[str, int]:
+        """Those among ``voices`` that have spoken, with the release of their latest vote."""
+
+    def lead(self, worker: str, lease_ms: int, office: str = EVALUATOR) -> Lease | None:
+        """Ask to hold ``office`` for ``lease_ms`` from now; None while another worker does.
 
         Asking again prolongs. Time is the store's own. ``worker`` must be unique to the process.
+        Offices are independent of each other: one evaluates, one delivers to each receiver.
         """
 
     def resign(self, lease: Lease) -> None:
         """Let another worker take over at once; nothing happens when one already has."""
 
     def commit_evaluation(
-        self, evaluation: Evaluation, transitions: Sequence[Transition], lease: Lease
+        self,
+        evaluation: Evaluation,
+        transitions: Sequence[Transition],
+        lease: Lease,
+        spoken: Mapping[str, int] | None = None,
     ) -> None:
-        """Save both at once; the transitions also enter the outbox.
+        """Save all at once: the transitions also enter the outbox, ``spoken`` what voices said.
 
         CommitConflict, and nothing is saved, unless ``lease`` is the latest one given and the
         stored sequence is ``evaluation.sequence - 1``. A lease that has run out still counts as
@@ -235,8 +244,34 @@ class StateStore(StateReader, Protocol):
         CommitConflict when ``lease`` is not the latest one given.
         """
 
+    def act(self, action: Action) -> None:
+        """Enter what somebody did; one that has been entered, by its id, is passed over."""
+
+    def delivery(self, receiver: str) -> str:
+        """What ``save_delivery`` saved for a receiver; "" when it never did."""
+
+    def save_delivery(self, receiver: str, state: str, lease: Lease) -> None:
+        """Save how far a receiver has been told; CommitConflict unless ``lease`` is the latest.
+
+        The lease is that of the office that is named after the receiver.
+        """
+
     def beat(self, heartbeat: Heartbeat) -> None:
         """Replace one worker's sign of life; those that ``is_forgotten`` beside it are dropped."""
+
+
+class Receiver(Protocol):
+    """Somebody, or a system, that is told of alerts; used by one thread."""
+
+    def send(self, notice: Notice) -> None:
+        """Return once the receiver has taken the notice over, in bounded time.
+
+        DeliveryError, whose text holds no secret, when it is unknown whether it has: the notice is
+        sent again later.
+        """
+
+    def close(self) -> None:
+        """Leave; harmless when repeated."""
 
 
 class Clock(Protocol):

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Mapping
 
-from monitor.domain.alerts import AlertRule, Vote
 from monitor.domain.counts import Counts
 from monitor.domain.detectors import Glance
 from monitor.domain.events import (
@@ -18,7 +17,9 @@ from monitor.domain.events import (
     Rejected,
 )
 from monitor.domain.join import HOUR_MS, Entry, with_label, with_prediction
+from monitor.domain.rules import AlertRule, Metric
 from monitor.domain.slices import SliceKey
+from monitor.domain.votes import Role, Vote
 
 T0 = 491_234 * HOUR_MS
 """A full hour (2026-01-15T02:00Z) to count from, in milliseconds."""
@@ -38,6 +39,9 @@ def prediction(
     slices: tuple[str, ...] = (),
     latency_bucket: int | None = None,
     relevance_micros: int | None = None,
+    version: str = "",
+    conversation: str = "",
+    scores: tuple[tuple[str, int], ...] = (),
 ) -> Prediction:
     """An answer predicted at ``at_ms`` and in the log 100 ms later, unless said otherwise."""
     return Prediction(
@@ -49,6 +53,9 @@ def prediction(
         slices,
         latency_bucket,
         relevance_micros,
+        version,
+        conversation,
+        scores,
     )
 
 
@@ -143,14 +150,31 @@ def rule(
     name: str = "urgent-recall",
     *,
     objective: float = 0.80,
-    maturity_ms: int = 0,
+    maturity_ms: int | None = 0,
     hold_ms: int = 30 * MINUTE_MS,
     where: tuple[tuple[str, str], ...] = (),
     per: tuple[str, ...] = ("variant",),
+    metric: Metric = Metric.RECALL,
+    baseline: float | None = None,
+    evidence: float | None = None,
+    is_glance: bool = False,
+    hindsight_ms: int | None = None,
 ) -> AlertRule:
-    """Recall of the urgent intents, for each variant."""
+    """Recall of the urgent intents, for each variant; no warnings unless there is a baseline."""
     return AlertRule(
-        name, "urgent", URGENT, objective, where, per, maturity_ms=maturity_ms, hold_ms=hold_ms
+        name,
+        "urgent",
+        URGENT,
+        objective,
+        where,
+        per,
+        maturity_ms=maturity_ms,
+        hold_ms=hold_ms,
+        metric=metric,
+        baseline=baseline,
+        evidence=evidence,
+        is_glance=is_glance,
+        hindsight_ms=hindsight_ms,
     )
 
 
@@ -162,15 +186,41 @@ def vote(
     rule_name: str = "urgent-recall",
     key: SliceKey = FINE_TUNED,
     event_ms: int | None = None,
+    role: Role = Role.LIVE,
+    version: str = "",
+    conversation: str = "",
 ) -> Vote:
     """A mature outcome released at ``at_ms``."""
-    return Vote(at_ms, prediction_id, rule_name, key, at_ms if event_ms is None else event_ms, hit)
+    return Vote(
+        at_ms,
+        prediction_id,
+        rule_name,
+        key,
+        at_ms if event_ms is None else event_ms,
+        hit,
+        role,
+        version,
+        conversation,
+    )
 
 
-def votes(hits: Iterable[bool], *, start_ms: int = T0, step_ms: int = MINUTE_MS) -> list[Vote]:
+def votes(
+    hits: Iterable[bool],
+    *,
+    start_ms: int = T0,
+    step_ms: int = MINUTE_MS,
+    role: Role = Role.LIVE,
+    version: str = "",
+) -> list[Vote]:
     """One vote every ``step_ms``, in the order of ``hits``."""
     return [
-        vote(start_ms + number * step_ms, hit=hit, prediction_id=f"p{number:05}")
+        vote(
+            start_ms + number * step_ms,
+            hit=hit,
+            prediction_id=f"p{number:05}",
+            role=role,
+            version=version,
+        )
         for number, hit in enumerate(hits)
     ]
 

@@ -4,16 +4,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from monitor.domain import ledger as books
-from monitor.domain.alerts import Transition, Vote
+from monitor.domain.alerts import Transition, is_silent
 from monitor.domain.counts import Cell, Counts, merge, without_zeros
 from monitor.domain.cut import Cut, Progress
 from monitor.domain.engine import Changes
 from monitor.domain.errors import BrokerError, CommitConflict
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import NextOffsets, Partition, Position, PredictionId, Record
 from monitor.domain.join import EMPTY, RETENTION_SLACK_MS, Entry, expiry_ms
-from monitor.domain.slices import SliceKey
+from monitor.domain.overlays import Action
+from monitor.domain.slices import ALL, SliceKey
+from monitor.domain.votes import Vote
 from monitor.domain.windows import ALL_TIME, PaneKey
-from monitor.ports import Evaluation, Heartbeat, Lease, OutRecord, is_forgotten
+from monitor.ports import EVALUATOR, Heartbeat, Lease, OutRecord, is_forgotten, shard_of
 
 SWEEP_ENTRIES = 2_000
 """Entries looked at in one sweep."""
@@ -41,9 +44,12 @@ class MemoryStore:
         self._keep_ms = dict(keep_ms or {})
         self._evaluation = Evaluation()
         self._transitions: list[Transition] = []
+        self._spoken: dict[str, int] = {}
         self._delivered = 0
-        self._lease: Lease | None = None
-        self._is_led = False
+        self._leases: dict[str, Lease] = {}
+        self._led: set[str] = set()
+        self._actions: dict[str, Action] = {}
+        self._deliveries: dict[str, str] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
 
     @property
@@ -69,7 +75,8 @@ class MemoryStore:
         state.entries.update(changes.entries)
         for pane, cells in changes.cells.items():
             state.panes[pane].update(cells)
-            state.keys.add(pane.key)
+            if pane.key.variant != ALL:
+                state.keys.add(pane.key)
         state.ledger.update(changes.ledger)
         for change in changes.votes:
             if change.old is not None:
@@ -91,6 +98,8 @@ class MemoryStore:
                 end_ms = _end_ms(state.entries[key], horizon_ms) if key in state.entries else None
                 if end_ms is not None and end_ms <= watermark_ms:
                     del state.entries[key]
+        for voice in [v for v, at_ms in self._spoken.items() if is_silent(at_ms, watermark_ms)]:
+            del self._spoken[voice]
 
     def waiting(self, before_ms: int, limit: int | None = None) -> list[Vote]:
         """Votes of all shards released before ``before_ms``, in release order, the earliest."""
@@ -102,30 +111,50 @@ class MemoryStore:
         for state in self._shards:
             state.votes.difference_update(votes)
 
-    def lead(self, worker: str, lease_ms: int) -> Lease | None:  # noqa: ARG002 - it does not end
-        """Ask to be the evaluator; None while another worker is."""
-        held = self._lease
-        if held is None or (held.worker != worker and not self._is_led):
-            held = Lease(worker, held.fence + 1 if held else 1)
+    def hold(self, votes: Iterable[Vote]) -> None:
+        """Let votes wait again."""
+        for vote in votes:
+            self._shards[shard_of(vote.prediction_id, self.shards)].votes.add(vote)
+
+    def spoken(self, voices: Iterable[str]) -> dict[str, int]:
+        """Those that have spoken, with the release of their latest vote."""
+        return {voice: self._spoken[voice] for voice in voices if voice in self._spoken}
+
+    def lead(
+        self,
+        worker: str,
+        lease_ms: int,  # noqa: ARG002 - it does not end
+        office: str = EVALUATOR,
+    ) -> Lease | None:
+        """Ask to hold an office; None while another worker does."""
+        held = self._leases.get(office)
+        if held is None or (held.worker != worker and office not in self._led):
+            held = Lease(worker, held.fence + 1 if held else 1, office)
         elif held.worker != worker:
             return None
-        self._lease, self._is_led = held, True
+        self._leases[office] = held
+        self._led.add(office)
         return held
 
     def resign(self, lease: Lease) -> None:
         """Let another worker take over."""
-        if lease == self._lease:
-            self._is_led = False
+        if lease == self._leases.get(lease.office):
+            self._led.discard(lease.office)
 
     def commit_evaluation(
-        self, evaluation: Evaluation, transitions: Sequence[Transition], lease: Lease
+        self,
+        evaluation: Evaluation,
+        transitions: Sequence[Transition],
+        lease: Lease,
+        spoken: Mapping[str, int] | None = None,
     ) -> None:
-        """Save both, or raise CommitConflict."""
+        """Save all, or raise CommitConflict."""
         self._refuse_unless_latest(lease)
         if self._evaluation.sequence != evaluation.sequence - 1:
             raise CommitConflict("another evaluator was faster")
         self._evaluation = evaluation
         self._transitions += transitions
+        self._spoken.update(spoken or {})
 
     def outbox(self, limit: int = 100) -> list[Transition]:
         """Transitions that are yet to be delivered, oldest first."""
@@ -138,9 +167,23 @@ class MemoryStore:
             if [head.id for head in self.outbox(1)] == [transition.id]:
                 self._delivered += 1
 
-    def _refuse_unless_latest(self, lease: Lease) -> None:
-        if lease != self._lease:
-            raise CommitConflict(f"another evaluator was faster: {self._lease} was given since")
+    def act(self, action: Action) -> None:
+        """Enter what somebody did, once."""
+        self._actions.setdefault(action.id, action)
+
+    def delivery(self, receiver: str) -> str:
+        """What was saved for a receiver; "" for nothing."""
+        return self._deliveries.get(receiver, "")
+
+    def save_delivery(self, receiver: str, state: str, lease: Lease) -> None:
+        """Save how far a receiver has been told, or raise CommitConflict."""
+        self._refuse_unless_latest(lease, receiver)
+        self._deliveries[receiver] = state
+
+    def _refuse_unless_latest(self, lease: Lease, office: str = EVALUATOR) -> None:
+        latest = self._leases.get(office)
+        if lease != latest:
+            raise CommitConflict(f"another {office} was faster: {latest} was given since")
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Replace one worker's sign of life, and drop those that are a day older."""
@@ -184,6 +227,10 @@ class MemoryStore:
     def transitions(self) -> list[Transition]:
         """Every transition, oldest first."""
         return list(self._transitions)
+
+    def actions(self) -> list[Action]:
+        """All that people did, oldest first."""
+        return list(self._actions.values())
 
     def heartbeats(self) -> list[Heartbeat]:
         """The workers' last signs of life."""

@@ -35,16 +35,19 @@ from monitor.adapters.redis_namespace import (
 from monitor.codec import snapshots
 from monitor.codec.vocabulary import NOTHING, code_of
 from monitor.domain import ledger as books
-from monitor.domain.alerts import Transition, Vote
+from monitor.domain.alerts import CONVERSATION_MS, Transition
 from monitor.domain.counts import Counts, merge, without_zeros
 from monitor.domain.cut import Cut
 from monitor.domain.engine import Changes
 from monitor.domain.errors import CommitConflict, StoreError
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import PredictionId
 from monitor.domain.join import EMPTY, HOUR_MS, RETENTION_SLACK_MS, Entry
-from monitor.domain.slices import SliceKey
+from monitor.domain.overlays import Action
+from monitor.domain.slices import ALL, SliceKey
+from monitor.domain.votes import Vote
 from monitor.domain.windows import ALL_TIME, PaneKey
-from monitor.ports import Evaluation, Heartbeat, Lease, is_forgotten, shard_of
+from monitor.ports import EVALUATOR, Heartbeat, Lease, is_forgotten, shard_of
 
 SWEEPS_PER_HORIZON = 4
 """How often every bucket is looked at while a prediction waits: an entry outlives its end by a
@@ -188,6 +191,7 @@ class RedisStore:
             "keys": [
                 msgspec.json.encode(key).decode()
                 for key in dict.fromkeys(pane.key for pane in changes.cells)
+                if key.variant != ALL
             ],
             "votes": [
                 [
@@ -219,6 +223,9 @@ class RedisStore:
                         *self._keep_ms,
                     ],
                 )
+        with self._reaching():
+            last_ms = watermark_ms - CONVERSATION_MS
+            self._client.zremrangebyscore(self._space.rules_key("voices"), "-inf", last_ms)
         self._swept_ms = watermark_ms
 
     def waiting(self, before_ms: int, limit: int | None = None) -> list[Vote]:
@@ -243,31 +250,60 @@ class RedisStore:
             with self._reaching():
                 self._client.zrem(self._space.key(shard, "votes"), *members)
 
-    def lead(self, worker: str, lease_ms: int) -> Lease | None:
-        """Ask to be the evaluator, or to stay it."""
+    def hold(self, votes: Iterable[Vote]) -> None:
+        """Let votes wait again."""
+        by_shard: dict[int, dict[bytes, int]] = {}
+        for vote in votes:
+            shard = shard_of(vote.prediction_id, self._shards)
+            by_shard.setdefault(shard, {})[snapshots.pack_vote(vote)] = vote.release_ms
+        for shard, members in by_shard.items():
+            with self._reaching():
+                self._client.zadd(self._space.key(shard, "votes"), members)
+
+    def spoken(self, voices: Iterable[str]) -> dict[str, int]:
+        """Those that have spoken, with the release of their latest vote."""
+        asked = list(voices)
+        if not asked:
+            return {}
         with self._reaching():
-            fence = self._lead(keys=self._space.rules_keys("lease"), args=[worker, lease_ms])
-        return None if fence is None else Lease(worker, int(fence))
+            found = self._client.zmscore(self._space.rules_key("voices"), asked)
+        told = zip(asked, found, strict=True)
+        return {voice: int(at_ms) for voice, at_ms in told if at_ms is not None}
+
+    def lead(self, worker: str, lease_ms: int, office: str = EVALUATOR) -> Lease | None:
+        """Ask to hold an office, or to keep it."""
+        keys = self._space.rules_keys(_lease_key(office))
+        with self._reaching():
+            fence = self._lead(keys=keys, args=[worker, lease_ms])
+        return None if fence is None else Lease(worker, int(fence), office)
 
     def resign(self, lease: Lease) -> None:
         """Let another worker take over at once."""
         with self._reaching():
-            self._resign(keys=self._space.rules_keys("lease"), args=[*lease])
+            self._resign(
+                keys=self._space.rules_keys(_lease_key(lease.office)),
+                args=[lease.worker, lease.fence],
+            )
 
     def commit_evaluation(
-        self, evaluation: Evaluation, transitions: Sequence[Transition], lease: Lease
+        self,
+        evaluation: Evaluation,
+        transitions: Sequence[Transition],
+        lease: Lease,
+        spoken: Mapping[str, int] | None = None,
     ) -> None:
-        """Save both at once, or raise CommitConflict."""
-        state = snapshots.pack_evaluation(
-            evaluation.sequence, evaluation.watermark_ms, evaluation.states, evaluation.releasing
-        )
+        """Save all at once, or raise CommitConflict."""
+        _refuse_unless_of(EVALUATOR, lease)
+        state = snapshots.pack_evaluation(evaluation)
         with self._reaching():
             answer = self._evaluate(
-                keys=self._space.rules_keys("lease", "evaluation", "transitions"),
+                keys=self._space.rules_keys("lease", "evaluation", "transitions", "voices"),
                 args=[
-                    *lease,
+                    *(lease.worker, lease.fence),
                     *(evaluation.sequence - 1, evaluation.sequence, state),
+                    len(transitions),
                     *map(snapshots.pack_transition, transitions),
+                    *(part for voice in (spoken or {}).items() for part in voice),
                 ],
             )
         if answer == b"HALF":
@@ -284,12 +320,37 @@ class RedisStore:
 
     def delivered(self, transitions: Sequence[Transition], lease: Lease) -> None:
         """Take these out of the outbox, or raise CommitConflict."""
+        _refuse_unless_of(EVALUATOR, lease)
         with self._reaching():
             answer = self._delivered(
                 keys=self._space.rules_keys("lease", "evaluation", "transitions"),
-                args=[*lease, *(transition.id for transition in transitions)],
+                args=[lease.worker, lease.fence, *(transition.id for transition in transitions)],
             )
         _refuse_unless_ok(answer)
+
+    def act(self, action: Action) -> None:
+        """Enter what somebody did, once."""
+        with self._reaching():
+            self._act(
+                keys=self._space.rules_keys("actions"),
+                args=[action.id, snapshots.pack_action(action)],
+            )
+
+    def delivery(self, receiver: str) -> str:
+        """What was saved for a receiver; "" for nothing."""
+        with self._reaching():
+            state = self._client.hget(self._space.rules_key("deliveries"), receiver)
+        return cast(bytes, state or b"").decode()
+
+    def save_delivery(self, receiver: str, state: str, lease: Lease) -> None:
+        """Save how far a receiver has been told, or raise CommitConflict."""
+        _refuse_unless_of(receiver, lease)
+        with self._reaching():
+            answer = self._save_delivery(
+                keys=self._space.rules_keys(_lease_key(receiver), "deliveries"),
+                args=[lease.worker, lease.fence, receiver, state],
+            )
+        _refuse_unless_ok(answer, receiver)
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Replace one worker's sign of life, and drop those that are a day older."""
@@ -356,13 +417,19 @@ class RedisStore:
             state = self._client.hget(self._space.rules_key("evaluation"), "state")
         if state is None:
             return Evaluation()
-        return Evaluation(*snapshots.unpack_evaluation(cast(bytes, state)))
+        return snapshots.unpack_evaluation(cast(bytes, state))
 
     def transitions(self) -> list[Transition]:
         """Every transition, oldest first."""
         with self._reaching():
             rows = self._client.lrange(self._space.rules_key("transitions"), 0, -1)
         return [snapshots.unpack_transition(row) for row in cast(list[bytes], rows)]
+
+    def actions(self) -> list[Action]:
+        """All that people did, oldest first."""
+        with self._reaching():
+            rows = self._client.lrange(self._space.rules_key("actions"), 0, -1)
+        return [snapshots.unpack_action(row) for row in cast(list[bytes], rows)]
 
     def heartbeats(self) -> list[Heartbeat]:
         """The workers' last signs of life."""
@@ -388,6 +455,7 @@ class RedisStore:
         self._lead, self._resign = register(scripts.LEAD), register(scripts.RESIGN)
         self._evaluate = register(scripts.EVALUATE)
         self._outbox, self._delivered = register(scripts.OUTBOX), register(scripts.DELIVERED)
+        self._save_delivery, self._act = register(scripts.SAVE_DELIVERY), register(scripts.ACT)
 
     def _bucket(self, prediction_id: str) -> int:
         return zlib.adler32(prediction_id.encode()) * 2_654_435_761 % 2**32 % self._buckets
@@ -429,6 +497,15 @@ class RedisStore:
         return pipe.execute()
 
 
-def _refuse_unless_ok(answer: bytes) -> None:
+def _lease_key(office: str) -> str:
+    return "lease" if office == EVALUATOR else f"lease:{office}"
+
+
+def _refuse_unless_of(office: str, lease: Lease) -> None:
+    if lease.office != office:
+        raise CommitConflict(f"a lease of {lease.office} gives no right to the office {office}")
+
+
+def _refuse_unless_ok(answer: bytes, office: str = EVALUATOR) -> None:
     if answer != b"OK":
-        raise CommitConflict(f"another evaluator was faster: {answer.decode(errors='replace')}")
+        raise CommitConflict(f"another {office} was faster: {answer.decode(errors='replace')}")

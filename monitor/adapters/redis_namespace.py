@@ -5,10 +5,14 @@ Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 ======================================  ========  =================================================
 ``{namespace:meta}``                    hash      format, shards, buckets, shape: fixed at creation
 ``{namespace:rules}:lease``             hash      owner, fence, until: who may evaluate
+``{namespace:rules}:lease:OFFICE``      hash      the same for another office
 ``{namespace:rules}:evaluation``        hash      sequence and state of the evaluator, delivered:
                                                   how many transitions have left the outbox
 ``{namespace:rules}:transitions``       list      every transition, oldest first
+``{namespace:rules}:actions``           list      all that people did about alerts, oldest first
+``{namespace:rules}:deliveries``        hash      receiver -> how far it has been told
 ``{namespace:rules}:heartbeats``        hash      worker -> last sign of life
+``{namespace:rules}:voices``            zset      conversations that voted, by the release
 ``tag:cut``                             hash      partition -> next offset, frontier, last log time
 ``tag:e:BUCKET``                        hash      prediction id -> packed entry
 ``tag:names``                           hash      code -> name, see ``codec.vocabulary``
@@ -31,12 +35,12 @@ import msgspec
 from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis_client import KEEPS_ALL, RedisClient
 from monitor.codec import snapshots
-from monitor.domain.alerts import Vote
 from monitor.domain.counts import Cell
 from monitor.domain.cut import Progress
 from monitor.domain.errors import StoreError
 from monitor.domain.events import Partition
 from monitor.domain.slices import SliceKey
+from monitor.domain.votes import Vote
 from monitor.domain.windows import Clock, PaneKey
 
 cell_of = msgspec.json.Decoder(tuple[str, ...]).decode

@@ -18,7 +18,8 @@ local key, try = KEYS[1], redis.call
 try('TIME')
 try('HSET', key, 'n', '1') try('HINCRBY', key, 'n', '1') try('HGET', key, 'n')
 try('HMGET', key, 'n') try('HGETALL', key) try('HDEL', key, 'n')
-try('ZADD', key, '1', 'n') try('ZRANGEBYSCORE', key, '1', '1') try('ZREM', key, 'n')
+try('ZADD', key, '1', 'n') try('ZRANGEBYSCORE', key, '1', '1') try('ZMSCORE', key, 'n')
+try('ZREM', key, 'n') try('ZREMRANGEBYSCORE', key, '1', '1')
 try('RPUSH', key, 'n') try('LRANGE', key, '0', '0') try('LINDEX', key, '0') try('LLEN', key)
 try('UNLINK', key)
 try('SADD', key, 'n') try('UNLINK', key)
@@ -149,14 +150,17 @@ if held ~= ARGV[3] then return 'sequence ' .. held .. ' is stored' end
 local length = redis.call('LLEN', KEYS[3])
 local told = redis.call('HGET', KEYS[2], 'length')
 if told and tonumber(told) ~= length then return 'HALF' end
-length = string.format('%d', length + #ARGV - 5)
+local last = 6 + tonumber(ARGV[6])
+length = string.format('%d', length + last - 6)
 redis.call('HSET', KEYS[2], 'sequence', ARGV[4], 'state', ARGV[5], 'length', length)
-for i = 6, #ARGV do redis.call('RPUSH', KEYS[3], ARGV[i]) end
+for i = 7, last do redis.call('RPUSH', KEYS[3], ARGV[i]) end
+for i = last + 1, #ARGV, 2 do redis.call('ZADD', KEYS[4], ARGV[i + 1], ARGV[i]) end
 return 'OK'
 """
 )
-"""KEYS: lease, evaluation, transitions. ARGV: worker, fence, sequence expected, sequence, state,
-transitions. Returns OK, or what differed."""
+"""KEYS: lease, evaluation, transitions, voices. ARGV: worker, fence, sequence expected, sequence,
+state, number of transitions, these, then for each voice its name and the release of its vote.
+Returns OK, or what differed."""
 
 OUTBOX = """#!lua flags=no-writes
 local first = tonumber(redis.call('HGET', KEYS[1], 'delivered') or '0')
@@ -180,3 +184,23 @@ return 'OK'
 )
 """KEYS: lease, evaluation, transitions. ARGV: worker, fence, ids of transitions. Returns OK, or
 whose the lease is."""
+
+SAVE_DELIVERY = (
+    "#!lua flags=allow-oom"
+    + _LEASE_MUST_BE
+    + """
+redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
+return 'OK'
+"""
+)
+"""KEYS: lease, deliveries. ARGV: worker, fence, receiver, state. Returns OK, or whose the lease
+is."""
+
+ACT = """#!lua
+for _, row in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
+  if cjson.decode(row).id == ARGV[1] then return 'OK' end
+end
+redis.call('RPUSH', KEYS[1], ARGV[2])
+return 'OK'
+"""
+"""KEYS: actions. ARGV: id, action. One write, so that there is no half of it."""

@@ -15,7 +15,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,8 +23,10 @@ import typer
 from monitor import __version__
 from monitor.adapters.files import CaptureError
 from monitor.app import dashboard as streamlit_app
+from monitor.app.alerts_cli import alerts
 from monitor.app.console import dump, note, print_json, print_report, progress_of
 from monitor.app.embedded import EmbeddedError
+from monitor.app.options import NO, STOPPED, USAGE, WORLD, Config, Form, Format
 from monitor.app.settings import Settings, SettingsError, load_settings
 from monitor.app.telemetry import (
     SystemClock,
@@ -33,26 +34,6 @@ from monitor.app.telemetry import (
     telemetry_server,
 )
 from monitor.domain.errors import RecallwatchError
-
-NO, USAGE, WORLD, STOPPED = 1, 2, 3, 130
-
-
-class Form(StrEnum):
-    """How a report is printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="Settings file. Default: RECALLWATCH_CONFIG, else recallwatch.yaml in this folder.",
-    ),
-]
-Format = Annotated[Form, typer.Option("--format", help="How to print the report.")]
 
 app = typer.Typer(
     name="recallwatch",
@@ -249,6 +230,9 @@ def check(config: Config = None) -> None:
         unreached |= found.is_world
     if failed:
         raise typer.Exit(WORLD if unreached else NO)
+
+
+app.add_typer(alerts)
 
 
 def main() -> None:

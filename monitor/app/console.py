@@ -211,11 +211,13 @@ def _groups_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _standing(transitions: list[Mapping[str, Any]]) -> Iterator[str]:
-    """One line for each alert that fires or recovers now."""
-    last = {(row["rule"], row["variant"], row["slice"]): row for row in transitions}
+    """One line for each alert that warns, fires or recovers now."""
+    moves = [row for row in transitions if row["event"] == "moved"]
+    last = {(row["rule"], row["variant"], row["slice"], row["version"]): row for row in moves}
     for row in last.values():
-        if row["to"] in {"firing", "recovering"}:
-            whose = row["variant"] if row["slice"] == "ALL" else f"{row['variant']} {row['slice']}"
+        if row["to"] in {"warning", "firing", "recovering"}:
+            names = [row["variant"], row["slice"], row["version"]]
+            whose = " ".join([names[0], *(name for name in names[1:] if name not in {"", "ALL"})])
             said = f"{row['to'].upper()} {row['rule']} for {whose}"
             yield f"{said} since {row['at']}: {row['reason']}"
 
@@ -237,16 +239,13 @@ def _alerts_table(transitions: list[Mapping[str, Any]]) -> Table:
         "rule",
         "variant",
         "slice",
+        "version",
         "from",
         "to",
         "why",
     )
     for row in transitions:
-        _add(
-            table,
-            *(
-                str(row[name])
-                for name in ("at", "rule", "variant", "slice", "from", "to", "reason")
-            ),
-        )
+        to = row["to"] if row["event"] == "moved" else row["event"]
+        names = ("at", "rule", "variant", "slice", "version", "from")
+        _add(table, *(str(row[name]) for name in names), str(to), str(row["reason"]))
     return table

@@ -22,14 +22,19 @@ from pathlib import Path
 from traceback import extract_tb
 
 from monitor.codec.records import RecordCodec
-from monitor.domain import alerts, engine, ledger
-from monitor.domain.alerts import Transition, Vote
+from monitor.domain import alerts, engine, ledger, signals
+from monitor.domain.alerts import Transition
 from monitor.domain.cut import IDLE, UNREAD, Cut, Progress, watermark
 from monitor.domain.engine import Changes, Spec
 from monitor.domain.errors import CommitConflict, TooManyRejects
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import Envelope, Kind, NextOffsets, Partition, Reason, Record, Rejected
 from monitor.domain.ledger import Gap
-from monitor.ports import Evaluation, Lease, OutRecord, RecordLog, RecordSink, StateStore, shard_of
+from monitor.domain.measures import Measures, Panes
+from monitor.domain.slices import ALL
+from monitor.domain.votes import Role, Vote
+from monitor.domain.windows import HOUR_MS, Clock
+from monitor.ports import Lease, OutRecord, RecordLog, RecordSink, StateStore, shard_of
 
 LEASE_MS = 10_000
 """How long the evaluator's silence is waited for before another worker takes over."""
@@ -91,6 +96,7 @@ class Flow:
         self._place: dict[Partition, int] = {}
         self._rejects_in_a_row: Counter[Kind] = Counter()
         self._lease: Lease | None = None
+        self._measures = Measures(Panes(spec.windows, store.panes))
         self._watermark_ms: int | None = store.evaluation().watermark_ms
 
     def turn(self) -> Turn:
@@ -134,7 +140,7 @@ class Flow:
         where = extract_tb(error.__traceback__, limit=-1)[-1]
         detail = f"{type(error).__name__} in {where.name}, {Path(where.filename).name}"
         fact = Rejected(Reason.UNPROCESSABLE, f"{detail}:{where.lineno}")
-        return Envelope(self._codec.kind_of(record), record.position, fact)
+        return Envelope(self._codec.kind_of(record), record.position, fact, record.log_ms)
 
     def _home(self, record: Record) -> int:
         """The shard that books a record our code fails on: its own one, if it can be decoded.
@@ -237,17 +243,69 @@ class Flow:
         forgotten too: it is not counted again.
         """
         store = self._store
+        store.hold(before.holding)
         store.forget(before.releasing)
         waiting, until_ms = self._slice(reached_ms)
-        given = {(vote.rule, vote.prediction_id) for vote in before.releasing}
-        votes = [vote for vote in waiting if (vote.rule, vote.prediction_id) not in given]
-        states, found = alerts.evaluate(self._spec.rules, before.states, votes, until_ms)
+        signalled = signals.evaluate(
+            self._spec.signals,
+            before.signals,
+            self._measures,
+            self._variants,
+            from_ms=before.watermark_ms,
+            until_ms=until_ms,
+            starts=self._hours_told,
+        )
+        if signalled.until_ms < until_ms:
+            until_ms = signalled.until_ms
+            waiting = [vote for vote in waiting if vote.release_ms < until_ms]
+        given = {_place_of(vote) for vote in before.releasing}
+        votes = [
+            vote
+            for vote in waiting
+            if _place_of(vote) not in given and not self._is_past(vote, before)
+        ]
+        judged = alerts.evaluate(
+            self._spec.rules,
+            before.states,
+            votes,
+            until_ms,
+            books=before.books,
+            spoken=store.spoken({v for vote in votes if (v := alerts.voice_of(vote))}),
+        )
         cut = tuple(sorted((str(p), progress.next_offset) for p, progress in _least(cuts).items()))
+        found = alerts.in_order([*judged.transitions, *signalled.transitions])
         transitions = [replace(transition, cut=cut) for transition in found]
-        after = Evaluation(before.sequence + 1, until_ms, states, tuple(waiting))
-        store.commit_evaluation(after, transitions, lease)
+        after = Evaluation(
+            before.sequence + 1,
+            until_ms,
+            judged.states,
+            releasing=tuple(waiting),
+            holding=tuple(judged.held),
+            books=judged.books,
+            signals=signalled.states,
+        )
+        store.commit_evaluation(after, transitions, lease, judged.spoken)
+        store.hold(judged.held)
         store.forget(waiting)
         return after, transitions
+
+    def _variants(self) -> list[str]:
+        return [key.variant for key in self._store.slice_keys() if key.slice == ALL]
+
+    def _hours_told(self) -> list[int]:
+        """The hours in which the log told anything."""
+        panes = self._store.pane_keys(HOUR_MS)
+        return sorted({pane.start_ms for pane in panes if pane.clock is Clock.LOG})
+
+    def _is_past(self, vote: Vote, before: Evaluation) -> bool:
+        """Whether a held vote was brought back by an evaluator that had been taken over from.
+
+        What was held is released once the watermark passes its release, so none before it is left.
+        """
+        if vote.role is not Role.LIVE or before.watermark_ms is None:
+            return False
+        is_held = any(r.name == vote.rule and r.maturity_ms is None for r in self._spec.rules)
+        return is_held and vote.release_ms < before.watermark_ms
 
     def _slice(self, reached_ms: int) -> tuple[list[Vote], int]:
         """Votes before ``reached_ms``, or before an earlier instant if there are too many.
@@ -377,7 +435,7 @@ class Flow:
     def _divert(self, records: Sequence[Record], envelopes: Sequence[Envelope]) -> int:
         """Write rejected records to the dead-letter topic before they count as dealt with."""
         rejects = [(e.position, e.fact) for e in envelopes if isinstance(e.fact, Rejected)]
-        for kind, position, fact in envelopes:
+        for kind, position, fact, _ in envelopes:
             in_a_row = self._rejects_in_a_row
             in_a_row[kind] = in_a_row[kind] + 1 if isinstance(fact, Rejected) else 0
             if isinstance(fact, Rejected) and in_a_row[kind] > self._limits.max_consecutive_rejects:
@@ -452,6 +510,12 @@ class Flow:
             shard = books if isinstance(fact, Rejected) else shard_of(fact.prediction_id, shards)
             split[shard].append(envelope)
         return split
+
+
+def _place_of(vote: Vote) -> tuple[str, str, Role, int]:
+    """What tells the votes of one prediction apart; of corrections there may be several."""
+    at_ms = vote.release_ms if vote.role is Role.CORRECTION else 0
+    return vote.rule, vote.prediction_id, vote.role, at_ms
 
 
 def dead_letter(record: Record, rejected: Rejected, topic: str) -> OutRecord:

@@ -10,13 +10,14 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 import structlog
 
 from monitor.app.flow import Flow, Turn
+from monitor.app.notifier import Notifier
 from monitor.app.settings import Settings
 from monitor.app.telemetry import Health, Metrics, SystemClock
 from monitor.app.wiring import (
@@ -27,19 +28,28 @@ from monitor.app.wiring import (
     open_dead_letters,
     open_log,
     open_store,
+    receivers_of,
+    rules_of,
     spec_of,
     topics_of,
 )
-from monitor.domain.alerts import Status, Transition
+from monitor.domain.alerts import Event, Status, Transition
 from monitor.domain.errors import TooManyRejects, WorldError
 from monitor.domain.events import Partition
 from monitor.domain.ledger import Gap
-from monitor.ports import Clock, Heartbeat, RecordLog, RecordSink, StateStore
+from monitor.domain.notices import Route
+from monitor.ports import Clock, Heartbeat, Receiver, RecordLog, RecordSink, StateStore
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 BEAT_MS = 2_000
 SWEEP_MS = 1_000
-_LEVELS = {Status.NO_DATA: 0, Status.OK: 0, Status.RECOVERING: 1, Status.FIRING: 2}
+_LEVELS = {
+    Status.NO_DATA: 0,
+    Status.OK: 0,
+    Status.WARNING: 1,
+    Status.RECOVERING: 2,
+    Status.FIRING: 2,
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ class World:
     store: Callable[[], StateStore]
     dead_letters: Callable[[], RecordSink]
     lag: Callable[[], float] = lambda: math.nan
+    receivers: Callable[[], Sequence[tuple[Route, Receiver]]] = lambda: ()
     clock: Clock = field(default_factory=SystemClock)
 
 
@@ -63,6 +74,7 @@ def world_of(settings: Settings, *, in_group: bool = True) -> World:
         store=lambda: open_store(settings),
         dead_letters=lambda: open_dead_letters(settings),
         lag=lambda: group_lag(settings),
+        receivers=lambda: receivers_of(settings),
     )
 
 
@@ -92,8 +104,27 @@ class Worker:
     def run(self, *, until_caught_up: bool = False) -> None:
         """Work until stopped, or until both topics are read to their present end.
 
+        Receivers of alerts are told meanwhile, but not by a worker that only catches up.
         WorldError when the first opening fails, TooManyRejects when the input is beyond use.
         """
+        if until_caught_up:
+            self._run(until_caught_up=True)
+            return
+        with self._notifier():
+            self._run(until_caught_up=False)
+
+    def _notifier(self) -> Notifier:
+        world, timeout = self._world, self._settings.alerting.timeout
+        return Notifier(
+            world.receivers(),
+            rules_of(self._settings),
+            world.store,
+            self.metrics,
+            world.clock,
+            timeout_ms=in_ms(timeout),
+        )
+
+    def _run(self, *, until_caught_up: bool) -> None:
         has_worked = False
         while not self.stop.is_set():
             try:
@@ -203,17 +234,23 @@ class Worker:
         evaluation = store.evaluation()
         if evaluation.watermark_ms is not None:
             self.metrics.watermark.set(evaluation.watermark_ms / 1000)
-        for (rule, key), state in evaluation.states.items():
-            self.metrics.alert_level.labels(rule, *key).set(_LEVELS[state.status])
+        for alert, state in evaluation.states.items():
+            names = (alert.rule, *alert.key, alert.version)
+            self.metrics.alert_level.labels(*names).set(_LEVELS[state.status])
+            strength = 0.0 if not state.votes else state.page.evidence(state.bar).strength
+            self.metrics.evidence.labels(*names).set(strength)
 
     def _announce(self, transition: Transition) -> None:
         say = self._say.warning if transition.moved_to is Status.FIRING else self._say.info
         say(
-            f"alert {transition.moved_to}",
+            f"alert {transition.moved_to}"
+            if transition.event is Event.MOVED
+            else f"alert {transition.event}",
             id=transition.id,
             rule=transition.rule,
             variant=transition.key.variant,
             slice=transition.key.slice,
+            version=transition.version,
             was=transition.moved_from,
             reason=transition.reason,
         )

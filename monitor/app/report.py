@@ -10,11 +10,13 @@ from monitor.app.settings import Settings
 from monitor.app.wiring import spec_of, verdict_limits_of
 from monitor.codec.snapshots import digest_of
 from monitor.domain import ledger as books
-from monitor.domain.alerts import Transition
+from monitor.domain.alerts import Event, Transition, hindsight_of
 from monitor.domain.counts import Counts, merge
 from monitor.domain.engine import Spec
 from monitor.domain.events import Kind
+from monitor.domain.rules import Signal
 from monitor.domain.scores import exact_recall, group_scores, headline, intent_scores
+from monitor.domain.signals import SignalKey, SignalState
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.verdict import VerdictLimits, verdict_of
 from monitor.domain.windows import ALL_TIME, HOUR_MS, Clock, PaneKey
@@ -47,6 +49,7 @@ def report_of(reader: StateReader, spec: Spec, limits: VerdictLimits) -> dict[st
     """The present numbers of a store."""
     evaluation = reader.evaluation()
     ledger, transitions = reader.ledger(), reader.transitions()
+    hindsight = hindsight_of(transitions)
     variants = [key for key in reader.slice_keys() if key.slice == ALL]
     totals = _with_all(variants, reader.panes([_total(key) for key in variants]))
     watermark_ms = evaluation.watermark_ms
@@ -57,10 +60,13 @@ def report_of(reader: StateReader, spec: Spec, limits: VerdictLimits) -> dict[st
         "cut": _cut(reader),
         "ledger": ledger_section(ledger, watermark_ms or 0, spec.windows.horizon_ms),
         "variants": {
-            variant: variant_section(counts, spec, limits) for variant, counts in totals.items()
+            variant: variant_section(
+                counts, spec, limits, estimates_of(evaluation.signals, spec, variant)
+            )
+            for variant, counts in totals.items()
         },
         "hours": list(_hours(reader, spec)),
-        "transitions": [_transition(transition) for transition in transitions],
+        "transitions": [_transition(t, hindsight.get(t.id)) for t in transitions],
     }
 
 
@@ -106,7 +112,18 @@ def ledger_section(
     return section
 
 
-def variant_section(counts: Counts, spec: Spec, limits: VerdictLimits) -> dict[str, object]:
+def estimates_of(
+    states: Mapping[SignalKey, SignalState], spec: Spec, variant: str
+) -> dict[str, SignalState]:
+    """Group -> where its label-free estimate stands for one variant; there is none for ALL."""
+    rules = [rule for rule in spec.signals if rule.signal is Signal.ESTIMATE]
+    found = {rule.of: states.get(SignalKey(rule.name, variant)) for rule in rules}
+    return {of: state for of, state in found.items() if state is not None}
+
+
+def variant_section(
+    counts: Counts, spec: Spec, limits: VerdictLimits, estimates: Mapping[str, SignalState]
+) -> dict[str, object]:
     """All scores of one variant, or of ALL."""
     scores = headline(counts.confusion)
     relevance, judged = counts.relevance
@@ -123,7 +140,10 @@ def variant_section(counts: Counts, spec: Spec, limits: VerdictLimits) -> dict[s
         "macro_f1": scores.macro_f1,
         "cohen_kappa": scores.cohen_kappa,
         "mcc": scores.mcc,
-        "groups": {name: _group(counts, spec, name) for name in spec.groups.members},
+        "groups": {
+            name: {**_group(counts, spec, name), "estimate": _estimate(estimates.get(name))}
+            for name in spec.groups.members
+        },
         "intents": {
             intent: {
                 "support": score.recall.support,
@@ -156,6 +176,19 @@ def _group(counts: Counts, spec: Spec, name: str) -> dict[str, object]:
         "precision_interval": scores.precision.interval,
         "f1": scores.f1,
         "exact_recall": exact_recall(counts.confusion, group).value,
+    }
+
+
+def _estimate(state: SignalState | None) -> dict[str, object]:
+    """The label-free estimate of the group's recall, or why there is none."""
+    if state is None:
+        return {"value": None, "refused": "none was made"}
+    return {
+        "value": state.value,
+        "standard_error": state.error,
+        "past_error": state.past_error,
+        "past_windows": state.checks,
+        "refused": state.reason if state.value is None else None,
     }
 
 
@@ -215,7 +248,8 @@ def _total(key: SliceKey) -> PaneKey:
 
 
 def _digested(reader: StateReader, spec: Spec) -> Iterable[tuple[PaneKey, Counts]]:
-    keys = [*_kept_panes(reader, spec, ALL_TIME), *_kept_panes(reader, spec, HOUR_MS)]
+    kept = [*_kept_panes(reader, spec, ALL_TIME), *_kept_panes(reader, spec, HOUR_MS)]
+    keys = [pane for pane in kept if pane.clock is not Clock.LOG]
     return zip(keys, reader.panes(keys), strict=True)
 
 
@@ -238,23 +272,37 @@ def _cut(reader: StateReader) -> dict[str, int]:
     return dict(sorted(least.items()))
 
 
-def _transition(transition: Transition) -> dict[str, object]:
+def _transition(transition: Transition, hindsight: Event | None) -> dict[str, object]:
     evidence = transition.evidence
     return {
         "id": transition.id,
         "rule": transition.rule,
         "variant": transition.key.variant,
         "slice": transition.key.slice,
+        "version": transition.version,
+        "event": transition.event,
         "from": transition.moved_from,
         "to": transition.moved_to,
         "at": iso(transition.at_ms),
         "reason": transition.reason,
-        "evidence": None if evidence is None else evidence.upper,
+        "evidence": None if evidence is None else evidence.value,
+        "bar": None if evidence is None else evidence.bar,
         "since": None if evidence is None else iso(evidence.since_ms),
         "hits": None if evidence is None else evidence.hits,
         "n": None if evidence is None else evidence.n,
+        "missed": [
+            {
+                "prediction_id": missed.prediction_id,
+                "event_time": iso(missed.event_ms),
+                "predicted": missed.predicted,
+                "actual": missed.actual,
+            }
+            for missed in transition.missed
+        ],
+        "corrected": transition.corrected,
+        "judges": transition.judges or None,
         "cut": dict(transition.cut),
-        "hindsight": None,
+        "hindsight": hindsight,
     }
 
 

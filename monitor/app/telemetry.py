@@ -74,10 +74,28 @@ class Metrics:
         self.interruptions = Counter(
             "recallwatch_interruptions", "Times broker or store failed us", registry=registry
         )
+        self.notifications = Counter(
+            "recallwatch_notifications",
+            "Notices that a receiver has taken",
+            ["receiver"],
+            registry=registry,
+        )
+        self.notification_failures = Counter(
+            "recallwatch_notification_failures",
+            "Notices that a receiver did not take; they are sent again",
+            ["receiver"],
+            registry=registry,
+        )
         self.alert_level = Gauge(
             "recallwatch_alert_level",
-            "0 ok or no data, 1 recovering, 2 firing",
-            ["rule", "variant", "slice"],
+            "0 ok or no data, 1 warning, 2 firing or recovering",
+            ["rule", "variant", "slice", "version"],
+            registry=registry,
+        )
+        self.evidence = Gauge(
+            "recallwatch_alert_evidence_ratio",
+            "Evidence against the objective, 0..1: ln(1 + M) / ln(1 + A); 1 fires",
+            ["rule", "variant", "slice", "version"],
             registry=registry,
         )
 

@@ -1,28 +1,42 @@
 """From settings to the parts that they describe; the only place where adapters are chosen."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
 import structlog
 
 from monitor.adapters.kafka import ConsumerGroup, KafkaConnection, KafkaLog, KafkaSink, KafkaTopics
+from monitor.adapters.receivers import AlertmanagerReceiver, TopicReceiver, WebhookReceiver
 from monitor.adapters.redis import RedisStore
 from monitor.adapters.redis_client import RedisConnection
 from monitor.app.flow import Limits
-from monitor.app.settings import RuleSettings, Settings, format_duration
+from monitor.app.settings import (
+    ReceiverSettings,
+    RuleSettings,
+    Settings,
+    SettingsError,
+    format_duration,
+)
 from monitor.codec.mapping import PRESETS, FieldMapping, TimeUnit
 from monitor.codec.records import RecordCodec
-from monitor.domain.alerts import AlertRule
 from monitor.domain.engine import Spec
+from monitor.domain.errors import DeliveryError
+from monitor.domain.estimate import score_name
 from monitor.domain.events import Kind
+from monitor.domain.notices import Mode, Route, Rules
+from monitor.domain.rules import AlertRule, Metric, Severity, Signal, SignalRule
 from monitor.domain.slices import Groups
 from monitor.domain.verdict import VerdictLimits
 from monitor.domain.windows import WindowSpec
-from monitor.ports import RecordSink, StateStore
+from monitor.ports import Receiver, RecordSink, StateStore
 
 _MILLISECOND = timedelta(milliseconds=1)
+ESTIMATE_NAME = "estimate:"
+"""Begins the names of estimates that nobody asked for; no name in the settings has a colon."""
+
+ESTIMATE_WINDOW_MS = 6 * 3_600_000
 LONGEST_READ_S = 1.0
 """A person at a dashboard is told after a second that the store does not answer."""
 
@@ -45,21 +59,70 @@ def spec_of(settings: Settings) -> Spec:
             keep_ms={in_ms(size): in_ms(keep) for size, keep in sorted(windows.keep.items())},
         ),
         rules=tuple(_rule_of(rule, groups) for rule in settings.rules),
+        signals=tuple(_signals_of(settings, groups)),
     )
 
 
 def _rule_of(rule: RuleSettings, groups: Groups) -> AlertRule:
     return AlertRule(
         name=rule.name,
-        of=rule.of,
+        of=rule.of or "all intents",
         group=groups.of(rule.of),
         objective=rule.objective,
         where=tuple(sorted(rule.where.items())),
         per=rule.per,
-        maturity_ms=in_ms(rule.maturity),
+        maturity_ms=None if rule.maturity is None else in_ms(rule.maturity),
         hold_ms=in_ms(rule.hold),
         severity=rule.severity,
+        metric=rule.metric,
+        baseline=rule.baseline,
+        evidence=rule.evidence,
+        is_glance=rule.detector == "glance",
+        hindsight_ms=None if rule.hindsight is None else in_ms(rule.hindsight),
+        runbook=rule.runbook,
     )
+
+
+def _signals_of(settings: Settings, groups: Groups) -> Iterator[SignalRule]:
+    """The signals asked for, and a label-free estimate for the display of every other group."""
+    known = frozenset(settings.intents.known)
+    estimated = set()
+    for signal in settings.signals:
+        members = groups.of(signal.of or "")
+        if signal.signal is Signal.ESTIMATE and signal.variant is None:
+            estimated.add(signal.of)
+        yield SignalRule(
+            name=signal.name,
+            signal=signal.signal,
+            of=signal.of or "",
+            group=members,
+            score_name=score_name(signal.of, members) if signal.of else "",
+            variant=signal.variant,
+            window_ms=in_ms(signal.window),
+            reference_ms=in_ms(signal.reference),
+            below=_bound(signal.below),
+            above=_bound(signal.above),
+            z=signal.z,
+            objective=signal.objective,
+            drift=signal.drift,
+            known=known,
+            hold_ms=in_ms(signal.hold),
+            runbook=signal.runbook,
+        )
+    for name, members in groups.members.items():
+        if name not in estimated:
+            yield SignalRule(
+                name=f"{ESTIMATE_NAME}{name}",
+                signal=Signal.ESTIMATE,
+                of=name,
+                group=members,
+                score_name=score_name(name, members),
+                window_ms=ESTIMATE_WINDOW_MS,
+            )
+
+
+def _bound(bound: float | timedelta | None) -> float | None:
+    return float(in_ms(bound)) if isinstance(bound, timedelta) else bound
 
 
 def topics_of(settings: Settings) -> dict[Kind, str]:
@@ -82,6 +145,7 @@ def codec_of(settings: Settings) -> RecordCodec:
             settings.mapping.predictions.preset, settings.mapping.predictions.fields, unit
         ),
         labels=_mapping(settings.mapping.labels.preset, settings.mapping.labels.fields, unit),
+        groups=tuple(spec_of(settings).groups.members.items()),
     )
 
 
@@ -104,7 +168,11 @@ def verdict_limits_of(settings: Settings) -> VerdictLimits:
     A group that a rule watches must reach that rule's objective, unless the verdict says otherwise.
     """
     verdict = settings.verdict
-    watched = {r.of: r.objective for r in settings.rules if r.of in settings.intents.groups}
+    watched = {
+        rule.of: rule.objective
+        for rule in settings.rules
+        if rule.of in settings.intents.groups and rule.metric is Metric.RECALL
+    }
     return VerdictLimits(
         accuracy_good=verdict.accuracy.good,
         accuracy_bad=verdict.accuracy.bad,
@@ -160,10 +228,63 @@ def open_sink(settings: Settings) -> RecordSink:
 
 def open_dead_letters(settings: Settings) -> RecordSink:
     """A producer, once the dead-letter topic is there: it is created if it is missing."""
+    return open_topic(settings, settings.kafka.dead_letters.topic)
+
+
+def open_topic(settings: Settings, topic: str) -> RecordSink:
+    """A producer, once ``topic`` is there: it is created if it is missing."""
     connection = connection_of(settings)
     with KafkaTopics(connection) as admin:
-        admin.ensure({settings.kafka.dead_letters.topic: 1}, log_append_time=True)
+        admin.ensure({topic: 1}, log_append_time=True)
     return KafkaSink(connection)
+
+
+def rules_of(settings: Settings) -> Rules:
+    """What is watched, by name."""
+    spec = spec_of(settings)
+    watched: tuple[AlertRule | SignalRule, ...] = (*spec.rules, *spec.signals)
+    return {rule.name: rule for rule in watched}
+
+
+def receivers_of(settings: Settings) -> list[tuple[Route, Receiver]]:
+    """Who is told of what; SettingsError for an address that Apprise does not know."""
+    return [(_route_of(told, settings), _receiver_of(told, settings)) for told in settings.notify]
+
+
+def _route_of(told: ReceiverSettings, settings: Settings) -> Route:
+    alerting = settings.alerting
+    modes = {"alertmanager": Mode.LEVEL, "topic": Mode.RECORD}
+    return Route(
+        name=told.known_as,
+        severities=frozenset(map(Severity, told.severities)),
+        mode=modes.get(told.targets[0], Mode.TELL),
+        group_wait_ms=in_ms(alerting.group_wait),
+        group_interval_ms=in_ms(alerting.group_interval),
+        repeat_ms=in_ms(alerting.repeat),
+        dashboard_url=alerting.dashboard_url or "",
+    )
+
+
+def _receiver_of(told: ReceiverSettings, settings: Settings) -> Receiver:
+    timeout_s = settings.alerting.timeout.total_seconds()
+    if told.webhook is not None:
+        return WebhookReceiver(told.webhook.get_secret_value(), timeout_s)
+    if told.alertmanager is not None:
+        return AlertmanagerReceiver(told.alertmanager.get_secret_value(), timeout_s)
+    if told.url is not None:
+        return _apprise(told.known_as, told.url.get_secret_value(), timeout_s)
+    topic = told.topic or ""
+    return TopicReceiver(topic, lambda: open_topic(settings, topic))
+
+
+def _apprise(name: str, url: str, timeout_s: float) -> Receiver:
+    # Imported by those who use it alone: it takes half a second.
+    from monitor.adapters.receivers_apprise import AppriseReceiver  # noqa: PLC0415
+
+    try:
+        return AppriseReceiver(url, timeout_s)
+    except DeliveryError as error:
+        raise SettingsError(f"notify, receiver {name}: {error}") from None
 
 
 def open_store(settings: Settings) -> StateStore:

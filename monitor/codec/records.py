@@ -5,6 +5,7 @@ again to say what is wrong with it. The order of the checks is fixed, so that a 
 faults always gets the same reason.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ import msgspec
 
 from monitor.codec.mapping import FieldMapping, TimeUnit, concerns_us, flattened
 from monitor.domain.counts import bucket_of
+from monitor.domain.estimate import bin_of, score_name
 from monitor.domain.events import (
     Envelope,
     Kind,
@@ -92,7 +94,8 @@ class RecordCodec:
     """Decodes both topics according to the settings.
 
     ``known`` is None when any intent is accepted. ``slice_names`` are the declared slice attributes
-    without ``variant``; each is read from the field of the same name.
+    without ``variant``; each is read from the field of the same name. ``groups`` are the declared
+    groups with their members, for whose probabilities records are searched.
     """
 
     predictions_topic: str = "predictions"
@@ -102,6 +105,10 @@ class RecordCodec:
     max_bytes: int = MAX_RECORD_BYTES
     predictions: FieldMapping = field(default_factory=FieldMapping)
     labels: FieldMapping = field(default_factory=FieldMapping)
+    groups: tuple[tuple[str, frozenset[str]], ...] = ()
+    _scored: tuple[tuple[str, frozenset[str], tuple[str, ...]], ...] = field(
+        init=False, repr=False, compare=False
+    )
     _read_prediction: Callable[[bytes], PredictionWire | None] = field(
         init=False, repr=False, compare=False
     )
@@ -114,6 +121,8 @@ class RecordCodec:
         """Prepare the typed decoders once; they are the hot path."""
         wire, attributes = _declared(self.slice_names)
         put = object.__setattr__
+        scored = ((score_name(n, group), group, tuple(sorted(group))) for n, group in self.groups)
+        put(self, "_scored", tuple(scored))
         put(self, "_read_prediction", _reader(wire, self.predictions))
         put(self, "_read_label", _reader(LabelWire, self.labels))
         put(self, "_slices", _slice_getter(attributes))
@@ -129,8 +138,8 @@ class RecordCodec:
                 else self._label(value, record.log_ms)
             )
         except _RejectedError as error:
-            return Envelope(kind, record.position, error.rejected)
-        return None if fact is None else Envelope(kind, record.position, fact)
+            return Envelope(kind, record.position, error.rejected, record.log_ms)
+        return None if fact is None else Envelope(kind, record.position, fact, record.log_ms)
 
     def decode_all(self, records: Iterable[Record]) -> list[Envelope]:
         """The facts in ``records``, in their order."""
@@ -179,6 +188,26 @@ class RecordCodec:
             self._named_slices(wire),
             None if wire.latency_ms is None else bucket_of(wire.latency_ms),
             _micros(wire.relevance),
+            _version(wire),
+            _conversation(wire.conversation_id),
+            self._scores(wire) if self._scored else (),
+        )
+
+    def _scores(self, wire: PredictionWire) -> tuple[tuple[str, int], ...]:
+        """For each group the bin of its probability, as far as the record tells one."""
+        scores, predicted = wire.scores, wire.predicted_intent
+        if scores:
+            return tuple(
+                # Sorted, since the order of a sum shows in its last bit.
+                (name, bin_of(sum([scores.get(m, 0.0) for m in members]), predicted in group))
+                for name, group, members in self._scored
+            )
+        confidence = wire.confidence
+        if confidence is None:
+            return ()
+        return tuple(
+            (name, bin_of(confidence, predicted in group, is_confidence=True))
+            for name, group, _ in self._scored
         )
 
     def _named_slices(self, wire: PredictionWire) -> tuple[str, ...]:
@@ -349,6 +378,22 @@ def _slice_getter(names: tuple[str, ...]) -> Callable[[PredictionWire], tuple[st
     if len(names) == 1:
         return lambda wire: (_text(get(wire)),)
     return lambda wire: tuple(map(_text, get(wire)))
+
+
+def _version(wire: PredictionWire) -> str:
+    """Model and prompt template: evidence about the one in use before says nothing of this one."""
+    parts = [part for part in (wire.model_version, wire.prompt_version) if part]
+    for part in parts:
+        if len(part) > MAX_NAME_CHARS:
+            _reject(Reason.OUT_OF_RANGE, f"a version has more than {MAX_NAME_CHARS} characters")
+    return "/".join(parts)
+
+
+def _conversation(conversation_id: str | None) -> str:
+    """Eight bytes, in hexadecimal digits, tell conversations apart."""
+    if not conversation_id:
+        return ""
+    return hashlib.blake2b(conversation_id.encode(), digest_size=8).hexdigest()
 
 
 def _text(value: object) -> str:

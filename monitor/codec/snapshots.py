@@ -3,19 +3,24 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
-from monitor.codec.vocabulary import code_of
-from monitor.domain.alerts import AlertKey, AlertState, Transition, Vote
+from monitor.codec.vocabulary import NOTHING, code_of
+from monitor.domain.alerts import AlertKey, AlertState, Transition
+from monitor.domain.votes import Vote
 from monitor.domain.counts import Counts, without_zeros
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import Label, Prediction, PredictionId
 from monitor.domain.join import HOUR_MS, Entry
-from monitor.domain.slices import SliceKey
+from monitor.domain.maturity import MaturityBook
+from monitor.domain.overlays import Action
+from monitor.domain.signals import SignalKey, SignalState
 from monitor.domain.windows import PaneKey
 
-DIGEST_VERSION = 1
-FORMAT_VERSION = 1
+DIGEST_VERSION = 2
+FORMAT_VERSION = 2
 """Version of the packed forms; a store of another version is refused."""
 
 HOUR_BYTES = 3
@@ -23,6 +28,8 @@ HOUR_BYTES = 3
 
 _LAST_HOUR = (1 << 8 * HOUR_BYTES) - 1
 
+_Name = TypeVar("_Name")
+_encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 
@@ -64,6 +71,9 @@ def _transition_facts(transition: Transition) -> list[object]:
         transition.moved_to,
         transition.at_ms,
         None if evidence is None else [evidence.hits, evidence.n, evidence.since_ms],
+        transition.version,
+        transition.event,
+        transition.judges,
     ]
 
 
@@ -76,7 +86,8 @@ def pack_entry(entry: Entry) -> bytes:
     prediction, labels = entry
     facts: tuple[object, ...] | None = None
     if prediction is not None:
-        _, event_ms, log_ms, variant, predicted, slices, latency, relevance = prediction
+        _, event_ms, log_ms, variant, predicted, slices, latency, relevance = prediction[:8]
+        version, conversation, scores = prediction[8:]
         facts = (
             event_ms,
             log_ms - event_ms,
@@ -86,6 +97,9 @@ def pack_entry(entry: Entry) -> bytes:
             latency,
             relevance,
         )
+        if version or conversation or scores:
+            named = tuple((code_of(name), number) for name, number in scores)
+            facts += (code_of(version), bytes.fromhex(conversation), named)
     truths = tuple(
         (
             code_of(label.actual),
@@ -109,7 +123,8 @@ def unpack_entry(
     facts, *rest = _unpack(data[HOUR_BYTES:])
     prediction = None
     if facts is not None:
-        event_ms, log_delta, variant, predicted, slices, latency, relevance = facts
+        event_ms, log_delta, variant, predicted, slices, latency, relevance, *more = facts
+        version, conversation, scores = more or (NOTHING, b"", ())
         prediction = Prediction(
             prediction_id,
             event_ms,
@@ -119,6 +134,9 @@ def unpack_entry(
             tuple(map(name_of, slices)),
             latency,
             relevance,
+            name_of(version),
+            conversation.hex(),
+            tuple((name_of(code), number) for code, number in scores),
         )
     labels = tuple(
         Label(
@@ -142,6 +160,9 @@ def names_in(entry: Entry) -> Iterator[str]:
         yield entry.prediction.variant
         yield entry.prediction.predicted
         yield from entry.prediction.slices
+        yield entry.prediction.version
+        for name, _ in entry.prediction.scores:
+            yield name
     for label in entry.labels:
         yield label.actual
 
@@ -162,28 +183,40 @@ def anchor_hour(entry: Entry) -> int:
 class _EvaluationDocument(msgspec.Struct, array_like=True):
     sequence: int
     watermark_ms: int | None
-    states: list[tuple[str, SliceKey, AlertState]]
+    states: list[tuple[AlertKey, AlertState]]
     releasing: tuple[Vote, ...]
+    holding: tuple[Vote, ...]
+    books: list[tuple[str, MaturityBook]]
+    signals: list[tuple[SignalKey, SignalState]]
 
 
-def pack_evaluation(
-    sequence: int,
-    watermark_ms: int | None,
-    states: Mapping[AlertKey, AlertState],
-    releasing: tuple[Vote, ...],
-) -> bytes:
-    """What the evaluator knows, as canonical JSON."""
-    rows = [(rule, key, state) for (rule, key), state in sorted(states.items(), key=_by_key)]
-    return msgspec.json.encode(_EvaluationDocument(sequence, watermark_ms, rows, releasing))
+def pack_evaluation(evaluation: Evaluation) -> bytes:
+    """What the evaluator knows, as canonical JSON; a float is written so that it is read alike."""
+    return _encode(
+        _EvaluationDocument(
+            evaluation.sequence,
+            evaluation.watermark_ms,
+            sorted(evaluation.states.items(), key=_first),
+            evaluation.releasing,
+            evaluation.holding,
+            sorted(evaluation.books.items(), key=_first),
+            sorted(evaluation.signals.items(), key=_first),
+        )
+    )
 
 
-def unpack_evaluation(
-    data: bytes,
-) -> tuple[int, int | None, dict[AlertKey, AlertState], tuple[Vote, ...]]:
+def unpack_evaluation(data: bytes) -> Evaluation:
     """What ``pack_evaluation`` packed."""
     document = msgspec.json.decode(data, type=_EvaluationDocument)
-    states = {(rule, key): state for rule, key, state in document.states}
-    return document.sequence, document.watermark_ms, states, document.releasing
+    return Evaluation(
+        document.sequence,
+        document.watermark_ms,
+        dict(document.states),
+        document.releasing,
+        document.holding,
+        dict(document.books),
+        dict(document.signals),
+    )
 
 
 def pack_vote(vote: Vote) -> bytes:
@@ -206,5 +239,15 @@ def unpack_transition(data: bytes) -> Transition:
     return msgspec.json.decode(data, type=Transition)
 
 
-def _by_key(item: tuple[AlertKey, AlertState]) -> AlertKey:
+def pack_action(action: Action) -> bytes:
+    """What somebody did, as JSON."""
+    return msgspec.json.encode(action)
+
+
+def unpack_action(data: bytes) -> Action:
+    """What ``pack_action`` packed."""
+    return msgspec.json.decode(data, type=Action)
+
+
+def _first(item: tuple[_Name, object]) -> _Name:
     return item[0]

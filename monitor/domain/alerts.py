@@ -1,29 +1,76 @@
-"""Should somebody be told? One pure step per vote, one per deadline.
+"""Should somebody be told? Votes in release order, and deadlines, make alerts move.
 
 ::
 
-    no_data --first vote--> ok --breach--> firing --clear, hold over--> ok
-                                           ^    |
-                      breach, or not clear |    | clear, hold not over
-                                           |    v
-                                           recovering --hold over--> ok
+                 evidence against the floor
+    no_data --> ok ----------------------> warning --evidence, hold over--> ok
+                |                             |
+                | evidence against            | evidence against
+                v the objective               v the objective
+              firing <------------------------+
+                |  ^ not clear
+      clear,    v  |
+      hold on  recovering --hold over--> ok          any --another version answers--> no_data
 
-*Resolved* is the move to ok, an instant, not a state. Time moves only by log time: a vote happens
-at its release, a hold ends at its deadline, and both are worked through in order, so that the same
-votes give the same transitions whenever somebody looks.
+*Resolved* is the move to ok, an instant, not a state. *Stalled*, no vote for longer than chance
+allows, lies over the state and never changes it: silence resolves nothing. Time moves only by log
+time: a vote happens at its release, a deadline at its instant, and all are worked through in order,
+so that the same votes give the same transitions whenever somebody looks.
+
+Whose alert it is says ``AlertKey``: evidence about one version says nothing of another.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
 from monitor.domain import detectors
-from monitor.domain.detectors import Evidence, Glance
+from monitor.domain.detectors import (
+    Evidence,
+    Glance,
+    Mixture,
+    Recovery,
+    down_factors,
+    up_factors,
+)
 from monitor.domain.errors import IllegalMove
-from monitor.domain.events import Intent, Prediction
-from monitor.domain.slices import ALL, SliceKey
+from monitor.domain.events import Intent
+from monitor.domain.maturity import MaturityBook
+from monitor.domain.rules import AlertRule
+from monitor.domain.slices import SliceKey
+from monitor.domain.votes import Role, Vote
+
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+WEEK_MS, MONTH_MS = 7 * DAY_MS, 30 * DAY_MS
+
+FIRST_BAR, LEAST_BAR = 36_000.0, 10_000.0
+"""Bars of evidence where the rule gives none: for the first week, and at least."""
+
+STALL_GAPS = 7
+"""So many mean gaps without a vote are no accident: P < 0.001 if votes come independently."""
+
+STALL_LEAST_MS = HOUR_MS
+"""Labels come in lots: a shorter silence means nothing."""
+
+STALL_VOTES = 20
+"""Votes from which on a mean gap is believed."""
+
+RECENT_VOTES = 60
+"""Votes that are shown where there is no evidence; one bit each of a whole number."""
+
+GAP_MEMORY = 100
+"""Votes over which the mean gap is smoothed."""
+
+SUPERSEDED_MS = DAY_MS
+"""A version without a vote for so long, while another one votes, is not in use any more."""
+
+CONVERSATION_MS = WEEK_MS
+"""How long a conversation that has voted is remembered."""
+
+MOST_MISSED, MOST_EPISODES, MOST_CORRECTED = 5, 10, 100
 
 
 class Status(StrEnum):
@@ -31,81 +78,151 @@ class Status(StrEnum):
 
     NO_DATA = "no_data"
     OK = "ok"
+    WARNING = "warning"
     FIRING = "firing"
     RECOVERING = "recovering"
 
 
 MOVES: Mapping[Status, frozenset[Status]] = {
     Status.NO_DATA: frozenset({Status.OK}),
-    Status.OK: frozenset({Status.FIRING}),
-    Status.FIRING: frozenset({Status.RECOVERING, Status.OK}),
-    Status.RECOVERING: frozenset({Status.FIRING, Status.OK}),
+    Status.OK: frozenset({Status.WARNING, Status.FIRING, Status.NO_DATA}),
+    Status.WARNING: frozenset({Status.FIRING, Status.OK, Status.NO_DATA}),
+    Status.FIRING: frozenset({Status.RECOVERING, Status.OK, Status.NO_DATA}),
+    Status.RECOVERING: frozenset({Status.FIRING, Status.OK, Status.NO_DATA}),
 }
 """Where each state may go."""
 
 
-@dataclass(frozen=True, slots=True)
-class AlertRule:
-    """Recall of ``group`` (declared as ``of``) must not fall below ``objective`` (0..1).
+class Event(StrEnum):
+    """What a transition records. Only ``moved`` changes the state.
 
-    ``where`` keeps only records with these attribute values; ``per`` makes one alert for each value
-    of these attributes. A vote counts once its prediction is ``maturity_ms`` old; a firing alert
-    is held for ``hold_ms`` at least.
+    ``confirmed`` and ``retracted`` judge an earlier transition, ``raised`` enters a drop that no
+    alert reported, each once the labels are complete; what was known then is not overwritten.
     """
 
-    name: str
-    of: str
-    group: frozenset[Intent]
-    objective: float
-    where: tuple[tuple[str, str], ...] = ()
-    per: tuple[str, ...] = ("variant",)
-    maturity_ms: int = 0
-    hold_ms: int = 1_800_000
-    severity: str = "page"
-
-    def key_of(self, prediction: Prediction, slice_names: tuple[str, ...]) -> SliceKey | None:
-        """Whose alert the prediction speaks to; None when ``where`` leaves it out."""
-        values = dict(zip(slice_names, prediction.slices, strict=True))
-        values["variant"] = prediction.variant
-        if any(values.get(name, "") != value for name, value in self.where):
-            return None
-        others = [f"{name}={values.get(name, '')}" for name in self.per if name != "variant"]
-        variant = prediction.variant if "variant" in self.per else ALL
-        return SliceKey(variant, ",".join(others) or ALL)
+    MOVED = "moved"
+    STALLED = "stalled"
+    RESUMED = "resumed"
+    MATURITY = "maturity"
+    CONFIRMED = "confirmed"
+    RETRACTED = "retracted"
+    RAISED = "raised"
 
 
-class Vote(NamedTuple):
-    """One mature outcome as evidence. Sorted by fields, votes are in release order."""
+class AlertKey(NamedTuple):
+    """Rule, whose numbers, and the version that answered ("" where records name none)."""
 
-    release_ms: int
-    prediction_id: str
     rule: str
     key: SliceKey
+    version: str = ""
+
+
+class Missed(NamedTuple):
+    """A miss, as an example: which prediction, and where it went."""
+
+    prediction_id: str
     event_ms: int
-    hit: bool
+    predicted: Intent
+    actual: Intent
 
 
-AlertKey = tuple[str, SliceKey]
-"""Rule name and whose alert."""
+class Judgement(NamedTuple):
+    """A transition that awaits its judgement: final outcomes of ``[from_ms, to_ms]`` so far."""
+
+    id: str
+    null: float
+    from_ms: int
+    to_ms: int
+    hits: int
+    n: int
+    due_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Shadow:
+    """The same detector over complete labels, for hindsight.
+
+    ``episodes`` are ``(began, ended)`` of the latest times at which the alert was firing; ended is
+    -1 while it is.
+    """
+
+    page: Mixture = field(default_factory=Mixture)
+    up: Recovery = field(default_factory=Recovery)
+    is_firing: bool = False
+    judgements: list[Judgement] = field(default_factory=list)
+    episodes: list[tuple[int, int]] = field(default_factory=list)
+
+    def copy(self) -> "Shadow":
+        """One of its own that can be changed."""
+        return Shadow(
+            self.page.copy(),
+            self.up.copy(),
+            self.is_firing,
+            self.judgements.copy(),
+            self.episodes.copy(),
+        )
+
+
+@dataclass(slots=True)
 class AlertState:
-    """Where one alert stands. ``since_ms`` is when ``status`` began, by log time."""
+    """Where one alert stands. ``since_ms`` is when ``status`` began, by log time.
+
+    ``fired_ms`` is when it last left ok, ``moves`` counts transitions. ``votes`` of this version,
+    the last released at ``last_ms`` when the maturity was ``wait_ms``, come ``gap_ms`` apart on
+    average and were at most ``longest_ms`` apart; ``is_relieved`` says that another version has
+    voted since. ``recent`` holds the last 60 votes as bits, 1
+    for a hit, the newest lowest. ``bar`` is the evidence it takes; ``week_votes`` since ``week_ms``
+    decide the next bar. ``corrected`` are event times of votes that a label changed after they had
+    counted.
+    """
 
     status: Status = Status.NO_DATA
     since_ms: int = 0
     fired_ms: int = 0
     moves: int = 0
-    detector: Glance = field(default_factory=Glance)
+    glance: Glance = field(default_factory=Glance)
+    page: Mixture = field(default_factory=Mixture)
+    warn: Mixture = field(default_factory=Mixture)
+    up: Recovery = field(default_factory=Recovery)
+    votes: int = 0
+    recent: int = 0
+    last_ms: int = 0
+    gap_ms: float = 0.0
+    longest_ms: int = 0
+    wait_ms: int = 0
+    is_stalled: bool = False
+    is_relieved: bool = False
+    bar: float = FIRST_BAR
+    week_ms: int = 0
+    week_votes: int = 0
+    missed: tuple[Missed, ...] = ()
+    corrected: tuple[int, ...] = ()
+    shadow: Shadow = field(default_factory=Shadow)
+
+    def copy(self) -> "AlertState":
+        """One of its own that can be changed."""
+        return replace(
+            self,
+            page=self.page.copy(),
+            warn=self.warn.copy(),
+            up=self.up.copy(),
+            shadow=self.shadow.copy(),
+        )
+
+    @property
+    def recent_votes(self) -> tuple[int, int]:
+        """Hits among the last votes and how many these are, at most 60."""
+        return self.recent.bit_count(), min(self.votes, RECENT_VOTES)
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
     """A change of state with what it stands on; ``at_ms`` is log time.
 
-    ``cut`` is how far the log had been read when it was found, as ``topic[partition]`` and next
-    offset: provenance, not part of what a replay has to reproduce.
+    ``missed`` are the latest misses by then, ``corrected`` the votes since ``evidence.since_ms``
+    that a label changed after they had counted. ``judges`` is the id of the transition that a
+    judgement in hindsight is about. ``cut`` is how far the log had been read when it was found, as
+    ``topic[partition]`` and next offset: provenance, not part of what a replay has to reproduce.
     """
 
     id: str
@@ -117,49 +234,54 @@ class Transition:
     evidence: Evidence | None
     reason: str
     cut: tuple[tuple[str, int], ...] = ()
+    version: str = ""
+    event: Event = Event.MOVED
+    judges: str = ""
+    missed: tuple[Missed, ...] = ()
+    corrected: int = 0
+
+    @property
+    def alert(self) -> AlertKey:
+        """Whose."""
+        return AlertKey(self.rule, self.key, self.version)
 
 
-def fingerprint(rule: str, key: SliceKey) -> str:
+class Judged(NamedTuple):
+    """What an evaluation leaves: ``held`` votes go back to wait, ``spoken`` have now voted.
+
+    ``spoken`` maps a voice, which is a conversation before one alert, to the release of its vote.
+    """
+
+    states: dict[AlertKey, AlertState]
+    books: dict[str, MaturityBook]
+    transitions: list[Transition]
+    held: list[Vote]
+    spoken: dict[str, int]
+
+
+def in_order(transitions: Iterable[Transition]) -> list[Transition]:
+    """By instant; those of one alert at one instant stay in the order it made them."""
+    return sorted(transitions, key=lambda t: (t.at_ms, t.rule, t.key, t.version))
+
+
+def fingerprint(alert: AlertKey) -> str:
     """Stable short id of one alert: eight hexadecimal digits."""
-    return hashlib.sha256("\x1f".join((rule, *key)).encode()).hexdigest()[:8]
+    return hashlib.sha256(
+        "\x1f".join((alert.rule, *alert.key, alert.version)).encode()
+    ).hexdigest()[:8]
 
 
-def step(rule: AlertRule, state: AlertState, vote: Vote) -> tuple[AlertState, list[Transition]]:
-    """The alert after one more vote; votes must come in release order."""
-    state, moved = settle(rule, state, vote.key, vote.release_ms)
-    state = replace(state, detector=detectors.observe(state.detector, vote.event_ms, hit=vote.hit))
-    at_ms = vote.release_ms
-    if state.status is Status.NO_DATA:
-        first = detectors.evidence_of(state.detector, 1)
-        state = _move(rule, state, vote.key, Status.OK, at_ms, first, "first mature label", moved)
-    found = detectors.breach(state.detector, rule.objective)
-    if state.status in {Status.OK, Status.RECOVERING} and found:
-        return _move(
-            rule, state, vote.key, Status.FIRING, at_ms, found, _text(rule, found), moved
-        ), moved
-    if state.status is Status.FIRING and detectors.is_clear(state.detector, rule.objective):
-        good = detectors.evidence_of(state.detector, detectors.LONG)
-        over = at_ms >= state.fired_ms + rule.hold_ms
-        target = Status.OK if over else Status.RECOVERING
-        state = _move(rule, state, vote.key, target, at_ms, good, _text(rule, good), moved)
-    elif state.status is Status.RECOVERING and not detectors.is_clear(
-        state.detector, rule.objective
-    ):
-        last = detectors.evidence_of(state.detector, detectors.LONG)
-        state = _move(rule, state, vote.key, Status.FIRING, at_ms, last, _text(rule, last), moved)
-    return state, moved
+def is_silent(spoke_ms: int, watermark_ms: int) -> bool:
+    """Whether what a voice said at ``spoke_ms`` does not matter any more."""
+    return spoke_ms + CONVERSATION_MS <= watermark_ms
 
 
-def settle(
-    rule: AlertRule, state: AlertState, key: SliceKey, now_ms: int
-) -> tuple[AlertState, list[Transition]]:
-    """The alert once log time has reached ``now_ms`` and no vote came: a hold may have ended."""
-    moved: list[Transition] = []
-    end_ms = state.fired_ms + rule.hold_ms
-    if state.status is Status.RECOVERING and end_ms <= now_ms:
-        good = detectors.evidence_of(state.detector, detectors.LONG)
-        state = _move(rule, state, key, Status.OK, end_ms, good, "hold is over", moved)
-    return state, moved
+def voice_of(vote: Vote) -> str | None:
+    """Under what name a vote's conversation speaks to its alert; None for a vote of its own."""
+    if not vote.conversation or vote.role is Role.CORRECTION:
+        return None
+    kind = "h" if vote.role is Role.HINDSIGHT else "l"
+    return f"{kind}{fingerprint(AlertKey(vote.rule, vote.key, vote.version))}{vote.conversation}"
 
 
 def evaluate(
@@ -167,46 +289,519 @@ def evaluate(
     states: Mapping[AlertKey, AlertState],
     votes: Iterable[Vote],
     watermark_ms: int,
-) -> tuple[dict[AlertKey, AlertState], list[Transition]]:
+    *,
+    books: Mapping[str, MaturityBook] | None = None,
+    spoken: Mapping[str, int] | None = None,
+) -> Judged:
     """Work through ``votes`` in release order, then through deadlines before ``watermark_ms``.
 
-    How the votes are split over calls makes no difference. Votes and states of rules that are not
-    among ``rules`` are dropped: a rule that was renamed starts afresh.
+    How the votes are split over calls makes no difference. ``spoken`` are those of the votes'
+    voices that have spoken before, with the release of their vote. Votes and states of rules that
+    are not among ``rules`` are dropped: a rule that was renamed starts afresh.
     """
-    by_name = {rule.name: rule for rule in rules}
-    after = {key: state for key, state in states.items() if key[0] in by_name}
-    transitions: list[Transition] = []
-    for vote in sorted(votes):
-        rule = by_name.get(vote.rule)
-        if rule is not None:
-            alert = (vote.rule, vote.key)
-            after[alert], moved = step(rule, after.get(alert, AlertState()), vote)
-            transitions += moved
-    for (name, key), state in sorted(after.items()):
-        after[name, key], moved = settle(by_name[name], state, key, watermark_ms - 1)
-        transitions += moved
-    # The sort is stable: moves of one alert at one instant stay in the order in which it made them.
-    return after, sorted(transitions, key=lambda t: (t.at_ms, t.rule, t.key))
+    return _Evaluation(rules, states, books or {}, spoken or {}).run(votes, watermark_ms)
 
 
-def _move(
+class _Evaluation:
+    """One call of ``evaluate``: copies what it changes."""
+
+    def __init__(
+        self,
+        rules: Iterable[AlertRule],
+        states: Mapping[AlertKey, AlertState],
+        books: Mapping[str, MaturityBook],
+        spoken: Mapping[str, int],
+    ) -> None:
+        self._rules = {rule.name: rule for rule in rules}
+        self._states = {k: state.copy() for k, state in states.items() if k.rule in self._rules}
+        self._books = {name: book.copy() for name, book in books.items() if name in self._rules}
+        self._spoken, self._new = spoken, dict[str, int]()
+        self._moved: list[Transition] = []
+        self._family: dict[tuple[str, SliceKey], list[AlertKey]] = {}
+        for alert in self._states:
+            self._family.setdefault((alert.rule, alert.key), []).append(alert)
+
+    def run(self, votes: Iterable[Vote], watermark_ms: int) -> Judged:
+        queue, held = sorted(votes), list[Vote]()
+        while queue:
+            vote = heapq.heappop(queue)
+            rule = self._rules.get(vote.rule)
+            if rule is None:
+                continue
+            if vote.role is Role.ARRIVAL:
+                ripe = self._ripened(rule, vote)
+                if ripe.release_ms < watermark_ms:
+                    heapq.heappush(queue, ripe)
+                else:
+                    held.append(ripe)
+            elif not self._has_spoken(vote):
+                self._take(rule, vote)
+        for alert, state in self._states.items():
+            settle(self._rules[alert.rule], alert, state, watermark_ms - 1, self._moved)
+        return Judged(self._states, self._books, in_order(self._moved), held, self._new)
+
+    def _ripened(self, rule: AlertRule, vote: Vote) -> Vote:
+        """The vote as it counts once it is mature, by what is known of delays when it arrives."""
+        book = self._books.setdefault(rule.name, MaturityBook())
+        for change in book.observe(vote.release_ms, vote.event_ms, vote.hit, rule.objective):
+            self._moved.append(
+                Transition(
+                    id=f"{fingerprint(AlertKey(rule.name, SliceKey()))}-m{change.number}",
+                    rule=rule.name,
+                    key=SliceKey(),
+                    moved_from=Status.OK,
+                    moved_to=Status.OK,
+                    at_ms=vote.release_ms,
+                    evidence=None,
+                    reason=change.reason,
+                    event=Event.MATURITY,
+                )
+            )
+        release_ms = max(vote.release_ms, vote.event_ms + book.maturity_ms)
+        return vote._replace(release_ms=release_ms, role=Role.LIVE)
+
+    def _has_spoken(self, vote: Vote) -> bool:
+        """Whether the conversation has voted before, a week ago at most; it has now."""
+        voice = voice_of(vote)
+        if voice is None:
+            return False
+        last_ms = self._new.get(voice, self._spoken.get(voice))
+        if last_ms is not None and vote.release_ms - last_ms < CONVERSATION_MS:
+            return True
+        self._new[voice] = vote.release_ms
+        return False
+
+    def _take(self, rule: AlertRule, vote: Vote) -> None:
+        alert = AlertKey(vote.rule, vote.key, vote.version)
+        state = self._states.get(alert)
+        if state is None:
+            state = self._states[alert] = AlertState()
+            self._family.setdefault((alert.rule, alert.key), []).append(alert)
+        if vote.role is Role.LIVE:
+            self._relieve(alert, vote.release_ms)
+            slices, wait_ms = self._slices(rule.name), self._maturity(rule)
+            advance(rule, alert, state, (vote,), self._moved, slices=slices, wait_ms=wait_ms)
+            return
+        settle(rule, alert, state, vote.release_ms, self._moved)
+        if vote.role is Role.CORRECTION:
+            state.corrected = (*state.corrected, vote.event_ms)[-MOST_CORRECTED:]
+        else:
+            _look_back(rule, alert, state, vote, self._moved)
+
+    def _slices(self, rule: str) -> int:
+        return sum(name == rule for name, _ in self._family)
+
+    def _maturity(self, rule: AlertRule) -> int:
+        if rule.maturity_ms is not None:
+            return rule.maturity_ms
+        book = self._books.get(rule.name)
+        return book.maturity_ms if book else 0
+
+    def _relieve(self, voting: AlertKey, at_ms: int) -> None:
+        """Other versions need not vote now; those silent for a day are not in use any more."""
+        family = self._family[voting.rule, voting.key]
+        for alert in family if len(family) > 1 else ():
+            state = self._states[alert]
+            if alert == voting or state.status is Status.NO_DATA:
+                continue
+            rule = self._rules[alert.rule]
+            settle(rule, alert, state, at_ms, self._moved)
+            _resume(rule, alert, state, at_ms, self._moved)
+            state.is_relieved = True
+            if at_ms - state.last_ms < SUPERSEDED_MS:
+                continue
+            reason = f"no mature label for a day; {voting.version or 'another version'} answers now"
+            _move(rule, alert, state, Status.NO_DATA, at_ms, None, reason, self._moved)
+            self._states[alert] = AlertState(
+                Status.NO_DATA, at_ms, moves=state.moves, shadow=state.shadow
+            )
+
+
+def step(
+    rule: AlertRule, alert: AlertKey, state: AlertState, vote: Vote
+) -> tuple[AlertState, list[Transition]]:
+    """The alert after one more live vote, and how it moved; votes must come in release order."""
+    after, moved = state.copy(), list[Transition]()
+    advance(rule, alert, after, (vote,), moved, wait_ms=rule.maturity_ms or 0)
+    return after, moved
+
+
+def advance(
     rule: AlertRule,
+    alert: AlertKey,
     state: AlertState,
-    key: SliceKey,
-    target: Status,
+    votes: Iterable[Vote],
+    moved: list[Transition],
+    *,
+    slices: int = 1,
+    wait_ms: int = 0,
+) -> None:
+    """Change ``state`` by live votes, which must come in release order, and say so in ``moved``.
+
+    ``slices`` share the rule's budget of false pages; ``wait_ms`` is the maturity now.
+    """
+    for vote in votes:
+        settle(rule, alert, state, vote.release_ms, moved)
+        _weigh(rule, alert, state, vote, moved, slices, wait_ms)
+
+
+def settle(
+    rule: AlertRule, alert: AlertKey, state: AlertState, now_ms: int, moved: list[Transition]
+) -> None:
+    """Change ``state`` by the deadlines up to ``now_ms``: holds, stalls, judgements, in order."""
+    while due := _next_deadline(rule, state, now_ms):
+        at_ms, act = due
+        act(rule, alert, state, at_ms, moved)
+
+
+_Act = Callable[[AlertRule, AlertKey, AlertState, int, list[Transition]], None]
+
+
+def _next_deadline(rule: AlertRule, state: AlertState, now_ms: int) -> tuple[int, _Act] | None:
+    """The earliest deadline that has come, and what happens there; None when there is none."""
+    found: tuple[int, _Act] | None = None
+    status = state.status
+    if (status is _WARNING or status is _RECOVERING) and _is_clear(rule, state):
+        found = state.fired_ms + rule.hold_ms, _end_hold
+    if state.votes >= STALL_VOTES and not (state.is_stalled or state.is_relieved):
+        stall_ms = state.last_ms + stall_after_ms(state)
+        if found is None or stall_ms < found[0]:
+            found = stall_ms, _stall
+    for judgement in state.shadow.judgements[:1]:
+        if found is None or judgement.due_ms < found[0]:
+            found = judgement.due_ms, _judge
+    return found if found and found[0] <= now_ms else None
+
+
+_NO_DATA, _OK, _WARNING, _FIRING, _RECOVERING = Status
+"""Members at hand: looking them up in the class costs as much as half a vote."""
+
+
+def stall_after_ms(state: AlertState) -> int:
+    """How long after the last vote the feed of labels is held to have stalled.
+
+    The maturity and seven mean gaps, or twice the longest gap if that is more: nights are quiet.
+    An hour at least.
+    """
+    quiet_ms = max(int(STALL_GAPS * state.gap_ms), 2 * state.longest_ms, STALL_LEAST_MS)
+    return state.wait_ms + quiet_ms
+
+
+def _end_hold(
+    rule: AlertRule, alert: AlertKey, state: AlertState, at_ms: int, moved: list[Transition]
+) -> None:
+    good = _good(rule, state)
+    _resolve(rule, alert, state, at_ms, good, f"{_text(rule, good)}; the hold is over", moved)
+
+
+def _stall(
+    rule: AlertRule, alert: AlertKey, state: AlertState, at_ms: int, moved: list[Transition]
+) -> None:
+    state.is_stalled = True
+    quiet = _words(at_ms - state.last_ms)
+    _note(rule, alert, state, Event.STALLED, at_ms, f"no mature label for {quiet}", moved)
+
+
+def _weigh(
+    rule: AlertRule,
+    alert: AlertKey,
+    state: AlertState,
+    vote: Vote,
+    moved: list[Transition],
+    slices: int,
+    wait_ms: int,
+) -> None:
+    """Change ``state`` by one live vote."""
+    at_ms, hit = vote.release_ms, vote.hit
+    _keep_pace(rule, alert, state, at_ms, moved, slices)
+    state.wait_ms = wait_ms
+    state.recent = (state.recent << 1 | hit) & _RECENT
+    if not hit:
+        missed = Missed(vote.prediction_id, vote.event_ms, vote.predicted, vote.actual)
+        state.missed = (*state.missed, missed)[-MOST_MISSED:]
+    if state.status is _NO_DATA:
+        first = Evidence(int(hit), 1, vote.event_ms, 0.0, state.bar)
+        _move(rule, alert, state, Status.OK, at_ms, first, "first mature label", moved)
+    if rule.is_glance:
+        _weigh_glance(rule, alert, state, vote, moved)
+    else:
+        _weigh_evidence(rule, alert, state, vote, moved)
+
+
+_RECENT = (1 << RECENT_VOTES) - 1
+
+
+def _weigh_evidence(
+    rule: AlertRule, alert: AlertKey, state: AlertState, vote: Vote, moved: list[Transition]
+) -> None:
+    at_ms, hit, event_ms = vote.release_ms, vote.hit, vote.event_ms
+    floor = rule.floor
+    status = state.status
+    is_bad = state.page.observe(down_factors(rule.objective), event_ms, hit=hit) >= state.bar
+    is_poor = (
+        floor is not None
+        and state.warn.observe(down_factors(floor), event_ms, hit=hit) >= state.bar
+    )
+    if status is _FIRING or status is _RECOVERING:
+        state.up.observe(up_factors(rule.objective), hit=hit)
+        _follow_recovery(rule, alert, state, at_ms, moved)
+    elif is_bad:
+        found = state.page.evidence(state.bar)
+        _move(rule, alert, state, Status.FIRING, at_ms, found, _text(rule, found), moved)
+    elif status is _WARNING:
+        state.up.observe(up_factors(floor or rule.objective), hit=hit)
+        _follow_warning(rule, alert, state, at_ms, moved)
+    elif is_poor:
+        found = state.warn.evidence(state.bar)
+        _move(rule, alert, state, Status.WARNING, at_ms, found, _text(rule, found), moved)
+
+
+def _weigh_glance(
+    rule: AlertRule, alert: AlertKey, state: AlertState, vote: Vote, moved: list[Transition]
+) -> None:
+    state.glance = detectors.observe(state.glance, vote.event_ms, hit=vote.hit)
+    found = detectors.breach(state.glance, rule.objective)
+    at_ms = vote.release_ms
+    if found and state.status is not _FIRING:
+        _move(rule, alert, state, Status.FIRING, at_ms, found, _text(rule, found), moved)
+    elif state.status is _WARNING:
+        _follow_warning(rule, alert, state, at_ms, moved)
+    elif state.status is not _OK:
+        _follow_recovery(rule, alert, state, at_ms, moved)
+
+
+def _follow_warning(
+    rule: AlertRule, alert: AlertKey, state: AlertState, at_ms: int, moved: list[Transition]
+) -> None:
+    """From warning to ok, after a vote."""
+    if at_ms >= state.fired_ms + rule.hold_ms and _is_clear(rule, state):
+        good = _good(rule, state)
+        _resolve(rule, alert, state, at_ms, good, _text(rule, good), moved)
+
+
+def _follow_recovery(
+    rule: AlertRule, alert: AlertKey, state: AlertState, at_ms: int, moved: list[Transition]
+) -> None:
+    """Between firing, recovering and ok, after a vote."""
+    is_clear = _is_clear(rule, state)
+    if is_clear == (state.status is Status.RECOVERING):
+        return
+    good = _good(rule, state)
+    if not is_clear:
+        _move(rule, alert, state, Status.FIRING, at_ms, good, _text(rule, good), moved)
+    elif at_ms >= state.fired_ms + rule.hold_ms:
+        _resolve(rule, alert, state, at_ms, good, _text(rule, good), moved)
+    else:
+        _move(rule, alert, state, Status.RECOVERING, at_ms, good, _text(rule, good), moved)
+
+
+def _is_clear(rule: AlertRule, state: AlertState) -> bool:
+    if rule.is_glance:
+        return detectors.is_clear(state.glance, rule.objective)
+    return state.up.is_clear
+
+
+def _good(rule: AlertRule, state: AlertState) -> Evidence:
+    """The last votes, at most 60: what a recovery shows."""
+    if rule.is_glance:
+        return detectors.evidence_of(state.glance, detectors.LONG, rule.objective)
+    hits, n = state.recent_votes
+    return Evidence(hits, n, state.since_ms, state.page.value, state.bar)
+
+
+def _resolve(
+    rule: AlertRule,
+    alert: AlertKey,
+    state: AlertState,
     at_ms: int,
     evidence: Evidence,
     reason: str,
     moved: list[Transition],
-) -> AlertState:
-    if target not in MOVES[state.status]:
-        raise IllegalMove(f"alert {rule.name} {key}: no way from {state.status} to {target}")
-    again = state.status is Status.RECOVERING
-    fired_ms = at_ms if target is Status.FIRING and not again else state.fired_ms
-    name = f"{fingerprint(rule.name, key)}-{state.moves + 1}"
-    moved.append(Transition(name, rule.name, key, state.status, target, at_ms, evidence, reason))
-    return AlertState(target, at_ms, fired_ms, state.moves + 1, state.detector)
+) -> None:
+    """To ok; the detectors start afresh."""
+    _move(rule, alert, state, Status.OK, at_ms, evidence, reason, moved)
+    state.page, state.warn = Mixture(), Mixture()
+
+
+def _keep_pace(
+    rule: AlertRule,
+    alert: AlertKey,
+    state: AlertState,
+    at_ms: int,
+    moved: list[Transition],
+    slices: int,
+) -> None:
+    """Count the vote, how far it is from the one before, and what bar it leads to."""
+    if state.votes:
+        gap_ms = at_ms - state.last_ms
+        state.gap_ms += (gap_ms - state.gap_ms) / min(state.votes, GAP_MEMORY)
+        if not state.is_stalled and gap_ms > state.longest_ms:
+            state.longest_ms = gap_ms
+    else:
+        state.week_ms = at_ms
+    _resume(rule, alert, state, at_ms, moved)
+    state.is_relieved = False
+    state.votes += 1
+    state.last_ms = at_ms
+    if rule.evidence is not None:
+        state.bar = rule.evidence
+        return
+    passed_ms = at_ms - state.week_ms
+    if passed_ms >= WEEK_MS:
+        weeks = passed_ms // WEEK_MS
+        a_month = state.week_votes * MONTH_MS / (weeks * WEEK_MS)
+        state.bar = slices * max(LEAST_BAR, a_month)
+        state.week_ms, state.week_votes = state.week_ms + weeks * WEEK_MS, 0
+        state.longest_ms = int(state.longest_ms / 2)
+    state.week_votes += 1
+
+
+def _resume(
+    rule: AlertRule, alert: AlertKey, state: AlertState, at_ms: int, moved: list[Transition]
+) -> None:
+    if state.is_stalled:
+        state.is_stalled = False
+        _note(rule, alert, state, Event.RESUMED, at_ms, "mature labels come again", moved)
+
+
+def _look_back(
+    rule: AlertRule, alert: AlertKey, state: AlertState, vote: Vote, moved: list[Transition]
+) -> None:
+    """Take in one vote of complete labels: judgements count it, and a drop may turn up."""
+    shadow, event_ms, hit = state.shadow, vote.event_ms, vote.hit
+    shadow.judgements = [
+        j._replace(hits=j.hits + hit, n=j.n + 1) if j.from_ms <= event_ms <= j.to_ms else j
+        for j in shadow.judgements
+    ]
+    value = shadow.page.observe(down_factors(rule.objective), event_ms, hit=hit)
+    if shadow.is_firing:
+        shadow.up.observe(up_factors(rule.objective), hit=hit)
+        if shadow.up.is_clear:
+            shadow.is_firing, shadow.page = False, Mixture()
+    elif value >= state.bar:
+        shadow.is_firing, shadow.up = True, Recovery()
+        found = shadow.page.evidence(state.bar)
+        if not _was_firing(shadow, found.since_ms, event_ms + (rule.maturity_ms or 0) + DAY_MS):
+            reason = f"{_text(rule, found)}, of which no alert told at the time"
+            _note(rule, alert, state, Event.RAISED, vote.release_ms, reason, moved, found)
+
+
+def _was_firing(shadow: Shadow, since_ms: int, until_ms: int) -> bool:
+    return any(
+        began_ms <= until_ms and (ended_ms < 0 or ended_ms >= since_ms)
+        for began_ms, ended_ms in shadow.episodes
+    )
+
+
+def _judge(
+    rule: AlertRule, alert: AlertKey, state: AlertState, at_ms: int, moved: list[Transition]
+) -> None:
+    """Confirm or retract the oldest transition that is due; without any vote it stays open."""
+    judgement = state.shadow.judgements.pop(0)
+    if not judgement.n:
+        return
+    final = Evidence(
+        judgement.hits, judgement.n, judgement.from_ms, judgement.hits / judgement.n, judgement.null
+    )
+    held = final.value < judgement.null
+    event = Event.CONFIRMED if held else Event.RETRACTED
+    reason = f"with complete labels, {final.hits} of {final.n} {rule.of} votes were hits"
+    _note(rule, alert, state, event, at_ms, reason, moved, final, judgement.id)
+
+
+def _move(
+    rule: AlertRule,
+    alert: AlertKey,
+    state: AlertState,
+    target: Status,
+    at_ms: int,
+    evidence: Evidence | None,
+    reason: str,
+    moved: list[Transition],
+) -> None:
+    """Move ``state`` and say so; IllegalMove for a way that does not exist."""
+    source = state.status
+    if target not in MOVES[source]:
+        raise IllegalMove(f"alert {alert}: no way from {source} to {target}")
+    is_relapse = source is Status.RECOVERING and target is Status.FIRING
+    is_raised = target in {Status.WARNING, Status.FIRING} and not is_relapse
+    if is_raised:
+        state.fired_ms, state.up = at_ms, Recovery()
+    state.status, state.since_ms = target, at_ms
+    entered = _note(rule, alert, state, Event.MOVED, at_ms, reason, moved, evidence, was=source)
+    if is_raised and rule.hindsight_ms is not None and evidence is not None:
+        null = rule.objective if target is Status.FIRING else (rule.floor or rule.objective)
+        due_ms = at_ms + rule.hindsight_ms + 1
+        state.shadow.judgements.append(
+            Judgement(entered.id, null, evidence.since_ms, at_ms, 0, 0, due_ms)
+        )
+    _keep_episodes(state, at_ms)
+
+
+def _keep_episodes(state: AlertState, at_ms: int) -> None:
+    """When it was firing, for hindsight to know."""
+    episodes = state.shadow.episodes
+    is_open = bool(episodes) and episodes[-1][1] < 0
+    is_on = state.status in {Status.FIRING, Status.RECOVERING}
+    if is_on and not is_open:
+        episodes.append((at_ms, -1))
+        del episodes[:-MOST_EPISODES]
+    elif is_open and not is_on:
+        episodes[-1] = (episodes[-1][0], at_ms)
+
+
+def _note(
+    rule: AlertRule,
+    alert: AlertKey,
+    state: AlertState,
+    event: Event,
+    at_ms: int,
+    reason: str,
+    moved: list[Transition],
+    evidence: Evidence | None = None,
+    judges: str = "",
+    was: Status | None = None,
+) -> Transition:
+    """Enter what happened."""
+    state.moves += 1
+    since_ms = evidence.since_ms if evidence else state.since_ms
+    transition = Transition(
+        id=f"{fingerprint(alert)}-{state.moves}",
+        rule=rule.name,
+        key=alert.key,
+        moved_from=was or state.status,
+        moved_to=state.status,
+        at_ms=at_ms,
+        evidence=evidence,
+        reason=reason,
+        version=alert.version,
+        event=event,
+        judges=judges,
+        missed=state.missed,
+        corrected=sum(event_ms >= since_ms for event_ms in state.corrected),
+    )
+    moved.append(transition)
+    return transition
 
 
 def _text(rule: AlertRule, evidence: Evidence) -> str:
     return f"{evidence.hits} of the last {evidence.n} mature {rule.of} labels were hits"
+
+
+def _words(length_ms: int) -> str:
+    minutes = length_ms // 60_000
+    hours = minutes // 60
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
+
+
+def hindsight_of(transitions: Iterable[Transition]) -> dict[str, Event]:
+    """Id of each judged transition -> confirmed or retracted."""
+    return dict(_judgements(transitions))
+
+
+def _judgements(transitions: Iterable[Transition]) -> Iterator[tuple[str, Event]]:
+    for transition in transitions:
+        if transition.judges:
+            yield transition.judges, transition.event

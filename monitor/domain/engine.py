@@ -16,11 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monitor.domain import join, ledger
-from monitor.domain.alerts import AlertRule, Vote
 from monitor.domain.counts import Cell, bucket_of
 from monitor.domain.cut import Progress
+from monitor.domain.estimate import score_name
 from monitor.domain.events import (
     Envelope,
+    Intent,
     Kind,
     Label,
     Partition,
@@ -29,11 +30,16 @@ from monitor.domain.events import (
     Rejected,
 )
 from monitor.domain.join import EMPTY, Entry
-from monitor.domain.slices import Groups, SliceKey, slices_of
-from monitor.domain.windows import ALL_TIME, Clock, PaneKey, WindowSpec, pane_start
+from monitor.domain.rules import AlertRule, SignalRule
+from monitor.domain.slices import ALL, Groups, SliceKey, slices_of
+from monitor.domain.votes import Vote, votes_of
+from monitor.domain.windows import ALL_TIME, HOUR_MS, Clock, PaneKey, WindowSpec, pane_start
 
 Whose = tuple[str, tuple[str, ...]]
 """Variant and slice values."""
+
+
+_RECEIVED: Mapping[Kind, Cell] = {kind: ("received", kind.value) for kind in Kind}
 
 
 def _no_cells() -> defaultdict[Cell, int]:
@@ -41,22 +47,38 @@ def _no_cells() -> defaultdict[Cell, int]:
 
 
 class _Tally:
-    """What a batch counts, in smallest panes: (start, whose) -> cells, under each clock."""
+    """What a batch counts, in smallest panes: (start, whose) -> cells, under each clock.
+
+    By log time there are no slices: ``by_log`` knows the variant alone.
+    """
 
     def __init__(self) -> None:
         self.by_event: defaultdict[tuple[int, Whose], defaultdict[Cell, int]]
         self.by_label: defaultdict[tuple[int, Whose], defaultdict[Cell, int]]
+        self.by_log: defaultdict[tuple[int, str], defaultdict[Cell, int]]
         self.by_event, self.by_label = defaultdict(_no_cells), defaultdict(_no_cells)
+        self.by_log = defaultdict(_no_cells)
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What determines the numbers: the part of the settings that the engine knows."""
+    """What determines the numbers: the part of the settings that the engine knows.
+
+    ``scored`` maps the score name of each declared group to its members.
+    """
 
     groups: Groups = field(default_factory=lambda: Groups({}))
     slice_names: tuple[str, ...] = ()
     windows: WindowSpec = field(default_factory=WindowSpec)
     rules: tuple[AlertRule, ...] = ()
+    signals: tuple[SignalRule, ...] = ()
+    scored: Mapping[str, frozenset[Intent]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Name the scores once."""
+        members = self.groups.members.items()
+        scored = {score_name(name, group): group for name, group in members}
+        object.__setattr__(self, "scored", scored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +131,20 @@ def step(
     horizon_ms = spec.windows.horizon_ms
     books: defaultdict[str, int] = defaultdict(int)
     entries: dict[PredictionId, Entry] = {}
-    for kind, _, fact in envelopes:
+    tally, pane_ms = _Tally(), spec.windows.pane_ms
+    for kind, _, fact, log_ms in envelopes:
         books[ledger.RECEIVED[kind]] += 1
+        told = tally.by_log[log_ms - log_ms % pane_ms, ALL]
+        told[_RECEIVED[kind]] += 1
         if isinstance(fact, Rejected):
             books[ledger.rejected(kind, fact.reason)] += 1
+            told["rejected", kind.value, fact.reason.value] += 1
             continue
         key = fact.prediction_id
         held = entries.get(key) or loaded.get(key, EMPTY)
         entry = _merged(held, fact, kind, horizon_ms, books)
         if entry is not held:
             entries[key] = entry
-    tally = _Tally()
     votes: list[VoteChange] = []
     for key, entry in entries.items():
         before = loaded.get(key, EMPTY)
@@ -192,6 +217,7 @@ def _count(
         cells["prediction", prediction.predicted] += sign
         if prediction.latency_bucket is not None:
             cells["latency", str(prediction.latency_bucket)] += sign
+        _count_answer(prediction, sign, tally, pane_ms)
     label = join.deciding(entry, horizon_ms) if entry.labels else None
     micros = prediction.relevance_micros
     if label is not None and label.relevance_micros is not None:
@@ -207,6 +233,41 @@ def _count(
         for into in (cells, learned):
             into[outcome] += sign
             into[delay] += sign
+    if entry.labels:
+        _count_truth(spec, entry, prediction, sign, tally)
+
+
+def _count_answer(prediction: Prediction, sign: int, tally: _Tally, pane_ms: int) -> None:
+    """What the log tells of a prediction, at once: no label can change it."""
+    log_ms = prediction.log_ms
+    cells = tally.by_log[log_ms - log_ms % pane_ms, prediction.variant]
+    cells["prediction", prediction.predicted] += sign
+    if prediction.latency_bucket is not None:
+        cells["latency", str(prediction.latency_bucket)] += sign
+    if prediction.relevance_micros is not None:
+        cells["relevance", "n"] += sign
+        cells["relevance", "micros"] += sign * prediction.relevance_micros
+    for name, number in prediction.scores:
+        cells["score", name, str(number)] += sign
+
+
+def _count_truth(
+    spec: Spec, entry: Entry, prediction: Prediction, sign: int, tally: _Tally
+) -> None:
+    """What was true, at the instant at which the log first told it; corrections change nothing."""
+    known = join.first_decided(
+        entry, mature_ms=prediction.log_ms, horizon_ms=spec.windows.horizon_ms
+    )
+    if known is None:
+        return
+    known_ms, actual = known
+    cells = tally.by_log[known_ms - known_ms % spec.windows.pane_ms, prediction.variant]
+    cells["outcome", actual, prediction.predicted] += sign
+    cells["delay", str(bucket_of(max(0, known_ms - prediction.event_ms)))] += sign
+    for name, number in prediction.scores:
+        members = spec.scored.get(name)
+        if members is not None:
+            cells["truth", name, str(number), "1" if actual in members else "0"] += sign
 
 
 def _spread(spec: Spec, tally: _Tally, watermark_ms: int | None) -> dict[PaneKey, dict[Cell, int]]:
@@ -223,6 +284,14 @@ def _spread(spec: Spec, tally: _Tally, watermark_ms: int | None) -> dict[PaneKey
                         into = spread[PaneKey(clock, size_ms, coarse_ms, key)]
                         for cell, count in cells.items():
                             into[cell] += count
+    for (start_ms, variant), cells in tally.by_log.items():
+        key = SliceKey(variant)
+        for size_ms in log_sizes(windows):
+            coarse_ms = pane_start(start_ms, size_ms)
+            if windows.is_kept(size_ms, coarse_ms, watermark_ms):
+                into = spread[PaneKey(Clock.LOG, size_ms, coarse_ms, key)]
+                for cell, count in cells.items():
+                    into[cell] += count
     changed = {
         pane: {cell: count for cell, count in cells.items() if count}
         for pane, cells in spread.items()
@@ -236,31 +305,16 @@ def _sizes(windows: WindowSpec, clock: Clock) -> tuple[int, ...]:
     return (*sizes, ALL_TIME) if clock is Clock.EVENT else sizes
 
 
+def log_sizes(windows: WindowSpec) -> tuple[int, ...]:
+    """Pane sizes kept by log time: the smallest, and hours."""
+    return tuple(size_ms for size_ms in windows.keep_ms if size_ms <= HOUR_MS)
+
+
 def _vote_changes(spec: Spec, before: Entry, after: Entry) -> Iterable[VoteChange]:
+    horizon_ms = spec.windows.horizon_ms
     for rule in spec.rules:
-        old, new = vote_of(spec, rule, before), vote_of(spec, rule, after)
-        if old != new:
-            yield VoteChange(old, new)
-
-
-def vote_of(spec: Spec, rule: AlertRule, entry: Entry) -> Vote | None:
-    """What an entry says to a rule, and when; None when it says nothing, or not yet.
-
-    Never before its prediction stood in the log: a label may come first, and a vote must not be
-    released at an instant that the watermark has already passed.
-    """
-    prediction = entry.prediction
-    if prediction is None or not entry.labels:
-        return None
-    key = rule.key_of(prediction, spec.slice_names)
-    if key is None:
-        return None
-    decided = join.first_decided(
-        entry,
-        mature_ms=max(prediction.event_ms + rule.maturity_ms, prediction.log_ms),
-        horizon_ms=spec.windows.horizon_ms,
-    )
-    if decided is None or decided[1] not in rule.group:
-        return None
-    hit = prediction.predicted in rule.group
-    return Vote(decided[0], prediction.prediction_id, rule.name, key, prediction.event_ms, hit)
+        old = dict(votes_of(rule, spec.slice_names, horizon_ms, before))
+        new = dict(votes_of(rule, spec.slice_names, horizon_ms, after))
+        for place in sorted(old.keys() | new.keys()):
+            if old.get(place) != new.get(place):
+                yield VoteChange(old.get(place), new.get(place))

@@ -4,10 +4,12 @@
 
     RecallwatchError           what happened, where, what to do
     |-- IllegalMove            an alert state that has no way to the one asked for
+    |-- ActRefused             what a person asked to do about alerts cannot be done
     |-- CommitConflict         somebody else wrote first: reload and step again
     |-- WorldError             the outside failed; the command ends with exit code 3
     |   |-- BrokerError
-    |   `-- StoreError
+    |   |-- StoreError
+    |   `-- DeliveryError      a receiver of notifications was not reached: tried again later
     `-- TooManyRejects         a bad deploy, most likely: stop rather than divert everything
 
 ``SettingsError`` (``app.settings``), ``CaptureError`` (``adapters.files``) and ``EmbeddedError``
@@ -21,6 +23,10 @@ class RecallwatchError(Exception):
 
 class IllegalMove(RecallwatchError):  # noqa: N818 - the name says what happened
     """An alert was asked to go from one state to another that cannot follow it."""
+
+
+class ActRefused(RecallwatchError):  # noqa: N818 - an answer rather than a fault
+    """An acknowledgement or a silence that makes no sense; the text says why, nothing was done."""
 
 
 class CommitConflict(RecallwatchError):  # noqa: N818 - an answer rather than a fault
@@ -37,6 +43,10 @@ class BrokerError(WorldError):
 
 class StoreError(WorldError):
     """Redis is unreachable, refuses, or holds a namespace that does not fit the settings."""
+
+
+class DeliveryError(WorldError):
+    """A receiver did not take a notice; the text holds no secret: scheme and host at most."""
 
 
 class TooManyRejects(RecallwatchError):  # noqa: N818 - the name says what happened

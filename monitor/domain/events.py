@@ -65,6 +65,11 @@ class Prediction(NamedTuple):
     ``slices`` holds the values of the declared slice attributes in the order of the settings
     ("" where the record has none). ``latency_bucket`` is a bucket of ``counts.bucket_of``;
     ``relevance_micros`` is relevance in millionths, so that sums stay exact in any order.
+
+    ``version`` names model and prompt template together (``model/template``, or the one there is);
+    ``conversation`` is a digest of the conversation's id, 16 hexadecimal digits ("" for none).
+    ``scores`` are pairs of a watched group's score name and the bin of its score, see
+    ``domain.estimate``; empty where the record told no probability.
     """
 
     prediction_id: PredictionId
@@ -75,6 +80,9 @@ class Prediction(NamedTuple):
     slices: tuple[str, ...] = ()
     latency_bucket: int | None = None
     relevance_micros: int | None = None
+    version: str = ""
+    conversation: str = ""
+    scores: tuple[tuple[str, int], ...] = ()
 
 
 class Label(NamedTuple):
@@ -122,11 +130,12 @@ class Rejected(NamedTuple):
 
 
 class Envelope(NamedTuple):
-    """A decoded record with the log it came from and its position."""
+    """A decoded record with the log it came from, its position and its log time."""
 
     kind: Kind
     position: Position
     fact: Prediction | Label | Rejected
+    log_ms: int = 0
 
 
 NextOffsets = Mapping[Partition, int]

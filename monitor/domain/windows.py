@@ -4,6 +4,10 @@ A pane of size s is ``[k*s, (k+1)*s)`` in milliseconds since the epoch: half-ope
 negative instant belongs to the pane below it, as everywhere else. Each outcome is counted in one
 pane of each size, under two clocks: the event time of its prediction (is the model worse?) and the
 log time of the label that decided it (what did we learn?). The size 0 stands for all time.
+
+A third clock counts what the log told when: each thing at the log time at which it was first known.
+Later labels do not touch it, so that a pane of it is **settled**, and never changes again, once the
+watermark has passed its end. Signals read such panes alone.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,6 +27,7 @@ class Clock(StrEnum):
 
     EVENT = "event"
     LABEL = "label"
+    LOG = "log"
 
 
 class PaneKey(NamedTuple):

@@ -19,11 +19,12 @@ from monitor.adapters.redis_client import FAILURES, RedisConnection
 from monitor.app.embedded import HOST
 from monitor.codec import snapshots
 from monitor.domain.errors import CommitConflict, StoreError
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import Prediction, PredictionId
 from monitor.domain.join import Entry
 from monitor.domain.slices import SliceKey
 from monitor.domain.windows import ALL_TIME, HOUR_MS, Clock, PaneKey
-from monitor.ports import Evaluation, Heartbeat, Lease, StateReader
+from monitor.ports import Heartbeat, Lease, StateReader
 from tests.contracts.state_store import (
     END_MS,
     HORIZON_MS,

@@ -14,8 +14,10 @@ from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis import RedisStore
 from monitor.adapters.redis_client import RedisConnection
 from monitor.domain.errors import StoreError
+from monitor.domain.evaluation import Evaluation
+from monitor.domain.overlays import Action, Deed
 from monitor.domain.windows import HOUR_MS
-from monitor.ports import Evaluation, Heartbeat
+from monitor.ports import Heartbeat
 from tests.adapters.redis_rig import NAMESPACE, PROGRAMS, client_of, content_of, refusal
 from tests.contracts.state_store import (
     END_MS,
@@ -77,6 +79,9 @@ def work(url: str, *, cluster: bool = False) -> None:
         evaluate(store, Evaluation(1, T0_MS), transition(1), transition(2))
         lease = leased(store)
         store.delivered(store.outbox(1), lease)
+        chat = leased(store, office="chat")
+        store.save_delivery("chat", store.delivery("chat"), chat)
+        store.act(Action("a1", Deed.ACKNOWLEDGE, T0_MS, "kim", "mine", transition(1).id))
         for day in (1, 3):
             store.beat(Heartbeat(f"w{day}", day * 24 * HOUR_MS, 2, 3))
         store.forget([*store.waiting(END_MS), vote()])

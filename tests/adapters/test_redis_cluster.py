@@ -8,8 +8,9 @@ import pytest
 
 from monitor.adapters.redis import RedisStore
 from monitor.domain.errors import CommitConflict, StoreError
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import PredictionId
-from monitor.ports import Evaluation, Heartbeat, StateStore
+from monitor.ports import Heartbeat, StateStore
 from tests.adapters.redis_rig import NAMESPACE, NEEDS_REDIS, client_of, content_of, refusal
 from tests.adapters.test_redis_access import DOCUMENT, SECRET, documented, work
 from tests.contracts.state_store import (

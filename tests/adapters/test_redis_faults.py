@@ -16,9 +16,10 @@ import pytest
 from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis import RedisStore
 from monitor.domain.errors import CommitConflict, StoreError
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.slices import SliceKey
 from monitor.domain.windows import ALL_TIME, Clock, PaneKey
-from monitor.ports import Evaluation, Heartbeat, Lease, StateStore
+from monitor.ports import Heartbeat, Lease, StateStore
 from tests.adapters.redis_rig import NAMESPACE, PROGRAMS, client_of, content_of, sent_by
 from tests.contracts.state_store import (
     HORIZON_MS,

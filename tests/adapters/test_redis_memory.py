@@ -8,10 +8,11 @@ from monitor.adapters.redis import RedisStore
 from monitor.domain.cut import Progress
 from monitor.domain.engine import Changes, VoteChange
 from monitor.domain.errors import StoreError
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.join import EMPTY, Entry
 from monitor.domain.slices import SliceKey
 from monitor.domain.windows import ALL_TIME, HOUR_MS, Clock, PaneKey
-from monitor.ports import Evaluation, Heartbeat, Lease
+from monitor.ports import Heartbeat, Lease
 from tests.adapters.redis_rig import PROGRAMS, client_of, content_of, refusal
 from tests.contracts.state_store import (
     HORIZON_MS,

@@ -1,16 +1,18 @@
 """Adapters in memory that fail, or lose their partitions, when a test says so."""
 
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from monitor.adapters.memory import MemoryLog, MemoryStore
-from monitor.domain.alerts import Transition, Vote
+from monitor.domain.alerts import Transition
 from monitor.domain.cut import Cut
 from monitor.domain.engine import Changes
 from monitor.domain.errors import BrokerError, StoreError
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import NextOffsets, Partition, PredictionId, Record
 from monitor.domain.join import Entry
-from monitor.ports import Evaluation, Lease, OutRecord
+from monitor.domain.votes import Vote
+from monitor.ports import EVALUATOR, Lease, OutRecord
 from tests.app.story import TOPICS, filled, history
 
 
@@ -91,15 +93,24 @@ class TrappedStore(MemoryStore):
         super().forget(votes)
         self.trap.passed("after store.forget")
 
-    def lead(self, worker: str, lease_ms: int) -> Lease | None:
+    def hold(self, votes: Iterable[Vote]) -> None:
+        self.trap.passed("before store.hold")
+        super().hold(votes)
+        self.trap.passed("after store.hold")
+
+    def lead(self, worker: str, lease_ms: int, office: str = EVALUATOR) -> Lease | None:
         self.trap.passed("before store.lead")
-        return super().lead(worker, lease_ms)
+        return super().lead(worker, lease_ms, office)
 
     def commit_evaluation(
-        self, evaluation: Evaluation, transitions: Sequence[Transition], lease: Lease
+        self,
+        evaluation: Evaluation,
+        transitions: Sequence[Transition],
+        lease: Lease,
+        spoken: Mapping[str, int] | None = None,
     ) -> None:
         self.trap.passed("before store.commit_evaluation")
-        super().commit_evaluation(evaluation, transitions, lease)
+        super().commit_evaluation(evaluation, transitions, lease, spoken)
         self.trap.passed("after store.commit_evaluation")
 
     def outbox(self, limit: int = 100) -> list[Transition]:

@@ -53,6 +53,7 @@ SETTINGS: Mapping[str, Any] = {
             "per": ["variant"],
             "objective": 0.80,
             "maturity": "2m",
+            "hindsight": "off",
         }
     ],
     "worker": {"batch_records": 64},

@@ -468,7 +468,7 @@ def test_a_worker_that_does_not_evaluate_shows_what_the_evaluator_found() -> Non
     assert rig.store.lead("another", 1) is not None
     other.worker.run(until_caught_up=True)
     assert other.transitions == []
-    labels = {"rule": "urgent-recall", "slice": "ALL"}
+    labels = {"rule": "urgent-recall", "slice": "ALL", "version": ""}
     assert other.metric("alert_level", variant="fine_tuned", **labels) == 2
     assert other.metric("watermark_seconds") == rig.metric("watermark_seconds")
 
@@ -501,7 +501,9 @@ def test_the_alert_level_is_that_of_the_state() -> None:
     rig = Rig()
     rig.worker.run(until_caught_up=True)
     levels = {
-        variant: rig.metric("alert_level", rule="urgent-recall", variant=variant, slice="ALL")
+        variant: rig.metric(
+            "alert_level", rule="urgent-recall", variant=variant, slice="ALL", version=""
+        )
         for variant in ("fine_tuned", "prompt")
     }
     assert levels == {"fine_tuned": 2, "prompt": 0}

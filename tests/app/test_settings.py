@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from monitor.app.settings import (
+    ReceiverSettings,
     RedisUrl,
     RuleSettings,
     Settings,
@@ -40,11 +41,12 @@ def refused(folder: Path, text: str, **variables: str) -> str:
 
 
 def declared(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
-    """Path, group and name of every setting; a rule stands for all rules."""
+    """Path, group and name of every setting; a rule stands for all rules, and so on."""
+    parts: dict[str, type[BaseModel]] = {"rules": RuleSettings, "notify": ReceiverSettings}
     for name, field in model.model_fields.items():
         here = f"{path}{name}"
         yield here, model, name
-        kind = RuleSettings if here == "rules" else field.annotation
+        kind = parts.get(here, field.annotation)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from declared(kind, f"{here}.")
 
@@ -185,13 +187,13 @@ intents: {{groups: {{urgent: [lost_card]}}}}
 slices: [channel, channel]
 windows: {{pane: 7m}}
 rules:
-  - {{name: a, of: urgent, objective: 80, evidence: 36000, maturity: auto, per: [device]}}
+  - {{name: a, of: urgent, objective: 80, evidence: 3, maturity: soon, per: [device]}}
   - {{name: a, of: urgent, objective: 0.8, baseline: 0.5, severity: ticket}}
   - {RULE}
 verdict: {{recall: {{urgnt: 0.8}}}}
 mapping: {{predictions: {{fields: {{predicted_intend: a..b}}}}}}
 telemetry: {{port: 70000}}
-notify: []
+notifier: []
 """
 
 
@@ -208,8 +210,8 @@ def test_all_faults_are_shown_at_once_with_path_problem_and_example(tmp_path: Pa
         "slices: names channel twice\n      for example  slices: [variant, channel]",
         "windows.pane: must divide one hour without a rest\n      for example  pane: 1m",
         "rules[0].objective: must be less than 1, not 80\n      for example  objective: 0.80",
-        "rules[0].evidence: belongs to the e-detector; the glance detector takes no evidence",
-        "rules[0].maturity: auto is not available: give a duration",
+        "rules[0].evidence: must be at least 10",
+        "rules[0].maturity: must be a whole number with its unit",
         "rules[0].per: device is not one of slices (variant, channel)",
         "rules[1].name: is the name of an earlier rule",
         "rules[1].severity: must be 'page' or 'warning', not \"ticket\"",
@@ -219,7 +221,7 @@ def test_all_faults_are_shown_at_once_with_path_problem_and_example(tmp_path: Pa
         "telemetry.port: must be at most 65535, not 70000\n      for example  port: 9464",
         "worker.batch_records (from RECALLWATCH_WORKER__BATCH_RECORDS): must be a whole number, "
         'not "many"\n      for example  RECALLWATCH_WORKER__BATCH_RECORDS=4000',
-        "notify: is not a setting; known here: kafka, redis,",
+        "notifier: is not a setting; did you mean notify?",
         "dashbord (from RECALLWATCH_DASHBORD__PORT): is not a setting; did you mean dashboard?",
     ):
         assert f"\n  {line}" in message, line
@@ -467,7 +469,7 @@ def test_a_redis_address_shows_everything_but_its_password(url: str, shown: str)
         (f"redis: {{urll: 'redis://:{SECRET}@h:1/0'}}", {}),
         (f"redis: 'redis://:{SECRET}@h:1/0'", {}),
         (f"redis: {{namespace: 'redis://:{SECRET}@h:1/0'}}", {}),
-        (f"notify: [{{url: 'slack://{SECRET}'}}]", {}),
+        (f"notify: [{{url: 'slack://{SECRET}', topic: a}}]", {}),
         ("", {"KAFKA__SECURITY": SECRET}),
         ("", {"KAFKA__SECURITY": f"{{password: {SECRET}, protocol: x}}"}),
         ("", {"KAFKA__SECURITY": f"{{password: *{SECRET}}}"}),
@@ -592,3 +594,37 @@ def test_rule_of_a_misspelt_group_is_a_fault_also_when_intents_are_open(tmp_path
         load_settings(path, {})
     assert "rules[0].of: is no group; did you mean urgent?" in str(caught.value)
     assert "rules[1]" not in str(caught.value)
+
+
+# Who is told
+
+
+def test_a_receiver_has_one_target_and_a_name_of_its_own(tmp_path: Path) -> None:
+    both = f"notify: [{{webhook: https://{SECRET}@h/, topic: alerts}}]"
+    assert "exactly one of url, webhook, alertmanager, topic" in refused(tmp_path, both)
+    assert "exactly one of" in refused(tmp_path, "notify: [{severities: [page]}]")
+    twice = "notify: [{webhook: http://a/}, {webhook: http://b/}]"
+    assert "two receivers named webhook" in refused(tmp_path, twice)
+    assert "page, warning or both" in refused(
+        tmp_path, "notify: [{webhook: http://a/, severities: [loud]}]"
+    )
+    assert "is also the topic of labels" in refused(tmp_path, "notify: [{topic: labels}]")
+
+
+def test_addresses_of_receivers_are_shown_nowhere(tmp_path: Path) -> None:
+    text = f"""notify:
+      - url: "slack://{SECRET}/b/c"
+      - webhook: https://u:{SECRET}@hooks.example.com/{SECRET}
+      - alertmanager: https://u:{SECRET}@am.example.com"""
+    settings = loaded(tmp_path, text)
+    assert [each.known_as for each in settings.notify] == ["url", "webhook", "alertmanager"]
+    assert SECRET not in repr(settings)
+    assert SECRET not in str(settings.masked())
+    for name in ("url", "webhook", "alertmanager"):
+        assert SECRET not in refused(tmp_path, f"notify: [{{{name}: {SECRET}}}]")
+    assert SECRET not in refused(tmp_path, f"notify: [{{webhook: ftp://{SECRET}@host/}}]")
+
+
+def test_what_is_told_does_not_count_for_the_digest(tmp_path: Path) -> None:
+    told = loaded(tmp_path, "notify: [{topic: alerts}]\nalerting: {repeat: 1h}")
+    assert told.digest() == Settings().digest()

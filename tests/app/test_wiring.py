@@ -17,9 +17,9 @@ from monitor.app.wiring import (
     verdict_limits_of,
 )
 from monitor.codec.mapping import PRESETS, TimeUnit
-from monitor.domain.alerts import AlertRule
 from monitor.domain.engine import Spec
 from monitor.domain.events import Kind, Reason, Rejected
+from monitor.domain.rules import AlertRule, Severity
 from monitor.domain.verdict import VerdictLimits
 from monitor.domain.windows import DAY_MS, HOUR_MS, MINUTE_MS, WindowSpec
 from tests.app.story import SETTINGS, SPEC
@@ -73,7 +73,8 @@ def test_a_rule_comes_with_all_that_was_set() -> None:
             ("channel",),
             6 * HOUR_MS,
             10 * MINUTE_MS,
-            "warning",
+            Severity.WARNING,
+            hindsight_ms=7 * DAY_MS,
         ),
     )
 

@@ -103,6 +103,7 @@ def test_rasas_user_event_is_a_prediction() -> None:
         "20260112-101500-direct-hue",
         "lost_card",
         ("rest", ""),
+        conversation="1ef58e3aab237f2f",
     )
 
 

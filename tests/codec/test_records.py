@@ -13,10 +13,11 @@ from monitor.codec.records import MAX_RECORD_BYTES, MAX_REVISION, RecordCodec
 from monitor.codec.snapshots import pack_entry
 from monitor.domain.counts import Counts, bucket_of
 from monitor.domain.engine import Spec
+from monitor.domain.estimate import bin_of, score_name
 from monitor.domain.events import Kind, Label, Prediction, PredictionId, Reason, Rejected
 from monitor.domain.windows import DAY_MS
 from monitor.ports import shard_of
-from tests.builders import T0, entry_of, label_message, prediction_message, record
+from tests.builders import T0, URGENT, entry_of, label_message, prediction_message, record
 from tests.domain.facts import REPEATABLE, carry
 
 CODEC = RecordCodec()
@@ -582,3 +583,39 @@ def test_longest_latency_there_is_reads_as_a_number() -> None:
     assert isinstance(fact, Prediction)
     found = Counts({("latency", str(fact.latency_bucket)): 1}).latency_ms(0.5)
     assert found == pytest.approx(1e12, rel=0.02)
+
+
+# Scores of groups
+
+URGENT_NAME = score_name("urgent", URGENT)
+SCORING = RecordCodec(groups=(("urgent", URGENT), ("all", frozenset({"lost_card"}))))
+
+
+@pytest.mark.parametrize(
+    ("told", "number"),
+    [
+        ({"scores": {"lost_card": 0.5, "report_fraud": 0.47, "balance": 0.03}}, bin_of(0.97, True)),
+        ({"scores": {"balance": 0.9}, "predicted_intent": "balance"}, bin_of(0.0, False)),
+        ({"confidence": 0.9}, bin_of(0.9, True, is_confidence=True)),
+        (
+            {"confidence": 0.9, "predicted_intent": "balance"},
+            bin_of(0.9, False, is_confidence=True),
+        ),
+        ({"scores": {"lost_card": 0.2}, "confidence": 0.9}, bin_of(0.2, True)),
+        ({"scores": {}, "confidence": 0.9}, bin_of(0.9, True, is_confidence=True)),
+        ({"confidence": 0.0}, bin_of(0.0, True, is_confidence=True)),
+    ],
+)
+def test_score_of_a_group_is_the_sum_of_its_scores_or_else_the_confidence(
+    told: dict[str, object], number: int
+) -> None:
+    fact = decoded(prediction_message(**told), codec=SCORING)
+    assert isinstance(fact, Prediction)
+    assert dict(fact.scores)[URGENT_NAME] == number
+    assert [name.partition("#")[0] for name, _ in fact.scores] == ["urgent", "all"]
+
+
+def test_record_without_any_probability_has_no_score_of_a_group() -> None:
+    fact = decoded(prediction_message(), codec=SCORING)
+    assert isinstance(fact, Prediction)
+    assert fact.scores == ()

@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monitor.domain import engine, join
-from monitor.domain.alerts import AlertRule, AlertState, Status, Transition, Vote
+from monitor.domain.alerts import CONVERSATION_MS, AlertKey, AlertState, Status, Transition
 from monitor.domain.counts import Counts
 from monitor.domain.cut import IDLE, Cut, Progress
 from monitor.domain.detectors import Evidence, Glance
 from monitor.domain.engine import Changes, Spec, VoteChange
 from monitor.domain.errors import CommitConflict
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import (
     Envelope,
     Kind,
@@ -30,9 +31,22 @@ from monitor.domain.events import (
     PredictionId,
 )
 from monitor.domain.join import RETENTION_SLACK_MS, Entry
+from monitor.domain.maturity import MaturityBook
+from monitor.domain.overlays import Action, Deed
+from monitor.domain.rules import AlertRule
 from monitor.domain.slices import ALL, Groups, SliceKey
-from monitor.domain.windows import ALL_TIME, HOUR_MS, MINUTE_MS, Clock, PaneKey, WindowSpec
-from monitor.ports import Evaluation, Heartbeat, Lease, StateStore, shard_of
+from monitor.domain.votes import Vote
+from monitor.domain.windows import (
+    ALL_TIME,
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    Clock,
+    PaneKey,
+    WindowSpec,
+    pane_start,
+)
+from monitor.ports import EVALUATOR, Heartbeat, Lease, StateStore, shard_of
 
 Fact = Prediction | Label
 
@@ -99,7 +113,7 @@ def prepared(
     cut = store.cuts()[shard]
     start = cut[partition].next_offset if partition in cut else 0
     mine = [fact for fact in facts if shard_of(fact.prediction_id, store.shards) == shard]
-    envelopes = [Envelope(kind_of(fact), Position(*partition, start), fact) for fact in mine]
+    envelopes = [Envelope(kind_of(fact), Position(*partition, start), fact, fact.log_ms) for fact in mine]
     newest_ms = max(fact.log_ms for fact in facts)
     changes = engine.step(
         SPEC,
@@ -138,6 +152,7 @@ def observed(store: StateStore, ids: Iterable[str] = ("p1", "p2", "p3")) -> dict
         "evaluation": store.evaluation(),
         "transitions": store.transitions(),
         "outbox": store.outbox(),
+        "actions": store.actions(),
         "heartbeats": store.heartbeats(),
         "entries": loaded(store, ids),
     }
@@ -164,9 +179,9 @@ def sweep_all(store: StateStore, watermark_ms: int) -> None:
 LEASE_MS = 60_000
 
 
-def leased(store: StateStore, worker: str = "w1") -> Lease:
+def leased(store: StateStore, worker: str = "w1", office: str = EVALUATOR) -> Lease:
     """The lease of a worker that nobody keeps from it."""
-    lease = store.lead(worker, LEASE_MS)
+    lease = store.lead(worker, LEASE_MS, office)
     assert lease is not None
     return lease
 
@@ -185,7 +200,7 @@ def transition(number: int) -> Transition:
         moved_from=moves[number - 1],
         moved_to=moves[number],
         at_ms=T0_MS - number,
-        evidence=Evidence(9, 20, T0_MS, 0.79431) if number > 1 else None,
+        evidence=Evidence(9, 20, T0_MS, 0.79431, 0.8) if number > 1 else None,
         reason="9 of the last 20 mature urgent labels were hits",
         cut=(("labels[0]", 7), ("predictions[0]", 12)),
     )
@@ -219,6 +234,7 @@ class StateStoreContract:
             "evaluation": Evaluation(),
             "transitions": [],
             "outbox": [],
+            "actions": [],
             "heartbeats": [],
             "entries": {},
         }
@@ -537,7 +553,31 @@ class StateStoreContract:
         assert store.waiting(T0_MS + 7) == sorted(votes[:14])
         assert store.waiting(END_MS) == sorted(votes)
 
+    def test_held_votes_wait_again_and_may_be_held_twice(self, store: StateStore) -> None:
+        votes = [vote(f"p{n}", release_ms=T0_MS + n) for n in range(9)]
+        store.hold(votes)
+        store.hold(votes[:3])
+        assert store.waiting(END_MS) == votes
+        store.forget(votes[:8])
+        assert store.waiting(END_MS) == votes[8:]
+
     # Evaluation
+
+    def test_voices_have_spoken_once_the_evaluation_is_saved(self, store: StateStore) -> None:
+        assert store.spoken([]) == {}
+        assert store.spoken(["a", "b"]) == {}
+        lease = leased(store)
+        store.commit_evaluation(Evaluation(1), [], lease, {"a": T0_MS, "b": T0_MS + 1})
+        with pytest.raises(CommitConflict):
+            store.commit_evaluation(Evaluation(1), [], lease, {"c": T0_MS})
+        store.commit_evaluation(Evaluation(2), [], lease, {"a": T0_MS + 7})
+        assert store.spoken(["a", "b", "c"]) == {"a": T0_MS + 7, "b": T0_MS + 1}
+
+    def test_voices_are_forgotten_after_a_week(self, store: StateStore) -> None:
+        spoken = {"old": T0_MS, "new": T0_MS + 1}
+        store.commit_evaluation(Evaluation(1), [], leased(store), spoken)
+        store.sweep(T0_MS + CONVERSATION_MS, DAY_MS)
+        assert store.spoken(["old", "new"]) == {"new": T0_MS + 1}
 
     def test_an_evaluation_is_read_as_it_was_saved(self, world: StoreWorld) -> None:
         ring = Glance(tuple((T0_MS + n, n % 3 > 0) for n in range(100)))
@@ -546,10 +586,12 @@ class StateStoreContract:
             1,
             T0_MS + 77,
             {
-                ("urgent-recall", SliceKey("ft", "channel=web")): state,
-                ("another", SliceKey()): AlertState(),
+                AlertKey("urgent-recall", SliceKey("ft", "channel=web"), "m-2/t-1"): state,
+                AlertKey("another", SliceKey()): AlertState(),
             },
             (vote("p1"), vote("p2", hit=False)),
+            (vote("p3"),),
+            {"urgent-recall": MaturityBook(5, 6, 7, 8, {1: {2: 3}}, {})},
         )
         evaluate(world.open(), saved, transition(1), transition(2))
         assert world.open().evaluation() == saved
@@ -637,6 +679,91 @@ class StateStoreContract:
     def test_a_worker_of_any_name_can_lead(self, store: StateStore) -> None:
         lease = leased(store, "wörker 1:\n{x}")
         store.commit_evaluation(Evaluation(1), [], lease)
+
+    # Offices
+
+    def test_offices_are_held_independently_of_each_other(self, world: StoreWorld) -> None:
+        store = world.open()
+        assert store.lead("w1", LEASE_MS) == Lease("w1", 1)
+        assert store.lead("w2", LEASE_MS, "chat") == Lease("w2", 1, "chat")
+        assert store.lead("w3", LEASE_MS, "pager") == Lease("w3", 1, "pager")
+        assert world.open().lead("w1", LEASE_MS, "chat") is None
+
+    def test_resigning_an_office_gives_up_no_other(self, store: StateStore) -> None:
+        leased(store, "w1")
+        store.resign(leased(store, "w1", "chat"))
+        assert store.lead("w2", LEASE_MS) is None
+        assert store.lead("w2", LEASE_MS, "chat") == Lease("w2", 2, "chat")
+
+    def test_the_lease_of_another_office_neither_evaluates_nor_delivers(
+        self, store: StateStore
+    ) -> None:
+        """Worker and fence are those of the evaluator's lease, only the office is not."""
+        evaluate(store, Evaluation(1), transition(1))
+        lease = leased(store, "w1", "chat")
+        assert lease == leased(store, "w1")._replace(office="chat")
+        with pytest.raises(CommitConflict):
+            store.commit_evaluation(Evaluation(2), [], lease)
+        with pytest.raises(CommitConflict):
+            store.delivered([transition(1)], lease)
+        assert store.evaluation() == Evaluation(1)
+        assert store.outbox() == [transition(1)]
+
+    # Deliveries to receivers
+
+    def test_a_receiver_that_was_never_told_has_no_delivery(self, store: StateStore) -> None:
+        assert store.delivery("chat") == ""
+
+    def test_each_receiver_has_the_delivery_that_was_saved_last(self, world: StoreWorld) -> None:
+        store = world.open()
+        chat, pager = (leased(store, "w1", name) for name in ("chat", "pägers 1:{x}"))
+        store.save_delivery("chat", "first", chat)
+        store.save_delivery("chat", '{"told": "ünd\\n"}', chat)
+        store.save_delivery("pägers 1:{x}", "another", pager)
+        assert world.open().delivery("chat") == '{"told": "ünd\\n"}'
+        assert world.open().delivery("pägers 1:{x}") == "another"
+
+    def test_a_worker_that_was_held_up_saves_no_delivery(self, world: StoreWorld) -> None:
+        held_up, other = world.open(), world.open()
+        lease = leased(held_up, "w1", "chat")
+        held_up.resign(lease)
+        taken = leased(other, "w2", "chat")
+        other.save_delivery("chat", "told by w2", taken)
+        with pytest.raises(CommitConflict):
+            held_up.save_delivery("chat", "told by w1", lease)
+        assert other.delivery("chat") == "told by w2"
+
+    def test_a_delivery_is_refused_when_the_lease_is_of_another_office(
+        self, store: StateStore
+    ) -> None:
+        chat, pager = (leased(store, "w1", name) for name in ("chat", "pager"))
+        for lease in (leased(store, "w1"), pager, chat._replace(fence=9)):
+            with pytest.raises(CommitConflict):
+                store.save_delivery("chat", "told", lease)
+        assert store.delivery("chat") == ""
+
+    # What people did
+
+    def test_actions_are_kept_in_the_order_in_which_they_were_entered(
+        self, world: StoreWorld
+    ) -> None:
+        """Their wall times are those of several machines and decide nothing."""
+        entered = [
+            Action("a3", Deed.SILENCE, T0_MS, "zoë", "wörk", "", (("rule", "r:{1}"),), T0_MS + 9),
+            Action("a1", Deed.ACKNOWLEDGE, T0_MS - 5, "kim", "mine", "0f1e2d3c-2"),
+            Action("a2", Deed.UNSILENCE, T0_MS + 1, "kim", "", "a3"),
+        ]
+        for action in entered:
+            world.open().act(action)
+        assert world.open().actions() == entered
+
+    def test_an_action_counts_once_and_stays_as_it_was_entered_first(
+        self, store: StateStore
+    ) -> None:
+        first = Action("a1", Deed.ACKNOWLEDGE, T0_MS, "kim", "mine", "0f1e2d3c-2")
+        for action in (first, first, replace(first, who="lee")):
+            store.act(action)
+        assert store.actions() == [first]
 
     # The outbox
 
@@ -765,7 +892,8 @@ class StateStoreContract:
         for past, minutes in ((-1, 4), (0, 3), (MINUTE_MS, 2), (5 * MINUTE_MS, 0)):
             sweep_all(store, T0_MS + MINUTE_MS + KEEP_MS[MINUTE_MS] + past)
             assert len({key.start_ms for key in store.pane_keys(MINUTE_MS)}) == minutes
-        assert len(store.pane_keys(HOUR_MS)) == 2
+        hours = {key.start_ms for key in store.pane_keys(HOUR_MS)}
+        assert hours == {pane_start(T0_MS, HOUR_MS)}
         sweep_all(store, T0_MS + HOUR_MS + KEEP_MS[HOUR_MS])
         assert store.pane_keys(HOUR_MS) == []
         sweep_all(store, END_MS)

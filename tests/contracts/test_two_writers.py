@@ -122,7 +122,7 @@ class Writer:
         start = max(0, reached - again)
         facts = self._history[partition][start : reached + more]
         self._batch = [
-            Envelope(kind_of(fact), Position(*partition, start + number), fact)
+            Envelope(kind_of(fact), Position(*partition, start + number), fact, fact.log_ms)
             for number, fact in enumerate(facts)
         ]
         stepped = [self._stepped(shard) for shard in range(self._store.shards)]

@@ -13,11 +13,11 @@ from typing import cast
 from dashboards.source import Source
 from monitor.adapters.memory import MemoryStore
 from monitor.domain import alerts, engine, ledger
-from monitor.domain.alerts import AlertRule
 from monitor.domain.counts import bucket_of
 from monitor.domain.cut import Progress
 from monitor.domain.engine import Changes, Spec
 from monitor.domain.errors import StoreError
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import (
     Envelope,
     Kind,
@@ -29,9 +29,10 @@ from monitor.domain.events import (
     Reason,
     Rejected,
 )
+from monitor.domain.rules import AlertRule
 from monitor.domain.slices import Groups
 from monitor.domain.windows import HOUR_MS, MINUTE_MS
-from monitor.ports import Evaluation, Heartbeat, StateReader
+from monitor.ports import Heartbeat, StateReader
 
 NOON_MS = 1_795_348_800_000
 """2026-11-22T12:00:00Z, where every scene ends."""
@@ -44,7 +45,7 @@ LOOK_ALIKE = {
     "account_locked": "app_help",
     "payment_failed": "fees",
 }
-RULE = AlertRule("urgent-recall", "urgent", URGENT, 0.80)
+RULE = AlertRule("urgent-recall", "urgent", URGENT, 0.80, is_glance=True)
 SPEC = Spec(groups=Groups({"urgent": URGENT}), rules=(RULE,))
 
 
@@ -83,7 +84,9 @@ class Chat:
         self._record(kind, Rejected(reason, ""))
 
     def _record(self, kind: Kind, fact: Prediction | Label | Rejected) -> None:
-        self.envelopes.append(Envelope(kind, Position(kind, 0, len(self.envelopes)), fact))
+        log_ms = 0 if isinstance(fact, Rejected) else fact.log_ms
+        position = Position(kind, 0, len(self.envelopes))
+        self.envelopes.append(Envelope(kind, position, fact, log_ms))
 
 
 def filled(chat: Chat, spec: Spec = SPEC, as_of_ms: int = NOON_MS) -> MemoryStore:
@@ -95,10 +98,10 @@ def filled(chat: Chat, spec: Spec = SPEC, as_of_ms: int = NOON_MS) -> MemoryStor
     progress = {Partition(kind, 0): reached for kind in Kind}
     changes = engine.step(spec, {}, past, progress=progress, watermark_ms=None)
     store.commit(0, {}, changes)
-    states, moved = alerts.evaluate(spec.rules, {}, store.waiting(as_of_ms), as_of_ms)
+    judged = alerts.evaluate(spec.rules, {}, store.waiting(as_of_ms), as_of_ms)
     lease = store.lead("worker-1", 1)
     assert lease is not None
-    store.commit_evaluation(Evaluation(1, as_of_ms, states), moved, lease)
+    store.commit_evaluation(Evaluation(1, as_of_ms, judged.states), judged.transitions, lease)
     store.beat(Heartbeat("worker-1", as_of_ms, lag=0, records=len(past)))
     return store
 

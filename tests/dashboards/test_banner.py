@@ -5,7 +5,7 @@ import pytest
 from dashboards import banner
 from dashboards.banner import AlertView, Freshness
 from dashboards.theme import Tone
-from monitor.domain.alerts import AlertState, Status, Transition
+from monitor.domain.alerts import AlertKey, AlertState, Status, Transition
 from monitor.domain.detectors import Evidence, Glance
 from monitor.domain.events import Partition
 from monitor.domain.ledger import Gap
@@ -18,7 +18,7 @@ FRESH = Freshness(NOON_MS, age_ms=2_000)
 KEY = SliceKey("fine_tuned")
 
 
-EVIDENCE = Evidence(hits=9, n=20, since_ms=NOON_MS - 40 * MINUTE_MS, upper=0.79)
+EVIDENCE = Evidence(hits=9, n=20, since_ms=NOON_MS - 40 * MINUTE_MS, value=0.79, bar=0.80)
 
 
 def alert(
@@ -27,7 +27,7 @@ def alert(
     """An alert that fired, ``fired_min`` ago, on 9 hits of 20."""
     ring = tuple((NOON_MS, vote == "h") for vote in votes)
     since_ms, fired_ms = (NOON_MS - minutes * MINUTE_MS for minutes in (since_min, fired_min))
-    state = AlertState(status, since_ms, fired_ms=fired_ms, detector=Glance(ring))
+    state = AlertState(status, since_ms, fired_ms=fired_ms, glance=Glance(ring))
     reason = "9 of the last 20 mature urgent labels were hits"
     moves = [
         Transition("a-2", RULE.name, key, Status.OK, Status.FIRING, fired_ms, EVIDENCE, reason)
@@ -35,7 +35,7 @@ def alert(
     if since_min != fired_min:
         again = (Status.RECOVERING, Status.FIRING)
         moves.append(Transition("a-4", RULE.name, key, *again, since_ms, EVIDENCE, "not this"))
-    [view] = banner.alert_views([RULE], {(RULE.name, key): state}, moves, ALL)
+    [view] = banner.alert_views([RULE], {AlertKey(RULE.name, key): state}, moves, ALL)
     return view
 
 
@@ -129,8 +129,8 @@ def test_a_firing_alert_keeps_what_made_it_fire_when_it_recovered_in_between() -
 
 
 def test_a_firing_alert_says_what_it_can_when_its_transition_is_not_known() -> None:
-    state = AlertState(Status.FIRING, NOON_MS, NOON_MS, 2, Glance(((NOON_MS, False),) * 20))
-    [view] = banner.alert_views([RULE], {(RULE.name, KEY): state}, [], ALL)
+    state = AlertState(Status.FIRING, NOON_MS, NOON_MS, 2, glance=Glance(((NOON_MS, False),) * 20))
+    [view] = banner.alert_views([RULE], {AlertKey(RULE.name, KEY): state}, [], ALL)
     body = banner.describe(view, FRESH).body
     assert body == "Fired 12:00 UTC, 1 s ago · rule urgent-recall"
 
@@ -223,11 +223,17 @@ def test_what_fires_is_critical_when_records_were_lost() -> None:
 def test_alerts_are_in_order_of_badness() -> None:
     votes = tuple((NOON_MS, True) for _ in range(100))
     states = {
-        (RULE.name, SliceKey(status.value)): AlertState(status, detector=Glance(votes))
+        AlertKey(RULE.name, SliceKey(status.value)): AlertState(status, glance=Glance(votes))
         for status in Status
     }
     views = banner.alert_views([RULE], states, [], ALL)
-    assert [view.key.variant for view in views] == ["firing", "recovering", "no_data", "ok"]
+    assert [view.key.variant for view in views] == [
+        "firing",
+        "recovering",
+        "warning",
+        "no_data",
+        "ok",
+    ]
 
 
 def test_an_unwatched_group_shows_its_number_without_a_verdict() -> None:

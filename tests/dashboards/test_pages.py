@@ -12,11 +12,11 @@ from dashboards.source import Source
 from dashboards.theme import Tone
 from monitor.adapters.memory import MemoryStore
 from monitor.app.settings import SettingsError
-from monitor.domain.alerts import AlertRule
 from monitor.domain.engine import Changes, Spec
 from monitor.domain.errors import StoreError
 from monitor.domain.events import Partition
 from monitor.domain.ledger import Gap
+from monitor.domain.rules import AlertRule
 from monitor.domain.slices import Groups
 from tests.dashboards import scenes
 

@@ -5,10 +5,11 @@ import pytest
 from dashboards import queries
 from dashboards.models import Choice, LabelsView, LiveNow, Trend
 from monitor.adapters.memory import MemoryStore
-from monitor.domain.alerts import AlertRule, Status
+from monitor.domain.alerts import Status
 from monitor.domain.engine import Spec
 from monitor.domain.events import Kind, Partition, Prediction, Reason
 from monitor.domain.ledger import Gap
+from monitor.domain.rules import AlertRule
 from monitor.domain.slices import ALL, Groups
 from monitor.domain.windows import HOUR_MS, MINUTE_MS
 from monitor.ports import Heartbeat, StateReader
@@ -265,7 +266,7 @@ def test_a_rule_without_a_vote_has_no_data() -> None:
 
 
 def test_a_rule_says_nothing_of_a_variant_that_it_leaves_out() -> None:
-    rule = AlertRule("r", "urgent", URGENT, 0.8, where=(("variant", "prompt"),))
+    rule = AlertRule("r", "urgent", URGENT, 0.8, where=(("variant", "prompt"),), is_glance=True)
     spec = Spec(groups=SPEC.groups, rules=(rule,))
     view = trend(filled(scenes.calm(), spec), Choice("fine_tuned", "urgent"), spec)
     assert view.objective is None

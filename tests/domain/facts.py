@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from monitor.adapters.memory import MemoryStore
 from monitor.domain import engine, ledger
-from monitor.domain.alerts import Vote
 from monitor.domain.counts import Cells
 from monitor.domain.cut import Progress
 from monitor.domain.engine import Spec
 from monitor.domain.events import Envelope, Kind, Label, Partition, Prediction, Rejected
 from monitor.domain.events import Reason as RejectReason
 from monitor.domain.join import HOUR_MS, expiry_ms
+from monitor.domain.votes import Vote
 from monitor.domain.windows import ALL_TIME, PaneKey
 from tests.builders import T0, envelope, label, prediction
 

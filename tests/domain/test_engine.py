@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from monitor.adapters.memory import MemoryStore
 from monitor.domain import engine, join
-from monitor.domain.alerts import Vote
 from monitor.domain.counts import Cell, Counts, bucket_of
 from monitor.domain.cut import Progress
 from monitor.domain.engine import Changes, Spec, VoteChange, ids_of, vote_of
@@ -22,6 +21,7 @@ from monitor.domain.events import (
 )
 from monitor.domain.join import Entry
 from monitor.domain.slices import ALL, Groups, SliceKey
+from monitor.domain.votes import Vote
 from monitor.domain.windows import ALL_TIME, DAY_MS, HOUR_MS, MINUTE_MS, Clock, PaneKey, WindowSpec
 from tests.builders import (
     FINE_TUNED,

@@ -15,13 +15,15 @@ import structlog
 from monitor.app import live
 from monitor.app.settings import Settings
 from monitor.app.telemetry import configure_logging
-from monitor.domain.alerts import Transition, Vote
+from monitor.domain.alerts import Transition
 from monitor.domain.cut import Cut
 from monitor.domain.engine import Changes
 from monitor.domain.errors import RecallwatchError
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import NextOffsets, PredictionId, Record
 from monitor.domain.join import Entry
-from monitor.ports import Evaluation, Lease, OutRecord, RecordLog, RecordSink, StateStore
+from monitor.domain.votes import Vote
+from monitor.ports import EVALUATOR, Lease, OutRecord, RecordLog, RecordSink, StateStore
 from tests.faults.schedule import Does, Trap
 
 SIGNALS = {Does.KILL: signal.SIGKILL, Does.FREEZE: signal.SIGSTOP}
@@ -153,6 +155,9 @@ class SnaredStore:
         self.evaluation, self.transitions = store.evaluation, store.transitions
         self.heartbeats, self.beat, self.close = store.heartbeats, store.beat, store.close
         self.waiting, self.resign, self.outbox = store.waiting, store.resign, store.outbox
+        self.hold, self.spoken = store.hold, store.spoken
+        self.actions, self.act = store.actions, store.act
+        self.delivery, self.save_delivery = store.delivery, store.save_delivery
 
     @property
     def shards(self) -> int:
@@ -175,16 +180,20 @@ class SnaredStore:
         self._snare.pass_("before store.forget")
         self._store.forget(votes)
 
-    def lead(self, worker: str, lease_ms: int) -> Lease | None:
+    def lead(self, worker: str, lease_ms: int, office: str = EVALUATOR) -> Lease | None:
         self._snare.pass_("before store.lead")
-        return self._store.lead(worker, lease_ms)
+        return self._store.lead(worker, lease_ms, office)
 
     def commit_evaluation(
-        self, evaluation: Evaluation, transitions: Sequence[Transition], lease: Lease
+        self,
+        evaluation: Evaluation,
+        transitions: Sequence[Transition],
+        lease: Lease,
+        spoken: Mapping[str, int] | None = None,
     ) -> None:
         if transitions:
             self._snare.pass_("before store.commit_evaluation")
-        self._store.commit_evaluation(evaluation, transitions, lease)
+        self._store.commit_evaluation(evaluation, transitions, lease, spoken)
         if transitions:
             self._snare.pass_("after store.commit_evaluation")
 

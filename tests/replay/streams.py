@@ -48,7 +48,27 @@ SETTINGS = Settings.model_validate(
                 "objective": 0.8,
                 "maturity": "15m",
                 "hold": "5m",
-            }
+                "detector": "glance",
+                "hindsight": "15m",
+            },
+            {
+                "name": "urgent-evidence",
+                "of": "urgent",
+                "per": ["variant"],
+                "objective": 0.8,
+                "baseline": 0.92,
+                "evidence": 300,
+                "maturity": "10m",
+                "hindsight": "20m",
+            },
+            {"name": "urgent-auto", "of": "urgent", "objective": 0.8, "maturity": "auto"},
+            {"name": "accuracy", "metric": "accuracy", "objective": 0.8, "per": ["channel"]},
+            {"name": "precision", "metric": "precision", "of": "urgent", "objective": 0.8},
+        ],
+        "signals": [
+            {"name": "share", "signal": "predicted_share", "of": "urgent"},
+            {"name": "rejects", "signal": "rejected_share", "above": 0.01, "window": "10m"},
+            {"name": "slow", "signal": "latency_p95", "above": "200ms", "window": "10m"},
         ],
         "verdict": {"recall": {"urgent": 0.8}},
     }

@@ -455,11 +455,11 @@ def test_yes_and_no_give_the_numbers_of_the_textbook() -> None:
 
 
 def moves_of(replay: Replay) -> list[tuple[str, str, str]]:
-    """Every transition but the first into each alert, as rule, state and minute."""
+    """Every move of an alert about the model but the first, as version, state and minute."""
     return [
-        (move["rule"], move["to"], move["at"][:16])
+        (move["version"], move["to"], move["at"][:16])
         for move in replay.report["transitions"]
-        if move["from"] != "no_data"
+        if move["event"] == "moved" and move["from"] != "no_data" and move["version"]
     ]
 
 
@@ -472,7 +472,7 @@ def test_low_recall_fires_while_accuracy_stays_at_97_percent() -> None:
         counts = merge(hours[start_ms, "fine_tuned"] for start_ms in inside)
         assert headline(counts.confusion).accuracy.value == near(0.970)
         assert group_scores(counts.confusion, urgent_of(scenario)).recall.value == near(recall)
-    assert moves_of(replay) == [("urgent-recall-fine_tuned", "firing", "2026-03-02T12:17")]
+    assert moves_of(replay) == [("ft-1.2", "firing", "2026-03-02T12:14")]
 
 
 def test_alerts_fire_in_both_incidents_and_not_when_requests_shift() -> None:
@@ -484,11 +484,10 @@ def test_alerts_fire_in_both_incidents_and_not_when_requests_shift() -> None:
     scenario = Scenario("clinc150_main")
     moves = moves_of(replayed(scenario))
     assert moves == [
-        ("urgent-recall-fine_tuned", "firing", "2026-03-02T22:36"),
-        ("urgent-recall-fine_tuned", "ok", "2026-03-03T11:13"),
-        ("urgent-recall-fine_tuned", "firing", "2026-03-03T18:44"),
-        ("urgent-recall-prompt", "firing", "2026-03-03T20:26"),
-        ("urgent-recall-fine_tuned", "ok", "2026-03-04T05:34"),
+        ("ft-1.1", "firing", "2026-03-02T22:35"),
+        ("pe-base/tmpl-2", "firing", "2026-03-03T21:29"),
+        ("ft-1.0", "firing", "2026-03-03T21:49"),
+        ("ft-1.1", "no_data", "2026-03-05T05:59"),
     ]
     windows = {w["id"]: w for w in scenario.about()["windows_utc"]}
     between = (windows["P"]["from"], windows["C"]["from"])

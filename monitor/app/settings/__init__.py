@@ -1,6 +1,6 @@
 """The operator's settings: one YAML file, overridden by the environment, checked as a whole.
 
-    values > references > groups > faults > load
+    values > references > notify, signals > groups > faults > load
 
 `load_settings` reads the file, lays the `RECALLWATCH_…` variables over it (nested names are joined
 by two underscores: `RECALLWATCH_KAFKA__GROUP`), and either returns frozen `Settings` or raises one
@@ -31,10 +31,13 @@ from monitor.app.settings.groups import (
     WorkerSettings,
 )
 from monitor.app.settings.load import load_settings
+from monitor.app.settings.notify import AlertingSettings, ReceiverSettings
+from monitor.app.settings.signals import SignalSettings
 from monitor.app.settings.values import RedisUrl, format_duration, parse_duration
 
 __all__ = [
     "AccuracyLimits",
+    "AlertingSettings",
     "DashboardSettings",
     "IntentSettings",
     "KafkaSettings",
@@ -42,12 +45,14 @@ __all__ = [
     "LatencyLimits",
     "MappingSettings",
     "PredictionMapping",
+    "ReceiverSettings",
     "RedisSettings",
     "RedisUrl",
     "RuleSettings",
     "SecuritySettings",
     "Settings",
     "SettingsError",
+    "SignalSettings",
     "TelemetrySettings",
     "VerdictSettings",
     "WindowSettings",

@@ -21,9 +21,6 @@ from monitor.app.settings.values import Loc
 ENV_PREFIX = "RECALLWATCH_"
 ENV_NESTING = "__"
 
-_SPECIAL_NAMES = {
-    "evidence": "belongs to the e-detector; the glance detector takes no evidence: remove it",
-}
 _PLAIN_WORDS = {
     "missing": "is required",
     "model_type": "must be a group of settings (name: value)",
@@ -160,8 +157,6 @@ def value_is_harmless(text: str) -> bool:
 
 def _unknown_name(loc: Loc) -> str:
     name, group = str(loc[-1]), spot_at(loc[:-1]).annotation
-    if name in _SPECIAL_NAMES:
-        return _SPECIAL_NAMES[name]
     known = list(group.model_fields) if isinstance(group, type(BaseModel)) else []
     close = difflib.get_close_matches(name, known, n=1)
     if close:

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
+from monitor.app.settings.notify import AlertingSettings, Receivers
 from monitor.app.settings.references import reference_faults
+from monitor.app.settings.signals import WITH_REFERENCE, SignalSettings
 from monitor.app.settings.values import (
     DAY,
     DEFAULT_TOPICS,
@@ -40,12 +42,16 @@ from monitor.app.settings.values import (
     check_redis_url,
     format_duration,
     normal_base_path,
-    read_maturity,
+    read_auto,
+    read_off,
     refuse,
     spelled,
     split_commas,
     within,
 )
+from monitor.domain.rules import Metric, Severity, Signal
+
+Bar = Annotated[float, Field(ge=10, le=1e9)]
 
 
 class SecuritySettings(Group):
@@ -240,29 +246,48 @@ class WindowSettings(Group):
 
 
 class RuleSettings(Group):
-    """One alert rule. `of` is a group or an intent; `per` opens one alert for each value."""
+    """One alert rule. `of` is a group or an intent; `per` opens one alert for each value.
+
+    `maturity` and `evidence` are None for auto, `hindsight` is None for off.
+    """
 
     name: Annotated[
         str, spelled(r"[A-Za-z0-9_.-]{1,64}", "letters, digits, '.', '_' and '-' (1 to 64)")
     ] = Field(examples=["urgent-recall"])
-    metric: Literal["recall"] = Field(default="recall", examples=["recall"])
-    of: Text = Field(examples=["urgent"])
+    metric: Metric = Field(default=Metric.RECALL, examples=["recall"])
+    of: Text = Field(default="", examples=["urgent"])
     where: Mapping[Text, Text] = Field(default={}, examples=["{variant: fine_tuned}"])
     per: Names = Field(default=(), examples=["[variant]"])
-    detector: Literal["glance"] = Field(default="glance", examples=["glance"])
+    detector: Literal["evidence", "glance"] = Field(default="evidence", examples=["evidence"])
+    evidence: Annotated[Bar | None, BeforeValidator(read_auto)] = Field(
+        default=None, examples=["36000"]
+    )
     objective: Share = Field(examples=["0.80"])
     baseline: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, examples=["0.92"])
-    maturity: Annotated[Duration, BeforeValidator(read_maturity)] = Field(
+    maturity: Annotated[Duration | None, BeforeValidator(read_auto)] = Field(
         default=NOTHING, examples=["6h"]
     )
+    hindsight: Annotated[Duration | None, BeforeValidator(read_off)] = Field(
+        default=7 * DAY, examples=["7d"]
+    )
     hold: Duration = Field(default=30 * MINUTE, examples=["30m"])
-    severity: Literal["page", "warning"] = Field(default="page", examples=["page"])
+    severity: Severity = Field(default=Severity.PAGE, examples=["page"])
+    runbook: str = Field(default="", examples=["https://wiki.example/urgent-recall"])
 
     @model_validator(mode="after")
-    def _baseline_above_objective(self) -> Self:
-        if self.baseline is not None and self.baseline <= self.objective:
-            refuse([(("baseline",), f"must be above the objective ({self.objective})")])
+    def _parts_fit(self) -> Self:
+        refuse(self._faults())
         return self
+
+    def _faults(self) -> Iterator[tuple[Loc, str]]:
+        if self.baseline is not None and self.baseline <= self.objective:
+            yield ("baseline",), f"must be above the objective ({self.objective})"
+        if self.metric is not Metric.ACCURACY and not self.of:
+            yield ("of",), f"is required by metric {self.metric}"
+        if self.detector == "glance" and self.evidence is not None:
+            yield ("evidence",), "is for detector evidence alone"
+        if self.hindsight is not None and self.hindsight < (self.maturity or NOTHING):
+            yield ("hindsight",), "must be at least the maturity"
 
 
 class AccuracyLimits(Group):
@@ -386,8 +411,17 @@ class Settings(Group):
     rules: tuple[RuleSettings, ...] = Field(
         default=(), examples=["[{name: urgent-recall, of: urgent, objective: 0.80}]"]
     )
+    signals: tuple[SignalSettings, ...] = Field(
+        default=(), examples=["[{name: fewer-urgent, signal: predicted_share, of: urgent}]"]
+    )
     verdict: VerdictSettings = Field(
         default=VerdictSettings(), examples=["{recall: {urgent: 0.80}}"]
+    )
+    notify: Receivers = Field(
+        default=(), examples=['[{webhook: "https://hooks.example.com/alerts"}]']
+    )
+    alerting: AlertingSettings = Field(
+        default=AlertingSettings(), examples=["{repeat: 4h, timeout: 30s}"]
     )
     mapping: MappingSettings = Field(
         default=MappingSettings(), examples=["{predictions: {preset: rasa}}"]
@@ -398,8 +432,25 @@ class Settings(Group):
 
     @model_validator(mode="after")
     def _names_are_declared(self) -> Self:
-        refuse(reference_faults(self.model_dump()))
+        refuse([*reference_faults(self.model_dump()), *self._signal_faults()])
         return self
+
+    def _signal_faults(self) -> Iterator[tuple[Loc, str]]:
+        keep, pane = self.windows.keep, self.windows.pane
+        for index, signal in enumerate(self.signals):
+            if signal.window % pane:
+                loc = "signals", index, "window"
+                yield loc, f"must be a whole number of panes ({format_duration(pane)})"
+            elif signal.window + HOUR > keep[pane]:
+                yield ("signals", index, "window"), "is longer than panes are kept (windows.keep)"
+            reached = signal.window + signal.reference + DAY
+            if signal.signal in WITH_REFERENCE and reached > keep[HOUR]:
+                yield (
+                    ("signals", index, "reference"),
+                    "is longer than hours are kept (windows.keep)",
+                )
+            if signal.signal is Signal.UNKNOWN_INTENTS and not self.intents.known:
+                yield ("signals", index, "signal"), "needs intents.known"
 
     def masked(self) -> dict[str, object]:
         """All settings as values that JSON can hold, durations as text, secrets masked."""
@@ -411,7 +462,7 @@ class Settings(Group):
         Hosts, ports, secrets, limits of the verdict and the pace of the worker do not count.
         """
         counting = self.model_dump(
-            mode="json", include={"intents", "slices", "windows", "rules", "mapping"}
+            mode="json", include={"intents", "slices", "windows", "rules", "signals", "mapping"}
         )
         text = json.dumps(counting, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -53,6 +53,7 @@ def reference_faults(data: Mapping[str, object]) -> Iterator[tuple[Loc, str]]:
     slices = tuple(dict.fromkeys(("variant", *_names_in(data.get("slices")))))
     yield from _topic_faults(data)
     yield from _rule_faults(data, groups, slices)
+    yield from _signal_faults(data, groups)
     for limit in ("recall", "precision"):
         for name in _mapping_in(data, "verdict", limit):
             if name not in groups:
@@ -72,6 +73,11 @@ def _topic_faults(data: Mapping[str, object]) -> Iterator[tuple[Loc, str]]:
         first = roles.setdefault(str(topic), role)
         if first != role:
             yield ("kafka", role, "topic"), f"is also the topic of {first}"
+    receivers = data.get("notify")
+    for index, receiver in enumerate(receivers if isinstance(receivers, list | tuple) else ()):
+        topic = _mapping_in(receiver).get("topic")
+        if topic is not None and (taken := roles.get(str(topic))):
+            yield ("notify", index, "topic"), f"is also the topic of {taken}"
 
 
 def _rule_faults(
@@ -97,6 +103,22 @@ def _rule_faults(
         for part, key in attributes:
             if key not in slices:
                 yield ("rules", index, part), f"{key} is not one of slices ({', '.join(slices)})"
+
+
+def _signal_faults(
+    data: Mapping[str, object], groups: tuple[str, ...]
+) -> Iterator[tuple[Loc, str]]:
+    """Signals share their names with rules, and speak of groups alone."""
+    rules, signals = data.get("rules"), data.get("signals")
+    named = rules if isinstance(rules, list | tuple) else ()
+    names = {_mapping_in(rule).get("name") for rule in named}
+    for index, signal in enumerate(signals if isinstance(signals, list | tuple) else ()):
+        of, name = _mapping_in(signal).get("of"), _mapping_in(signal).get("name")
+        if isinstance(of, str) and of not in groups:
+            yield ("signals", index, "of"), _undeclared("is not a group", groups)
+        if isinstance(name, str) and name in names:
+            yield ("signals", index, "name"), "is the name of an earlier rule or signal"
+        names.add(name)
 
 
 def _mapping_in(node: object, *path: str) -> Mapping[str, object]:

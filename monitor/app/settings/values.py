@@ -90,11 +90,14 @@ def _read_duration(value: object) -> timedelta:
     raise ValueError("must be a whole number with its unit (ms, s, m, h, d or y)")
 
 
-def read_maturity(value: object) -> object:
-    """Refuse the word `auto`, which a reader of the design may expect; pass on the rest."""
-    if value == "auto":
-        raise ValueError("auto is not available: give a duration, or 0s to count every label")
-    return value
+def read_auto(value: object) -> object:
+    """None for the word `auto`; the rest is passed on."""
+    return None if value == "auto" else value
+
+
+def read_off(value: object) -> object:
+    """None for the word `off`, which YAML reads as false; the rest is passed on."""
+    return None if value == "off" or value is False else value
 
 
 def within(least: timedelta, most: timedelta | None = None) -> AfterValidator:

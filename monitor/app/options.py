@@ -1,0 +1,27 @@
+"""What all commands share: exit codes, and the options for settings and format."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NO, USAGE, WORLD, STOPPED = 1, 2, 3, 130
+
+
+class Form(StrEnum):
+    """How an answer is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Settings file. Default: RECALLWATCH_CONFIG, else recallwatch.yaml in this folder.",
+    ),
+]
+Format = Annotated[Form, typer.Option("--format", help="How to print the report.")]

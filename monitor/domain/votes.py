@@ -1,0 +1,125 @@
+"""Outcomes as evidence: which votes an entry casts, and when each is released.
+
+**Release order** is the order of ``Vote``'s fields: release instant, then prediction id. A vote is
+a function of the entry, so neither batching nor reading order shows in it. Four roles:
+
+* ``live`` counts as evidence from ``max(event + maturity, first label)`` on.
+* ``arrival`` is the same for a rule whose maturity is estimated: released when the first label
+  came, and held on by the evaluator, which knows the maturity.
+* ``hindsight`` is what was true when the labels were complete.
+* ``correction`` says that a label changed the vote after it had counted. Evidence that was given
+  is never rewound: corrections are counted.
+"""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+from monitor.domain import join
+from monitor.domain.events import Intent, Prediction
+from monitor.domain.join import Entry
+from monitor.domain.rules import AlertRule
+from monitor.domain.slices import SliceKey
+
+
+class Role(StrEnum):
+    """What a vote is for."""
+
+    ARRIVAL = "arrival"
+    CORRECTION = "correction"
+    HINDSIGHT = "hindsight"
+    LIVE = "live"
+
+
+class Vote(NamedTuple):
+    """One outcome as evidence. Sorted by fields, votes are in release order.
+
+    ``predicted`` and ``actual`` are given for a miss alone, as an example to show.
+    """
+
+    release_ms: int
+    prediction_id: str
+    rule: str
+    key: SliceKey
+    event_ms: int
+    hit: bool
+    role: Role = Role.LIVE
+    version: str = ""
+    conversation: str = ""
+    predicted: Intent = ""
+    actual: Intent = ""
+
+
+def votes_of(
+    rule: AlertRule, slice_names: tuple[str, ...], horizon_ms: int, entry: Entry
+) -> Iterator[tuple[str, Vote]]:
+    """The votes that an entry casts, each under the name of its place: one vote a place.
+
+    Nothing is released before its prediction stood in the log: a label may come first, and a vote
+    must not be released at an instant that the watermark has already passed.
+    """
+    prediction = entry.prediction
+    if prediction is None or not entry.labels:
+        return
+    key = rule.key_of(prediction, slice_names)
+    if key is None:
+        return
+    is_auto = rule.maturity_ms is None
+    first = _first(rule, key, entry, prediction, rule.maturity_ms or 0, horizon_ms)
+    if first is not None:
+        yield Role.LIVE, first._replace(role=Role.ARRIVAL) if is_auto else first
+        yield from _corrections(rule, entry, first, horizon_ms)
+    if rule.hindsight_ms is not None:
+        last = _first(rule, key, entry, prediction, rule.hindsight_ms, horizon_ms)
+        if last is not None:
+            yield Role.HINDSIGHT, last._replace(role=Role.HINDSIGHT)
+
+
+def _first(
+    rule: AlertRule,
+    key: SliceKey,
+    entry: Entry,
+    prediction: Prediction,
+    age_ms: int,
+    horizon_ms: int,
+) -> Vote | None:
+    """What the labels say once the prediction is ``age_ms`` old, or at the first one after."""
+    mature_ms = max(prediction.event_ms + age_ms, prediction.log_ms)
+    if rule.maturity_ms is None and age_ms == 0:
+        mature_ms = prediction.log_ms
+    decided = join.first_decided(entry, mature_ms=mature_ms, horizon_ms=horizon_ms)
+    if decided is None:
+        return None
+    release_ms, actual = decided
+    hit = rule.verdict(prediction.predicted, actual)
+    if hit is None:
+        return None
+    return Vote(
+        release_ms,
+        prediction.prediction_id,
+        rule.name,
+        key,
+        prediction.event_ms,
+        hit,
+        version=prediction.version,
+        conversation=prediction.conversation,
+        predicted="" if hit else prediction.predicted,
+        actual="" if hit else actual,
+    )
+
+
+def _corrections(
+    rule: AlertRule, entry: Entry, first: Vote, horizon_ms: int
+) -> Iterator[tuple[str, Vote]]:
+    """A vote for each instant after the release at which the labels changed what it said."""
+    if len(entry.labels) == 1 or entry.prediction is None:
+        return
+    labels = join.applicable(entry, horizon_ms)
+    said: bool | None = first.hit
+    for at_ms in sorted({label.log_ms for label in labels if label.log_ms > first.release_ms}):
+        last = [label for label in labels if label.log_ms <= at_ms][-1]
+        says = None if last.withdrawn else rule.verdict(entry.prediction.predicted, last.actual)
+        if says != said:
+            said = says
+            changed = first._replace(release_ms=at_ms, hit=bool(says), role=Role.CORRECTION)
+            yield f"{Role.CORRECTION}@{at_ms}", changed._replace(predicted="", actual="")
