@@ -7,7 +7,7 @@ draws votes and counts what the transitions say.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import repeat
 from typing import NamedTuple
 
@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from monitor.domain import alerts
 from monitor.domain.alerts import AlertKey, AlertState, Event, Judged, Status, Transition
-from monitor.domain.detectors import LONG
 from monitor.domain.maturity import MaturityBook
 from monitor.domain.rules import AlertRule
 from monitor.domain.slices import SliceKey
@@ -26,6 +25,9 @@ from monitor.domain.windows import DAY_MS, HOUR_MS, MINUTE_MS
 START_MS = 1_772_409_600_000
 BASELINE, OBJECTIVE = 0.92, 0.80
 MONTH_HOURS = 720
+AMONG = 50
+"""The rate, per hour, of everything that is measured at one rate only."""
+
 WARM_UP = 500
 """Good votes before recall falls, so that no detector starts from nothing."""
 
@@ -334,7 +336,7 @@ class _Tide:
             moved += kept.transitions
             for state in kept.states.values() if hours >= SETTLED_DAYS * 24 else ():
                 hits, n = state.recent_votes
-                shown += [hits / n] if n == LONG else []
+                shown.append(hits / n)
         return self._found(shown, moved, kept.books[self.rule.name])
 
     def _found(self, shown: list[float], moved: list[Transition], book: MaturityBook) -> Found:
@@ -364,7 +366,7 @@ def clustered(rate: int, dice: np.random.Generator, *, days: int = 30, rho: floa
     whose = np.repeat(np.arange(talks), sizes)
     ats = (begun[whose] + turns * MINUTE_MS).astype(np.int64)
     hits = dice.random(len(ats)) < shares[whose]
-    rule = replace(rule_of(rate), per=())
+    rule = rule_of(rate)
     votes = [
         Vote(at, f"{n:08}", rule.name, KEY, at, hit, conversation=f"{talk:016x}")
         for n, (at, hit, talk) in enumerate(

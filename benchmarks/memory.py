@@ -25,10 +25,10 @@ from monitor.adapters.redis_client import RedisConnection
 from monitor.app.embedded import embedded_servers
 from monitor.app.flow import Flow, Limits
 from monitor.codec.records import RecordCodec
-from monitor.domain.rules import AlertRule
 from monitor.domain.engine import Spec
 from monitor.domain.events import Kind, NextOffsets, Partition, Record
 from monitor.domain.ledger import balance_of
+from monitor.domain.rules import AlertRule
 from monitor.domain.slices import Groups
 from monitor.domain.windows import DAY_MS, HOUR_MS, MINUTE_MS, WindowSpec
 

@@ -56,26 +56,23 @@ def wilson_hundred(ats: Votes, hits: Hits) -> Alarms:
 
 
 def adwin(_: Votes, hits: Hits) -> Alarms:
-    """river's ADWIN over misses, as it comes, where it sees them become more."""
-    return _drifts(ADWIN(), hits)
+    """ADWIN of river over misses, as it comes, where it sees them become more."""
+    detector, found, before = ADWIN(), list[int](), 0.0
+    for number, hit in enumerate(hits.tolist()):
+        detector.update(0.0 if hit else 1.0)
+        mean = float(detector.estimation)
+        if detector.drift_detected and mean > before:
+            found.append(number)
+        before = mean
+    return np.array(found, dtype=np.int64)
 
 
 def page_hinkley(_: Votes, hits: Hits) -> Alarms:
-    """river's Page-Hinkley over misses, as it comes, where it sees them become more."""
-    return _drifts(PageHinkley(mode="up"), hits)
-
-
-def _drifts(detector: ADWIN | PageHinkley, hits: Hits) -> Alarms:
-    found = list[int]()
-    before = 0.0
+    """Page-Hinkley of river over misses, as it comes, where it sees them become more."""
+    detector, found = PageHinkley(mode="up"), list[int]()
     for number, hit in enumerate(hits.tolist()):
         detector.update(0.0 if hit else 1.0)
-        if isinstance(detector, ADWIN):
-            mean = float(detector.estimation)
-            if detector.drift_detected and mean > before:
-                found.append(number)
-            before = mean
-        elif detector.drift_detected:
+        if detector.drift_detected:
             found.append(number)
     return np.array(found, dtype=np.int64)
 

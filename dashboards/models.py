@@ -7,6 +7,7 @@ from dashboards.banner import AlertView, Freshness, attention
 from monitor.domain.events import Intent
 from monitor.domain.ledger import Balance, Gap
 from monitor.domain.scores import Score
+from monitor.domain.signals import SignalState
 from monitor.domain.slices import ALL
 from monitor.domain.windows import MINUTE_MS, Window
 
@@ -58,6 +59,7 @@ class LiveNow:
 
     ``before`` is the same an hour earlier; ``alerts`` are those of the watched group and variant,
     worst first, ``others`` all others that want attention. ``gaps`` is what the whole store lacks.
+    ``estimate`` is the label-free one of the watched group, None where nobody makes one.
     """
 
     freshness: Freshness
@@ -69,6 +71,7 @@ class LiveNow:
     alerts: tuple[AlertView, ...]
     others: tuple[AlertView, ...]
     gaps: tuple[Gap, ...] = ()
+    estimate: SignalState | None = None
 
     @property
     def attention(self) -> tuple[AlertView, ...]:

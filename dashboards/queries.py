@@ -34,8 +34,9 @@ from monitor.domain.cut import watermark
 from monitor.domain.engine import Spec
 from monitor.domain.events import Intent, Kind
 from monitor.domain.ledger import balance_of, gaps_of
-from monitor.domain.rules import AlertRule
+from monitor.domain.rules import AlertRule, Signal
 from monitor.domain.scores import RollingMatrix, proportion
+from monitor.domain.signals import SignalKey, SignalState
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.windows import DAY_MS, HOUR_MS, MINUTE_MS, Clock, PaneKey, Window, pane_start
 from monitor.ports import StateReader
@@ -105,6 +106,7 @@ def live_now(
         alerts=alerts,
         others=others,
         gaps=tuple(gaps_of(reader.ledger())),
+        estimate=_estimate(reader, spec, choice),
     )
 
 
@@ -365,6 +367,13 @@ def _intent_rows(counts: Counts, group: frozenset[Intent]) -> tuple[IntentRow, .
         hits = sum(n for predicted, n in went if predicted in group)
         rows.append(IntentRow(intent, proportion(hits, support), support - hits))
     return tuple(sorted(rows, key=lambda row: (-row.missed, row.intent)))
+
+
+def _estimate(reader: StateReader, spec: Spec, choice: Choice) -> SignalState | None:
+    names = [r.name for r in spec.signals if r.signal is Signal.ESTIMATE and r.of == choice.of]
+    states = reader.evaluation().signals if names else {}
+    found = [states.get(SignalKey(name, choice.variant)) for name in names]
+    return next((state for state in found if state is not None), None)
 
 
 def _routes(counts: Counts, group: frozenset[Intent]) -> tuple[Route, ...]:

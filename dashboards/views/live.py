@@ -11,7 +11,9 @@ from dashboards.models import Choice, LiveNow, Trend, is_changed
 from dashboards.theme import Palette
 from dashboards.views import common
 from dashboards.views.common import Card
+from monitor.domain.estimate import ASSUMPTION
 from monitor.domain.scores import Score
+from monitor.domain.signals import SignalState
 
 CARDS_HEIGHT = 190
 MOST_NOTICES = 3
@@ -32,6 +34,8 @@ def now(choice: Choice) -> None:
         _notices(view, choice)
     if not is_empty:
         _cards(view, choice.of, is_down=picture.fault is not None)
+        if view.estimate is not None:
+            st.caption(estimate_text(view.estimate, choice.of))
 
 
 def trend(choice: Choice) -> None:
@@ -79,6 +83,17 @@ def _cards(view: LiveNow, of: str, *, is_down: bool) -> None:
         _rate_card(view),
         _age_card(view, is_down=is_down),
     ], is_down=is_down)  # fmt: skip
+
+
+def estimate_text(state: SignalState, of: str) -> str:
+    """The label-free estimate in a line; unknown with its reason where there is none."""
+    if state.value is None or state.error is None:
+        return f"Label-free estimate of {of} recall: unknown, {state.reason}."
+    past = "past error unknown"
+    if state.past_error is not None:
+        past = f"past error {100 * state.past_error:.0f}"
+    estimate = f"{100 * state.value:.0f} % ± {100 * state.error:.0f} ({past})"
+    return f"Label-free estimate of {of} recall: {estimate}; {ASSUMPTION.format(of=of)}."
 
 
 def _recall_card(view: LiveNow, label: str) -> Card:

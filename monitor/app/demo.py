@@ -1,8 +1,8 @@
 """The product at work on a simulated bank chatbot, with nothing but Python.
 
 A broker and a store from wheels, a day of history, live traffic in real time, the worker and the
-dashboard. Twenty minutes before the start a release broke the urgent requests of one variant; its
-labels are coming in, and the alert fires about a minute and a half after the start.
+dashboard. Twenty-six minutes before the start a release broke the urgent requests of one variant;
+its labels are coming in, and the alert fires about a minute and a half after the start.
 """
 
 import os

@@ -41,14 +41,14 @@ class Scenario:
 
     `incident_ago=None` means no incident: `fine_tuned` stays healthy for ever. With `rhythm=0` and
     the duplicate, correction, early-label and malformed shares 0 the stream is steady and clean.
-    The default values are tuned together: the at-a-glance rule fires for `fine_tuned` 60 to 150
+    The default values are tuned together: the e-detector fires for `fine_tuned` 60 to 150
     seconds after `t0`. Raises ValueError if a knob is out of bounds.
     """
 
     seed: int = 7
     history: timedelta = timedelta(hours=24)
     """How long before `t0` the stream starts."""
-    incident_ago: timedelta | None = timedelta(minutes=20)
+    incident_ago: timedelta | None = timedelta(minutes=26)
     """How long before `t0` the release happened; negative: that long after `t0`."""
     mean_rate: float = 0.9
     """Predictions per second, averaged over a day; greater than 0."""

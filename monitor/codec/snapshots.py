@@ -9,7 +9,6 @@ import msgspec
 
 from monitor.codec.vocabulary import NOTHING, code_of
 from monitor.domain.alerts import AlertKey, AlertState, Transition
-from monitor.domain.votes import Vote
 from monitor.domain.counts import Counts, without_zeros
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import Label, Prediction, PredictionId
@@ -17,6 +16,7 @@ from monitor.domain.join import HOUR_MS, Entry
 from monitor.domain.maturity import MaturityBook
 from monitor.domain.overlays import Action
 from monitor.domain.signals import SignalKey, SignalState
+from monitor.domain.votes import Vote
 from monitor.domain.windows import PaneKey
 
 DIGEST_VERSION = 2

@@ -44,6 +44,7 @@ from monitor.domain.slices import SliceKey
 from monitor.domain.votes import Role, Vote
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+HOURS_A_DAY = 24
 WEEK_MS, MONTH_MS = 7 * DAY_MS, 30 * DAY_MS
 
 FIRST_BAR, LEAST_BAR = 36_000.0, 10_000.0
@@ -54,6 +55,9 @@ STALL_GAPS = 7
 
 STALL_LEAST_MS = HOUR_MS
 """Labels come in lots: a shorter silence means nothing."""
+
+LONGEST_GAP_MS = 12 * HOUR_MS
+"""A gap is learnt up to here: a quiet night is usual, a quiet day is not."""
 
 STALL_VOTES = 20
 """Votes from which on a mean gap is believed."""
@@ -499,7 +503,7 @@ def _stall(
 ) -> None:
     state.is_stalled = True
     quiet = _words(at_ms - state.last_ms)
-    _note(rule, alert, state, Event.STALLED, at_ms, f"no mature label for {quiet}", moved)
+    _note(rule, alert, state, What(Event.STALLED, at_ms, f"no mature label for {quiet}"), moved)
 
 
 def _weigh(
@@ -635,8 +639,8 @@ def _keep_pace(
     if state.votes:
         gap_ms = at_ms - state.last_ms
         state.gap_ms += (gap_ms - state.gap_ms) / min(state.votes, GAP_MEMORY)
-        if not state.is_stalled and gap_ms > state.longest_ms:
-            state.longest_ms = gap_ms
+        if gap_ms > state.longest_ms:
+            state.longest_ms = min(gap_ms, LONGEST_GAP_MS)
     else:
         state.week_ms = at_ms
     _resume(rule, alert, state, at_ms, moved)
@@ -661,7 +665,7 @@ def _resume(
 ) -> None:
     if state.is_stalled:
         state.is_stalled = False
-        _note(rule, alert, state, Event.RESUMED, at_ms, "mature labels come again", moved)
+        _note(rule, alert, state, What(Event.RESUMED, at_ms, "mature labels come again"), moved)
 
 
 def _look_back(
@@ -683,7 +687,7 @@ def _look_back(
         found = shadow.page.evidence(state.bar)
         if not _was_firing(shadow, found.since_ms, event_ms + (rule.maturity_ms or 0) + DAY_MS):
             reason = f"{_text(rule, found)}, of which no alert told at the time"
-            _note(rule, alert, state, Event.RAISED, vote.release_ms, reason, moved, found)
+            _note(rule, alert, state, What(Event.RAISED, vote.release_ms, reason, found), moved)
 
 
 def _was_firing(shadow: Shadow, since_ms: int, until_ms: int) -> bool:
@@ -706,7 +710,7 @@ def _judge(
     held = final.value < judgement.null
     event = Event.CONFIRMED if held else Event.RETRACTED
     reason = f"with complete labels, {final.hits} of {final.n} {rule.of} votes were hits"
-    _note(rule, alert, state, event, at_ms, reason, moved, final, judgement.id)
+    _note(rule, alert, state, What(event, at_ms, reason, final, judgement.id), moved)
 
 
 def _move(
@@ -728,7 +732,9 @@ def _move(
     if is_raised:
         state.fired_ms, state.up = at_ms, Recovery()
     state.status, state.since_ms = target, at_ms
-    entered = _note(rule, alert, state, Event.MOVED, at_ms, reason, moved, evidence, was=source)
+    entered = _note(
+        rule, alert, state, What(Event.MOVED, at_ms, reason, evidence, was=source), moved
+    )
     if is_raised and rule.hindsight_ms is not None and evidence is not None:
         null = rule.objective if target is Status.FIRING else (rule.floor or rule.objective)
         due_ms = at_ms + rule.hindsight_ms + 1
@@ -750,33 +756,35 @@ def _keep_episodes(state: AlertState, at_ms: int) -> None:
         episodes[-1] = (episodes[-1][0], at_ms)
 
 
+class What(NamedTuple):
+    """What happened to an alert; ``was`` is the state before, None where it did not change."""
+
+    event: Event
+    at_ms: int
+    reason: str
+    evidence: Evidence | None = None
+    judges: str = ""
+    was: Status | None = None
+
+
 def _note(
-    rule: AlertRule,
-    alert: AlertKey,
-    state: AlertState,
-    event: Event,
-    at_ms: int,
-    reason: str,
-    moved: list[Transition],
-    evidence: Evidence | None = None,
-    judges: str = "",
-    was: Status | None = None,
+    rule: AlertRule, alert: AlertKey, state: AlertState, what: What, moved: list[Transition]
 ) -> Transition:
     """Enter what happened."""
     state.moves += 1
-    since_ms = evidence.since_ms if evidence else state.since_ms
+    since_ms = what.evidence.since_ms if what.evidence else state.since_ms
     transition = Transition(
         id=f"{fingerprint(alert)}-{state.moves}",
         rule=rule.name,
         key=alert.key,
-        moved_from=was or state.status,
+        moved_from=what.was or state.status,
         moved_to=state.status,
-        at_ms=at_ms,
-        evidence=evidence,
-        reason=reason,
+        at_ms=what.at_ms,
+        evidence=what.evidence,
+        reason=what.reason,
         version=alert.version,
-        event=event,
-        judges=judges,
+        event=what.event,
+        judges=what.judges,
         missed=state.missed,
         corrected=sum(event_ms >= since_ms for event_ms in state.corrected),
     )
@@ -791,8 +799,8 @@ def _text(rule: AlertRule, evidence: Evidence) -> str:
 def _words(length_ms: int) -> str:
     minutes = length_ms // 60_000
     hours = minutes // 60
-    if hours >= 48:
-        return f"{hours // 24} d {hours % 24} h"
+    if hours >= 2 * HOURS_A_DAY:
+        return f"{hours // HOURS_A_DAY} d {hours % HOURS_A_DAY} h"
     return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
 
 

@@ -255,9 +255,7 @@ def _count_truth(
     spec: Spec, entry: Entry, prediction: Prediction, sign: int, tally: _Tally
 ) -> None:
     """What was true, at the instant at which the log first told it; corrections change nothing."""
-    known = join.first_decided(
-        entry, mature_ms=prediction.log_ms, horizon_ms=spec.windows.horizon_ms
-    )
+    known = _first_known(entry, prediction, spec.windows.horizon_ms)
     if known is None:
         return
     known_ms, actual = known
@@ -268,6 +266,16 @@ def _count_truth(
         members = spec.scored.get(name)
         if members is not None:
             cells["truth", name, str(number), "1" if actual in members else "0"] += sign
+
+
+def _first_known(
+    entry: Entry, prediction: Prediction, horizon_ms: int
+) -> tuple[int, Intent] | None:
+    """When the truth was first known, and what it was; most entries have a single label."""
+    if len(entry.labels) > 1:
+        return join.first_decided(entry, mature_ms=prediction.log_ms, horizon_ms=horizon_ms)
+    label = join.deciding(entry, horizon_ms)
+    return None if label is None else (max(prediction.log_ms, label.log_ms), label.actual)
 
 
 def _spread(spec: Spec, tally: _Tally, watermark_ms: int | None) -> dict[PaneKey, dict[Cell, int]]:

@@ -34,8 +34,8 @@ MATURE_P95 = 4
 COHORTS = 28
 """Days of predictions that are remembered."""
 
-EDGES_MS = tuple(accumulate([30_000, *range(64)], lambda edge, _: edge + edge // 6))
-"""Upper ends of the delay bins, from 30 s to about a week, each a sixth wider than the one before."""
+EDGES_MS = tuple(accumulate([30_000, *range(65)], lambda edge, _: edge + edge // 6))
+"""Upper ends of the delay bins, from 30 s to over a week, each a sixth above the one before."""
 
 Bins = dict[int, int]
 

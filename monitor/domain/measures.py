@@ -256,6 +256,8 @@ class Measures:
             return _volume(rule, window, now_ms, seen_ms=seen_ms, last_ms=last_ms)
         if not window.get(_N, 0):
             return Measured(None, "nothing came")
+        if signal is Signal.LABEL_COVERAGE and now_ms - seen_ms < rule.window_ms:
+            return Measured(None, "not seen for a whole window yet")
         if signal is Signal.PREDICTED_SHARE:
             start_ms = pane_start(now_ms - rule.window_ms, HOUR_MS)
             return _predicted_share(rule, window, self._reference(rule, variant, start_ms))
@@ -427,11 +429,17 @@ def _reference_of(hours: Sequence[Sums]) -> _Reference:
     counted = [(h.get(_K, 0), h.get(_N, 0)) for h in hours if h.get(_N, 0)]
     hits, n = sum(k for k, _ in counted), sum(m for _, m in counted)
     spread = 1.0
-    if 0 < hits < n and len(counted) > 1:
-        p = hits / n
-        squares = [(k - m * p) ** 2 / (m * p * (1 - p)) for k, m in counted]
-        spread = max(1.0, sum(squares) / (len(counted) - 1))
+    if 0 < hits < n:
+        # Medians, since an incident in the reference must hide neither the next one nor itself.
+        p = sorted(k / m for k, m in counted)[len(counted) // 2]
+        p = p if 0 < p < 1 else hits / n
+        squares = sorted((k - m * p) ** 2 / (m * p * (1 - p)) for k, m in counted)
+        spread = max(1.0, squares[len(squares) // 2] / _SQUARE_OF_CHANCE)
     return _Reference(hits, n, len(counted), spread)
+
+
+_SQUARE_OF_CHANCE = 0.4549
+"""Median of the square of a standard normal value."""
 
 
 def _predicted_share(rule: SignalRule, window: Sums, reference: _Reference) -> Measured:

@@ -1,4 +1,4 @@
-"""What is watched: rules over proportions of votes, which may page, and over signals, which warn."""
+"""What is watched: rules over proportions of votes, which may page; over signals, which warn."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -17,7 +17,7 @@ from monitor.domain.engine import Changes
 from monitor.domain.errors import BrokerError, StoreError, TooManyRejects
 from monitor.domain.events import Kind, Partition, Record
 from monitor.domain.ledger import gaps_of
-from monitor.ports import Heartbeat, Lease, StateStore
+from monitor.ports import EVALUATOR, Heartbeat, Lease, StateStore
 from tests.app.doubles import TeamLog, Trap, TrappedLog, TrappedSink, TrappedStore
 from tests.app.story import (
     LABELS,
@@ -448,9 +448,9 @@ def test_workers_of_the_same_name_are_different_evaluators() -> None:
     names: list[str] = []
 
     class AskedStore(TrappedStore):
-        def lead(self, worker: str, lease_ms: int) -> Lease | None:
+        def lead(self, worker: str, lease_ms: int, office: str = EVALUATOR) -> Lease | None:
             names.append(worker)
-            return super().lead(worker, lease_ms)
+            return super().lead(worker, lease_ms, office)
 
     for _ in range(2):
         rig = Rig(kafka={"instance_id": "worker-7"})

@@ -49,13 +49,12 @@ def test_metrics_are_served_in_the_text_form_of_prometheus(
 ) -> None:
     port, metrics, _ = served
     metrics.records.inc(12)
-    metrics.alert_level.labels("urgent-recall", "fine_tuned", "ALL").set(2)
+    metrics.alert_level.labels("urgent-recall", "fine_tuned", "ALL", "m-2").set(2)
     status, text = asked(port, "/metrics")
     assert status == 200
     assert "\nrecallwatch_records_total 12.0\n" in text
-    assert (
-        'recallwatch_alert_level{rule="urgent-recall",slice="ALL",variant="fine_tuned"} 2.0' in text
-    )
+    alert = '{rule="urgent-recall",slice="ALL",variant="fine_tuned",version="m-2"}'
+    assert f"recallwatch_alert_level{alert} 2.0" in text
 
 
 def test_every_metric_says_what_it_is_under_our_name() -> None:

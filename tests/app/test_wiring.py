@@ -1,5 +1,6 @@
 """From settings to parts: nothing that an operator may set is lost on the way."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -37,7 +38,9 @@ def test_an_empty_file_means_the_defaults_of_the_core() -> None:
 
 
 def test_the_settings_of_the_story_are_its_spec() -> None:
-    assert spec_of(settings(**SETTINGS)) == SPEC
+    made = spec_of(settings(**SETTINGS))
+    assert [signal.name for signal in made.signals] == ["estimate:urgent"]
+    assert replace(made, signals=()) == SPEC
 
 
 def test_windows_are_in_milliseconds() -> None:

@@ -49,6 +49,7 @@ INSTANTS = st.integers(0, 2**41)
 MICROS = st.one_of(st.none(), st.integers(0, 10**6))
 COUNTS = st.integers(0, 99)
 
+
 def all_predictions(prediction_id: str) -> st.SearchStrategy[Prediction]:
     return st.builds(
         prediction,

@@ -113,7 +113,8 @@ def prepared(
     cut = store.cuts()[shard]
     start = cut[partition].next_offset if partition in cut else 0
     mine = [fact for fact in facts if shard_of(fact.prediction_id, store.shards) == shard]
-    envelopes = [Envelope(kind_of(fact), Position(*partition, start), fact, fact.log_ms) for fact in mine]
+    position = Position(*partition, start)
+    envelopes = [Envelope(kind_of(fact), position, fact, fact.log_ms) for fact in mine]
     newest_ms = max(fact.log_ms for fact in facts)
     changes = engine.step(
         SPEC,

@@ -10,6 +10,7 @@ import dashboards
 from dashboards import source
 from dashboards.source import Source
 from dashboards.theme import Tone
+from dashboards.views.live import estimate_text
 from monitor.adapters.memory import MemoryStore
 from monitor.app.settings import SettingsError
 from monitor.domain.engine import Changes, Spec
@@ -17,6 +18,7 @@ from monitor.domain.errors import StoreError
 from monitor.domain.events import Partition
 from monitor.domain.ledger import Gap
 from monitor.domain.rules import AlertRule
+from monitor.domain.signals import SignalState
 from monitor.domain.slices import Groups
 from tests.dashboards import scenes
 
@@ -347,3 +349,20 @@ def test_a_wrong_setting_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not app.exception
     assert "The settings cannot be used." in notices(app)[0][1]
     assert app.code[0].value == "recallwatch.yaml: redis.url: must begin with redis://"
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        (
+            SignalState(value=0.78, error=0.04, past_error=0.02, checks=3),
+            "78 % ± 4 (past error 2); assumes p(urgent | score) unchanged.",
+        ),
+        (SignalState(value=0.78, error=0.04), "78 % ± 4 (past error unknown); assumes"),
+        (SignalState(reason="no predictions"), "unknown, no predictions."),
+    ],
+)
+def test_live_shows_the_label_free_estimate_or_why_it_is_unknown(
+    state: SignalState, text: str
+) -> None:
+    assert text in estimate_text(state, "urgent")

@@ -297,7 +297,7 @@ def one_window(
     return watched(told, (rule,), until_ms).states[SignalKey(rule.name, variant)]
 
 
-HALF = {("prediction", "lost_card"): 60, ("prediction", "else"): 40}
+HALF: dict[Cell, int] = {("prediction", "lost_card"): 60, ("prediction", "else"): 40}
 
 
 @pytest.mark.parametrize(
@@ -316,8 +316,8 @@ HALF = {("prediction", "lost_card"): 60, ("prediction", "else"): 40}
             Signal.LABEL_COVERAGE,
             {**HALF, ("outcome", "else", "else"): 7},
             {"below": 0.1},
-            0.07,
-            Status.WARNING,
+            None,
+            Status.NO_DATA,
         ),
         (
             Signal.RELEVANCE,
@@ -356,6 +356,24 @@ def test_signal_with_bounds_warns_outside_of_them(
     )
     state = one_window(rule, cells)
     assert (state.value, state.status) == (value, status)
+
+
+def test_label_coverage_is_judged_once_a_variant_has_been_seen_for_a_whole_window() -> None:
+    rule = SignalRule("s", Signal.LABEL_COVERAGE, below=0.1)
+    told = Told()
+    for at_ms in range(T0, T0 + 4 * HOUR_MS, MINUTE_MS):
+        told.add(at_ms, {("prediction", "else"): 20, ("outcome", "else", "else"): 1})
+    found = moves(watched(told, (rule,), T0 + 4 * HOUR_MS), "s")
+    assert [target for target, _ in found] == [Status.OK, Status.WARNING]
+    assert found[0][1] == T0 + rule.window_ms + TICK_MS
+
+
+def test_incident_in_the_reference_does_not_end_the_warning_about_itself() -> None:
+    told = Told()
+    answered(told, T0, T0 + 2 * DAY_MS, n=20, urgent=2)
+    answered(told, T0 + 2 * DAY_MS, T0 + 3 * DAY_MS, n=20, urgent=1)
+    found = moves(watched(told, (SHARE,), T0 + 3 * DAY_MS), "share")
+    assert [target for target, _ in found] == [Status.OK, Status.WARNING]
 
 
 def test_rejected_share_speaks_of_all_records_together() -> None:
