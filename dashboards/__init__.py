@@ -4,6 +4,7 @@
 
     store -> source -> queries -> models -> pictures (cache, last good) -> charts, views -> pages
 
-``source`` is the only file that opens a store, read-only; ``queries`` and ``banner`` know neither
-Streamlit nor a clock; ``charts`` turns view models into Vega-Lite specs and table rows.
+``source`` is the only file that opens a store, read-only; ``queries``, ``banner``, ``signals`` and
+``overlays`` know neither Streamlit nor a clock; ``charts`` turns view models into Vega-Lite specs
+and table rows.
 """

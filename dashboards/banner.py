@@ -1,22 +1,38 @@
 """What the top of a page says: where each alert stands, never contradicting the state."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dashboards import words
+from dashboards.overlays import NOTHING_OVER, lead, overlays_in_words
 from dashboards.theme import Tone
 from monitor.domain import detectors
-from monitor.domain.alerts import AlertKey, AlertState, Event, Status, Transition
+from monitor.domain.alerts import (
+    MOST_CORRECTED,
+    AlertKey,
+    AlertState,
+    Event,
+    Status,
+    Transition,
+)
 from monitor.domain.detectors import Evidence
 from monitor.domain.ledger import Gap
+from monitor.domain.overlays import Overlays
 from monitor.domain.rules import AlertRule
 from monitor.domain.scores import Score, proportion
 from monitor.domain.slices import ALL, SliceKey
+from monitor.domain.windows import DAY_MS
 
 STALE_MS = 90_000
 LOST_MS = 300_000
 MOST_GAPS = 3
 """Gaps named in the banner; the Labels page lists all of them."""
+
+STRENGTH = 0.5
+"""Of the evidence, from which on it is shown; the last votes say more than what has faded."""
+
+JUDGED_MS = 7 * DAY_MS
+"""How long a judgement in hindsight stands on an alert that is over."""
 
 _ORDER = (Status.FIRING, Status.RECOVERING, Status.WARNING, Status.NO_DATA, Status.OK)
 
@@ -25,8 +41,11 @@ _ORDER = (Status.FIRING, Status.RECOVERING, Status.WARNING, Status.NO_DATA, Stat
 class AlertView:
     """One alert. ``score`` is the proportion that its state stands on, hits of its last votes.
 
-    ``fired`` is the transition with which it last left ok, None when it never did or that is no
-    longer known; ``fired_ms`` is its log time.
+    ``fired`` is the transition with which it was last raised, None when it never was or that is no
+    longer known; ``fired_ms`` is its log time. ``latest`` are its last votes where ``score`` is of
+    older ones, too. ``corrected`` counts labels of the evidence that changed after they had
+    counted. ``last_ms`` is when the latest vote counted. ``judged`` is what hindsight says of
+    ``fired``, or the drop that it found and nobody was told of.
     """
 
     rule: AlertRule
@@ -38,12 +57,23 @@ class AlertView:
     fired: Transition | None = None
     fired_ms: int = 0
     version: str = ""
+    latest: Score | None = None
+    corrected: int = 0
+    last_ms: int = 0
+    overlays: Overlays = NOTHING_OVER
+    judged: Transition | None = None
 
     @property
     def whose(self) -> str:
         """Variant, slice and version, as far as the alert speaks of one; "" when of all."""
-        names = [name for name in self.key if name != ALL]
-        return ", ".join([*names, *([self.version] if self.version else [])])
+        names = [words.one_line(name) for name in self.key if name != ALL]
+        version = words.one_line(self.version)
+        return ", ".join([*names, *([f"version {version}"] if version else [])])
+
+    @property
+    def measured(self) -> str:
+        """What the rule is about, such as ``urgent recall``."""
+        return f"{self.rule.of} {self.rule.metric}".strip()
 
     @property
     def evidence_ms(self) -> int | None:
@@ -52,9 +82,21 @@ class AlertView:
         return evidence.since_ms if evidence else None
 
     @property
-    def wants_attention(self) -> bool:
-        """Whether somebody should look."""
+    def is_up(self) -> bool:
+        """Whether it was raised and is not over."""
         return self.status in {Status.FIRING, Status.RECOVERING, Status.WARNING}
+
+    @property
+    def wants_attention(self) -> bool:
+        """Whether somebody should look: it is up, or the feed of its labels has stalled."""
+        return self.is_up or self.overlays.stalled
+
+    @property
+    def least(self) -> float:
+        """What the state is measured against: the floor while it warns, else the objective."""
+        floor = self.rule.floor
+        is_floor = self.status is Status.WARNING and floor is not None
+        return floor if is_floor and floor is not None else self.rule.objective
 
     @property
     def is_few(self) -> bool:
@@ -63,8 +105,8 @@ class AlertView:
 
     @property
     def is_below(self) -> bool:
-        """Whether the value is below the objective, which alone is no reason to fire."""
-        return self.score.value is not None and self.score.value < self.rule.objective
+        """Whether the value is below ``least``, which alone is no reason to be raised."""
+        return self.score.value is not None and self.score.value < self.least
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +141,54 @@ def alert_views(
     states: Mapping[AlertKey, AlertState],
     transitions: Sequence[Transition],
     variant: str,
+    overlays: Mapping[AlertKey, Overlays] | None = None,
 ) -> tuple[AlertView, ...]:
     """The alerts that speak of ``variant`` (ALL: of any), the worst first.
 
-    A rule that has not seen a vote yet is there with the state no_data.
+    A rule that has not seen a vote yet is there with the state no_data. ``overlays`` tells what
+    lies over alerts; over those that it leaves out, nothing but what their state says.
     """
-    fired = {
-        t.alert: t
-        for t in transitions
-        if t.moved_to in {Status.FIRING, Status.WARNING}
-        and t.event is Event.MOVED
-        and t.moved_from is not Status.RECOVERING
-    }
+    over = overlays or {}
+    fired, judged = raised_last(transitions), _judged_last(transitions)
     views: list[AlertView] = []
     for rule in rules:
         told = [a for a in sorted(states) if a.rule == rule.name and speaks(a.key, variant)]
         in_use = {alert.key for alert in told if states[alert].status is not Status.NO_DATA}
         shown = [a for a in told if a.key not in in_use or states[a].status is not Status.NO_DATA]
-        views += [_view(rule, alert, states[alert], fired.get(alert)) for alert in shown]
+        views += [
+            replace(
+                _view(rule, alert, states[alert], fired.get(alert)),
+                overlays=over.get(alert, Overlays(stalled=states[alert].is_stalled)),
+                judged=judged.get(alert),
+            )
+            for alert in shown
+        ]
         if not told and covers(rule, variant):
             views.append(AlertView(rule, SliceKey(variant), Status.NO_DATA, 0, proportion(0, 0), 0))
     return tuple(sorted(views, key=_badness))
+
+
+def raised_last(transitions: Iterable[Transition]) -> dict[AlertKey, Transition]:
+    """For each alert the transition that last raised it, whether it is over by now or not."""
+    return {t.alert: t for t in transitions if _raises(t)}
+
+
+def _raises(move: Transition) -> bool:
+    is_up = move.moved_to in {Status.FIRING, Status.WARNING}
+    return is_up and move.event is Event.MOVED and move.moved_from is not Status.RECOVERING
+
+
+def _judged_last(transitions: Iterable[Transition]) -> dict[AlertKey, Transition]:
+    """The latest judgement of each alert, unless it was raised again since what that is about."""
+    raised: dict[AlertKey, str] = {}
+    judged: dict[AlertKey, Transition] = {}
+    for t in transitions:
+        if _raises(t):
+            raised[t.alert] = t.id
+            judged.pop(t.alert, None)
+        elif t.event is Event.RAISED or (t.judges and t.judges == raised.get(t.alert)):
+            judged[t.alert] = t
+    return judged
 
 
 def speaks(key: SliceKey, variant: str) -> bool:
@@ -191,8 +260,13 @@ def _view(
     """What the state stands on: the evidence while it is against the model, else the last votes."""
     hits, n = state.recent_votes
     found = _shown(rule, state)
+    latest = None
     if found is not None:
         hits, n = found.hits, found.n
+        if not rule.is_glance and n > detectors.SHORT:
+            latest = proportion(*_latest(state))
+    elif state.status in {Status.FIRING, Status.WARNING}:
+        hits, n = _latest(state)
     return AlertView(
         rule,
         alert.key,
@@ -203,28 +277,59 @@ def _view(
         fired,
         state.fired_ms,
         alert.version,
+        latest=latest,
+        corrected=_corrected(state, found, fired),
+        last_ms=state.last_ms,
     )
 
 
 def _shown(rule: AlertRule, state: AlertState) -> Evidence | None:
     """The evidence of an alert that has it; None where the last votes say more."""
-    if rule.is_glance and state.glance.ring:
+    if rule.is_glance:
+        if not state.glance.ring:
+            return None
         last = detectors.evidence_of(state.glance, detectors.LONG, rule.objective)
         return detectors.breach(state.glance, rule.objective) or last
-    if state.status is Status.WARNING and state.warn.value >= state.bar:
-        return state.warn.evidence(state.bar)
-    if state.status is Status.FIRING and state.page.value >= state.bar:
-        return state.page.evidence(state.bar)
+    if state.status is Status.WARNING:
+        return _unfaded(state.warn.evidence(state.bar), rule.floor or rule.objective)
+    if state.status is Status.FIRING:
+        return _unfaded(state.page.evidence(state.bar), rule.objective)
     return None
 
 
-def _badness(alert: AlertView) -> tuple[int, bool, float, str, SliceKey]:
+def _unfaded(found: Evidence, least: float) -> Evidence | None:
+    is_against = found.n > 0 and found.hits < least * found.n
+    return found if is_against and found.strength >= STRENGTH else None
+
+
+def _latest(state: AlertState) -> tuple[int, int]:
+    """Hits among the last 20 votes, or as many as there are: of those before, most are old news."""
+    n = min(state.votes, detectors.SHORT)
+    return (state.recent & (1 << n) - 1).bit_count(), n
+
+
+def _corrected(state: AlertState, found: Evidence | None, fired: Transition | None) -> int:
+    """Votes since the most likely change point that a label changed after they had counted."""
+    ground = found or (fired.evidence if fired else None)
+    return 0 if ground is None else sum(at_ms >= ground.since_ms for at_ms in state.corrected)
+
+
+def _badness(alert: AlertView) -> tuple[int, bool, bool, float, str, SliceKey, str]:
     value = 1.0 if alert.score.value is None else alert.score.value
-    return _ORDER.index(alert.status), not alert.is_few, value, alert.rule.name, alert.key
+    return (
+        _ORDER.index(alert.status),
+        not alert.overlays.stalled,
+        not alert.is_few,
+        value,
+        alert.rule.name,
+        alert.key,
+        alert.version,
+    )
 
 
 def _describe(alert: AlertView, as_of_ms: int) -> Notice:
-    details = " · ".join(_details(alert, as_of_ms))
+    over = overlays_in_words(alert.overlays, last_ms=alert.last_ms, near_ms=as_of_ms)
+    details = lead(over, " · ".join(_details(alert, as_of_ms)))
     if alert.status is Status.NO_DATA:
         title = f"No data: no mature {alert.rule.of} label yet"
         return Notice(
@@ -233,9 +338,17 @@ def _describe(alert: AlertView, as_of_ms: int) -> Notice:
     if alert.status is Status.FIRING:
         return Notice(Tone.CRITICAL, _firing(alert), details)
     if alert.status is Status.WARNING:
-        return Notice(Tone.WARNING, f"{_subject(alert, 'degraded')}: {_ground(alert)}.", details)
+        return Notice(Tone.WARNING, _warning(alert), details)
     if alert.status is Status.RECOVERING:
         return Notice(Tone.WARNING, f"{_subject(alert, 'recovering')}: {_ground(alert)}.", details)
+    return _fine(alert, details)
+
+
+def _fine(alert: AlertView, details: str) -> Notice:
+    """An alert that is ok; without labels it stays so, but nobody knows, which is not green."""
+    if alert.overlays.stalled:
+        title = f"{_subject(alert, 'OK, but stalled')}: {_ground(alert)}."
+        return Notice(Tone.WARNING, title, details)
     if alert.is_few:
         few = words.too_few(alert.score.support)
         return Notice(Tone.NEUTRAL, f"OK so far, {few}: {_value(alert)}.", details)
@@ -247,58 +360,117 @@ def _describe(alert: AlertView, as_of_ms: int) -> Notice:
 
 def _firing(alert: AlertView) -> str:
     """A firing alert whose value is back above the objective says what it still waits for."""
-    if alert.is_below:
+    if alert.is_below or alert.score.value is None:
         return f"{_subject(alert, 'firing')}: {_ground(alert)}."
-    need = detectors.bars(alert.rule.objective).clear_long
-    wait = (
-        f"clears at {need} hits of the last {detectors.LONG}"
-        if alert.rule.is_glance
-        else "clears once there is as good evidence that it is over"
-    )
-    return f"{_subject(alert, 'firing, out of breach')}: {_ground(alert)}; {wait}."
+    if alert.rule.is_glance:
+        need = detectors.bars(alert.rule.objective).clear_long
+        state, wait = "firing, out of breach", f"clears at {need} hits of the last {detectors.LONG}"
+    else:
+        state, wait = "firing, its last labels good", _WAITS
+    return f"{_subject(alert, state)}: {_ground(alert)}; {wait}."
+
+
+_WAITS = "it ends once enough good labels say that the drop is over"
+
+
+def _warning(alert: AlertView) -> str:
+    """A warning says that the value is not what it was, and names the floor."""
+    if alert.is_below or alert.score.value is None:
+        return f"{_subject(alert, 'warning, degraded vs baseline')}: {_ground(alert)}."
+    state = "warning, its last labels good"
+    return f"{_subject(alert, state)}: {_ground(alert)}; {_WAITS}."
 
 
 def _subject(alert: AlertView, state: str) -> str:
-    return f"{alert.whose} {state}" if alert.whose else state.capitalize()
+    return f"{alert.whose} {state}" if alert.whose else f"{state[:1].upper()}{state[1:]}"
 
 
 def _ground(alert: AlertView) -> str:
     """The value with the labels that it stands on."""
     score, whose = alert.score, "its" if alert.whose else "the"
-    value = f"{alert.rule.of} recall {words.percent(score.value)}"
+    value = f"{alert.measured} {words.percent(score.value)}"
     labels = f"{whose} last {words.count(score.support)} mature labels ({words.bounds(score)})"
-    return f"{value} over {labels}, objective {words.limit(alert.rule.objective)}"
+    floor, objective = "", words.limit(alert.rule.objective)
+    if alert.status is Status.WARNING and alert.rule.floor is not None:
+        floor = f"healthy from {words.limit(alert.rule.floor)}, "
+    return f"{value} over {labels}, {floor}objective {objective}"
 
 
 def _value(alert: AlertView) -> str:
     score, objective = alert.score, words.limit(alert.rule.objective)
-    value = f"{alert.rule.of} recall {words.percent(score.value)} ({words.interval(score)})"
+    value = f"{alert.measured} {words.percent(score.value)} ({words.interval(score)})"
     return f"{value}, objective {objective}"
 
 
 def _details(alert: AlertView, as_of_ms: int) -> Iterable[str]:
-    if alert.wants_attention:
+    if alert.is_up:
         yield from _history(alert, as_of_ms)
     else:
         if alert.status is Status.OK:
             held = words.duration(max(0, as_of_ms - alert.since_ms))
             yield f"Since {words.clock(alert.since_ms, near_ms=as_of_ms)}, {held}"
         yield alert.whose or "all variants"
+    yield from _judgement(alert, as_of_ms)
     yield f"rule {alert.rule.name}"
 
 
 def _history(alert: AlertView, as_of_ms: int) -> Iterable[str]:
-    """When it fired, on what, and what has happened since."""
+    """When it was raised, on what, how sure that is, and what has happened since."""
 
     def clock(at_ms: int) -> str:
         return words.clock(at_ms, near_ms=as_of_ms)
 
     ago = words.duration(max(1000, as_of_ms - alert.fired_ms))
-    yield f"Fired {clock(alert.fired_ms)}, {ago} ago"
+    raised = "Warned" if alert.status is Status.WARNING else "Fired"
+    yield f"{raised} {clock(alert.fired_ms)}, {ago} ago"
     if alert.fired and alert.evidence_ms is not None:
         yield f"{alert.fired.reason}, of predictions since {clock(alert.evidence_ms)}"
+        yield from _chance(alert, alert.fired)
+    if alert.corrected:
+        # No more than the last hundred corrections are remembered.
+        least = "at least " if alert.corrected >= MOST_CORRECTED else ""
+        yield f"{least}{alert.corrected} of these labels corrected after counting"
     if alert.status is Status.RECOVERING:
         resolves = clock(alert.fired_ms + alert.rule.hold_ms)
         yield f"recovering since {clock(alert.since_ms)}, resolves at {resolves} if it stays so"
     elif alert.since_ms > alert.fired_ms:
         yield f"recovered in between, firing again since {clock(alert.since_ms)}"
+    yield from _turn(alert)
+
+
+def _chance(alert: AlertView, fired: Transition) -> Iterable[str]:
+    """What the evidence is worth; of the at-a-glance detector nothing is guaranteed."""
+    rule = alert.rule
+    if rule.is_glance or fired.evidence is None:
+        return
+    is_floor = fired.moved_to is Status.WARNING and rule.floor is not None
+    least = rule.floor if is_floor and rule.floor is not None else rule.objective
+    labels = words.count(int(fired.evidence.bar))
+    yield (
+        f"if {alert.measured} were {words.limit(least)} or better, evidence this strong would turn "
+        f"up less than once in {labels} labels"
+    )
+
+
+def _turn(alert: AlertView) -> Iterable[str]:
+    """That it gets better, while the evidence of the whole stretch still says otherwise."""
+    latest = alert.latest
+    if latest is None or latest.value is None or latest.value < alert.least:
+        return
+    hits = round(latest.value * latest.support)
+    yield f"{hits} of its last {latest.support} mature labels were hits: {_WAITS}"
+
+
+def _judgement(alert: AlertView, as_of_ms: int) -> Iterable[str]:
+    """What hindsight says of when it was last raised, or of a drop that was not told."""
+    judged = alert.judged
+    if judged is None or (not alert.is_up and as_of_ms - judged.at_ms > JUDGED_MS):
+        return
+    if judged.event is Event.RAISED:
+        yield f"raised in hindsight: {judged.reason}"
+        return
+    about = ""
+    if not alert.is_up and alert.fired is not None:
+        at = words.clock(alert.fired.at_ms, near_ms=as_of_ms)
+        about = f"what was {alert.fired.moved_to} at {at} is "
+    yield f"{about}{judged.event} in hindsight: {judged.reason}"

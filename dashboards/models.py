@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from dashboards import words
 from dashboards.banner import AlertView, Freshness, attention
+from dashboards.signals import SignalView
 from monitor.domain.events import Intent
 from monitor.domain.ledger import Balance, Gap
 from monitor.domain.scores import Score
@@ -58,8 +59,9 @@ class LiveNow:
     """Banner and cards. ``window`` is the latest rolling window, None before the first one.
 
     ``before`` is the same an hour earlier; ``alerts`` are those of the watched group and variant,
-    worst first, ``others`` all others that want attention. ``gaps`` is what the whole store lacks.
-    ``estimate`` is the label-free one of the watched group, None where nobody makes one.
+    worst first, ``others`` all others that want attention, ``signals`` all signals that warn.
+    ``gaps`` is what the whole store lacks. ``estimate`` is the label-free one of the watched group,
+    None where nobody makes one.
     """
 
     freshness: Freshness
@@ -70,6 +72,7 @@ class LiveNow:
     sparks: Sparks
     alerts: tuple[AlertView, ...]
     others: tuple[AlertView, ...]
+    signals: tuple[SignalView, ...] = ()
     gaps: tuple[Gap, ...] = ()
     estimate: SignalState | None = None
 

@@ -9,8 +9,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
-from dashboards import banner
+from dashboards import banner, signals
 from dashboards.banner import AlertView, Freshness, covers, speaks
 from dashboards.models import (
     ArrivalPoint,
@@ -28,13 +29,16 @@ from dashboards.models import (
     Sparks,
     Trend,
 )
+from dashboards.signals import SignalView
 from monitor.domain.alerts import AlertKey, Status, Transition
 from monitor.domain.counts import Counts, merge, value_of
 from monitor.domain.cut import watermark
 from monitor.domain.engine import Spec
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import Intent, Kind
 from monitor.domain.ledger import balance_of, gaps_of
-from monitor.domain.rules import AlertRule, Signal
+from monitor.domain.overlays import Action, Overlays, overlays_of, raised_by
+from monitor.domain.rules import AlertRule, Metric, Signal, SignalRule
 from monitor.domain.scores import RollingMatrix, proportion
 from monitor.domain.signals import SignalKey, SignalState
 from monitor.domain.slices import ALL, SliceKey
@@ -94,7 +98,7 @@ def live_now(
     grid = _Grid(pane_ms, Window(end_ms - before_ms, end_ms), rolling, 1)
     panes = _read(reader, choice.variant, variants, Clock.EVENT, grid)
     group = spec.groups.of(choice.of)
-    alerts, others = _alerts(reader, spec, choice)
+    told = _told(reader, spec, choice, now_ms)
     has_windows = _has_windows(reader, variants, grid, panes)
     return LiveNow(
         freshness=freshness,
@@ -103,10 +107,11 @@ def live_now(
         recent=_recent(merge(panes[-rolling:]), group, rolling * pane_ms),
         before=_recent(merge(panes[:rolling]), group, rolling * pane_ms),
         sparks=_sparks(panes, group, grid),
-        alerts=alerts,
-        others=others,
+        alerts=told.alerts,
+        others=told.others,
+        signals=told.signals,
         gaps=tuple(gaps_of(reader.ledger())),
-        estimate=_estimate(reader, spec, choice),
+        estimate=told.estimate,
     )
 
 
@@ -125,7 +130,7 @@ def trend(reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, no
     return Trend(
         freshness=freshness,
         of=choice.of,
-        objective=rules[0].objective if rules else None,
+        objective=next((r.objective for r in rules if r.metric is Metric.RECALL), None),
         rolling_ms=grid.warmup * grid.size_ms,
         window=grid.window,
         points=tuple(_points(panes, group, grid)) if has_windows else (),
@@ -300,14 +305,47 @@ def _points(panes: Sequence[Counts], group: frozenset[Intent], grid: _Grid) -> I
         )
 
 
-def _alerts(
-    reader: StateReader, spec: Spec, choice: Choice
-) -> tuple[tuple[AlertView, ...], tuple[AlertView, ...]]:
-    states, transitions = reader.evaluation().states, reader.transitions()
+class _Told(NamedTuple):
+    """What rules say, all of it by one look at the evaluation."""
+
+    alerts: tuple[AlertView, ...]
+    others: tuple[AlertView, ...]
+    signals: tuple[SignalView, ...]
+    estimate: SignalState | None
+
+
+def _told(reader: StateReader, spec: Spec, choice: Choice, now_ms: int) -> _Told:
+    evaluation, transitions = reader.evaluation(), reader.transitions()
+    over = _overlays(spec, evaluation, transitions, reader.actions(), now_ms)
     asked = [rule for rule in spec.rules if rule.of == choice.of]
-    alerts = banner.alert_views(asked, states, transitions, choice.variant)
-    every = banner.alert_views(spec.rules, states, transitions, ALL)
-    return alerts, tuple(v for v in every if v.wants_attention and v not in alerts)
+    alerts = banner.alert_views(asked, evaluation.states, transitions, choice.variant, over)
+    every = banner.alert_views(spec.rules, evaluation.states, transitions, ALL, over)
+    return _Told(
+        alerts,
+        tuple(view for view in every if view.wants_attention and view not in alerts),
+        signals.signal_views(spec.signals, evaluation.signals, transitions, over, choice.variant),
+        _estimate(evaluation, spec, choice),
+    )
+
+
+def _overlays(
+    spec: Spec,
+    evaluation: Evaluation,
+    transitions: Sequence[Transition],
+    actions: Sequence[Action],
+    now_ms: int,
+) -> dict[AlertKey, Overlays]:
+    """What lies over each alert, those of signals among them; silences end by wall time."""
+    watched: list[AlertRule | SignalRule] = [*spec.rules, *spec.signals]
+    rules = {rule.name: rule for rule in watched}
+    raised = {alert: at for alert, at in raised_by(transitions).items() if alert.rule in rules}
+    states = {alert: state for alert, state in evaluation.states.items() if alert.rule in rules}
+    return {
+        alert: overlays_of(
+            alert, states=states, raised=raised, rules=rules, actions=actions, now_ms=now_ms
+        )
+        for alert in {*states, *map(signals.alert_of, evaluation.signals)}
+    }
 
 
 def _spans(
@@ -345,7 +383,7 @@ def _evidence_ms(reader: StateReader, spec: Spec, of: str) -> int | None:
     asked = [rule for rule in spec.rules if rule.of == of]
     states, transitions = reader.evaluation().states, reader.transitions()
     told = banner.attention(*banner.alert_views(asked, states, transitions, ALL))
-    worst = [view.evidence_ms for view in told if view.status is told[0].status]
+    worst = [v.evidence_ms for v in told if v.is_up and v.status is told[0].status]
     return min((at_ms for at_ms in worst if at_ms is not None), default=None)
 
 
@@ -369,10 +407,9 @@ def _intent_rows(counts: Counts, group: frozenset[Intent]) -> tuple[IntentRow, .
     return tuple(sorted(rows, key=lambda row: (-row.missed, row.intent)))
 
 
-def _estimate(reader: StateReader, spec: Spec, choice: Choice) -> SignalState | None:
+def _estimate(evaluation: Evaluation, spec: Spec, choice: Choice) -> SignalState | None:
     names = [r.name for r in spec.signals if r.signal is Signal.ESTIMATE and r.of == choice.of]
-    states = reader.evaluation().signals if names else {}
-    found = [states.get(SignalKey(name, choice.variant)) for name in names]
+    found = [evaluation.signals.get(SignalKey(name, choice.variant)) for name in names]
     return next((state for state in found if state is not None), None)
 
 

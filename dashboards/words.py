@@ -8,6 +8,9 @@ NONE = "–"
 FEW = 30
 """A proportion of fewer labels than this gets no verdict, only its numbers."""
 
+MOST_CHARACTERS = 200
+"""Of a name or a note; the history has all of it."""
+
 _SECOND_MS, _MINUTE_MS, _HOUR_MS, _DAY_MS = 1_000, 60_000, 3_600_000, 86_400_000
 
 
@@ -96,6 +99,16 @@ def bounds(score: Score) -> str:
         return NONE
     low, high = score.interval
     return f"95% {100 * low:.0f}–{100 * high:.0f}%"
+
+
+def one_line(text: str) -> str:
+    r"""What somebody has written, as one line without control characters, cut where it is long.
+
+    >>> one_line("rolling back\n# now\u202e")
+    'rolling back # now'
+    """
+    shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return shown if len(shown) <= MOST_CHARACTERS else f"{shown[: MOST_CHARACTERS - 1]}…"
 
 
 def too_few(n: int) -> str:

@@ -5,7 +5,7 @@ from functools import partial
 
 import streamlit as st
 
-from dashboards import banner, charts, pictures, tables, words
+from dashboards import banner, charts, pictures, signals, tables, words
 from dashboards.banner import Freshness
 from dashboards.models import Choice, LiveNow, Trend, is_changed
 from dashboards.theme import Palette
@@ -56,7 +56,7 @@ def trend(choice: Choice) -> None:
 
 
 def _notices(view: LiveNow, choice: Choice) -> None:
-    """Whatever fires or recovers, what is lost, then how the watched group stands if it is well."""
+    """Whatever wants attention, what is lost, how the watched group stands if well, signals."""
     wanting = view.attention
     for alert in wanting[:MOST_NOTICES]:
         common.notice(banner.describe(alert, view.freshness))
@@ -64,8 +64,13 @@ def _notices(view: LiveNow, choice: Choice) -> None:
         st.caption(f"{len(wanting) - MOST_NOTICES} more alerts want attention.")
     if lost := banner.incomplete(view.gaps):
         common.notice(lost)
-    if view.window is None:
-        return
+    if view.window is not None:
+        _standing(view, choice)
+    if warned := signals.describe(view.signals, view.freshness):
+        common.notice(warned)
+
+
+def _standing(view: LiveNow, choice: Choice) -> None:
     if not view.alerts:
         common.notice(banner.unwatched(choice.of, view.recent.recall))
     elif not view.alerts[0].wants_attention:

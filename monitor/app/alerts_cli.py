@@ -49,7 +49,9 @@ alerts = typer.Typer(
 def list_alerts(
     config: Config = None,
     form: Format = Form.TEXT,
-    everything: Annotated[bool, typer.Option("--all", help="Those that are ok, too.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also those that are ok or have no data.")
+    ] = False,
 ) -> None:
     """The alerts that are up or stalled, one a line, with what lies over them."""
     settings, now_ms = load_settings(config), SystemClock().now_ms()

@@ -105,7 +105,15 @@ def demo_settings(choices: Choices, endpoints: Endpoints) -> dict[str, Any]:
         "redis": {"url": endpoints.redis_url, "namespace": "demo"},
         "intents": {"closed": True, "known": list(INTENTS), "groups": {"urgent": list(URGENT)}},
         "slices": ["variant", "channel"],
-        "rules": [{"name": "urgent-recall", "of": "urgent", "per": ["variant"], "objective": 0.80}],
+        "rules": [
+            {
+                "name": "urgent-recall",
+                "of": "urgent",
+                "per": ["variant"],
+                "objective": 0.80,
+                "evidence": 36_000,
+            }
+        ],
         "verdict": {"recall": {"urgent": 0.80}},
         "telemetry": {"port": 0},
         "dashboard": {"port": choices.port},

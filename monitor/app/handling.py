@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from monitor.app.report import iso
+from monitor.app.wiring import ESTIMATE_NAME
 from monitor.domain.alerts import (
     AlertKey,
     AlertState,
@@ -310,4 +311,5 @@ def refuse_unknown_rule(known: Handled, matchers: Mapping[str, str]) -> None:
     """ActRefused when a silence names a rule that nobody wrote: it would mute nothing."""
     rule = matchers.get("rule")
     if rule is not None and rule not in known.rules:
-        raise ActRefused(f"no rule {rule}; {_known(sorted(known.rules))}")
+        named = sorted(name for name in known.rules if not name.startswith(ESTIMATE_NAME))
+        raise ActRefused(f"no rule {rule}; {_known(named)}")

@@ -17,8 +17,8 @@ import structlog
 
 from monitor.app.telemetry import Metrics
 from monitor.codec.notices import pack_told, unpack_told
-from monitor.domain.alerts import AlertKey
-from monitor.domain.errors import CommitConflict, DeliveryError, WorldError
+from monitor.domain.alerts import AlertKey, Transition
+from monitor.domain.errors import CommitConflict, WorldError
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.notices import Notice, Route, Rules, plan
 from monitor.domain.overlays import Action, Overlays, overlays_of, raised_by
@@ -111,7 +111,10 @@ class Courier:
                     with closing(open_store()) as store:
                         self._work(store, stop, look_s)
                 except WorldError as error:
-                    self._back_off(error, stop)
+                    self._back_off(str(error), stop)
+                except Exception as error:  # noqa: BLE001 - a thread that ends tells nobody
+                    # The text may quote an address.
+                    self._back_off(f"failed with {type(error).__name__}", stop)
 
     def _work(self, store: StateStore, stop: threading.Event, look_s: float) -> None:
         lease: Lease | None = None
@@ -133,9 +136,10 @@ class Courier:
         """
         saved = store.delivery(self._office)
         now_ms = self._clock.now_ms()
-        lying = _Lying(store, self._rules, now_ms)
+        transitions = store.transitions()
+        lying = _Lying(store, self._rules, transitions, now_ms)
         notice, told = plan(
-            self._route, self._rules, store.transitions(), unpack_told(saved), lying.over, now_ms
+            self._route, self._rules, transitions, unpack_told(saved), lying.over, now_ms
         )
         if notice is not None:
             self._send(notice)
@@ -149,15 +153,15 @@ class Courier:
     def _send(self, notice: Notice) -> None:
         try:
             self._receiver.send(notice)
-        except DeliveryError:
+        except Exception:
             self._failed.inc()
             raise
         self._sent.inc()
         self._pause_s = FIRST_PAUSE_S
         self._say.info("notified", id=notice.id, transitions=list(notice.transition_ids))
 
-    def _back_off(self, error: WorldError, stop: threading.Event) -> None:
-        self._say.warning("not notified", error=str(error), retry_in_s=self._pause_s)
+    def _back_off(self, problem: str, stop: threading.Event) -> None:
+        self._say.warning("not notified", error=problem, retry_in_s=self._pause_s)
         stop.wait(self._pause_s)
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
@@ -165,8 +169,11 @@ class Courier:
 class _Lying:
     """What lies over alerts now; read from the store when it is first asked for."""
 
-    def __init__(self, store: StateStore, rules: Rules, now_ms: int) -> None:
+    def __init__(
+        self, store: StateStore, rules: Rules, transitions: Sequence[Transition], now_ms: int
+    ) -> None:
         self._store, self._rules, self._now_ms = store, rules, now_ms
+        self._transitions = transitions
 
     def over(self, alert: AlertKey) -> Overlays:
         return overlays_of(
@@ -184,7 +191,7 @@ class _Lying:
 
     @cached_property
     def _raised(self) -> dict[AlertKey, str]:
-        return raised_by(self._store.transitions())
+        return raised_by(self._transitions)
 
     @cached_property
     def _actions(self) -> list[Action]:

@@ -24,4 +24,4 @@ Config = Annotated[
         help="Settings file. Default: RECALLWATCH_CONFIG, else recallwatch.yaml in this folder.",
     ),
 ]
-Format = Annotated[Form, typer.Option("--format", help="How to print the report.")]
+Format = Annotated[Form, typer.Option("--format", help="How to print the answer.")]

@@ -19,6 +19,8 @@ from monitor.app.settings import (
     SettingsError,
     format_duration,
 )
+from monitor.app.settings.signals import ESTIMATE_READS
+from monitor.app.settings.values import HOUR
 from monitor.codec.mapping import PRESETS, FieldMapping, TimeUnit
 from monitor.codec.records import RecordCodec
 from monitor.domain.engine import Spec
@@ -109,6 +111,8 @@ def _signals_of(settings: Settings, groups: Groups) -> Iterator[SignalRule]:
             hold_ms=in_ms(signal.hold),
             runbook=signal.runbook,
         )
+    if settings.windows.keep[HOUR] < ESTIMATE_READS:
+        return
     for name, members in groups.members.items():
         if name not in estimated:
             yield SignalRule(

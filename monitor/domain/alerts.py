@@ -146,8 +146,8 @@ class Judgement(NamedTuple):
 class Shadow:
     """The same detector over complete labels, for hindsight.
 
-    ``episodes`` are ``(began, ended)`` of the latest times at which the alert was firing; ended is
-    -1 while it is.
+    ``episodes`` are ``(began, ended)`` of the latest times at which the alert was firing: the event
+    time from which on votes spoke for it, and the log time at which it ended, -1 while it is.
     """
 
     page: Mixture = field(default_factory=Mixture)
@@ -301,7 +301,8 @@ def evaluate(
 
     How the votes are split over calls makes no difference. ``spoken`` are those of the votes'
     voices that have spoken before, with the release of their vote. Votes and states of rules that
-    are not among ``rules`` are dropped: a rule that was renamed starts afresh.
+    are not among ``rules`` are dropped, but for the number of moves: a rule that comes back starts
+    afresh, and gives no transition the id of an earlier one.
     """
     return _Evaluation(rules, states, books or {}, spoken or {}).run(votes, watermark_ms)
 
@@ -318,6 +319,11 @@ class _Evaluation:
     ) -> None:
         self._rules = {rule.name: rule for rule in rules}
         self._states = {k: state.copy() for k, state in states.items() if k.rule in self._rules}
+        self._gone = {
+            alert: AlertState(moves=state.moves)
+            for alert, state in states.items()
+            if alert.rule not in self._rules and state.moves
+        }
         self._books = {name: book.copy() for name, book in books.items() if name in self._rules}
         self._spoken, self._new = spoken, dict[str, int]()
         self._moved: list[Transition] = []
@@ -342,7 +348,8 @@ class _Evaluation:
                 self._take(rule, vote)
         for alert, state in self._states.items():
             settle(self._rules[alert.rule], alert, state, watermark_ms - 1, self._moved)
-        return Judged(self._states, self._books, in_order(self._moved), held, self._new)
+        states = {**self._gone, **self._states}
+        return Judged(states, self._books, in_order(self._moved), held, self._new)
 
     def _ripened(self, rule: AlertRule, vote: Vote) -> Vote:
         """The vote as it counts once it is mature, by what is known of delays when it arrives."""
@@ -647,9 +654,6 @@ def _keep_pace(
     state.is_relieved = False
     state.votes += 1
     state.last_ms = at_ms
-    if rule.evidence is not None:
-        state.bar = rule.evidence
-        return
     passed_ms = at_ms - state.week_ms
     if passed_ms >= WEEK_MS:
         weeks = passed_ms // WEEK_MS
@@ -658,6 +662,11 @@ def _keep_pace(
         state.week_ms, state.week_votes = state.week_ms + weeks * WEEK_MS, 0
         state.longest_ms = int(state.longest_ms / 2)
     state.week_votes += 1
+    if rule.evidence is not None:
+        state.bar = rule.evidence
+    elif state.week_votes == state.votes:
+        a_month = state.votes * MONTH_MS / max(passed_ms, DAY_MS)
+        state.bar = max(state.bar, slices * max(FIRST_BAR, a_month))
 
 
 def _resume(
@@ -685,8 +694,9 @@ def _look_back(
     elif value >= state.bar:
         shadow.is_firing, shadow.up = True, Recovery()
         found = shadow.page.evidence(state.bar)
-        if not _was_firing(shadow, found.since_ms, event_ms + (rule.maturity_ms or 0) + DAY_MS):
-            reason = f"{_text(rule, found)}, of which no alert told at the time"
+        # By event time: labels, and with them the alert, may have come days after.
+        if not _was_firing(shadow, found.since_ms, event_ms + DAY_MS):
+            reason = f"{_text(rule, found)}, of which no page told at the time"
             _note(rule, alert, state, What(Event.RAISED, vote.release_ms, reason, found), moved)
 
 
@@ -738,19 +748,21 @@ def _move(
     if is_raised and rule.hindsight_ms is not None and evidence is not None:
         null = rule.objective if target is Status.FIRING else (rule.floor or rule.objective)
         due_ms = at_ms + rule.hindsight_ms + 1
+        # Up to the miss that raised it: labels may be late, and all be well since.
+        to_ms = max((missed.event_ms for missed in state.missed), default=at_ms)
         state.shadow.judgements.append(
-            Judgement(entered.id, null, evidence.since_ms, at_ms, 0, 0, due_ms)
+            Judgement(entered.id, null, evidence.since_ms, to_ms, 0, 0, due_ms)
         )
-    _keep_episodes(state, at_ms)
+    _keep_episodes(state, at_ms, evidence.since_ms if evidence else at_ms)
 
 
-def _keep_episodes(state: AlertState, at_ms: int) -> None:
+def _keep_episodes(state: AlertState, at_ms: int, since_ms: int) -> None:
     """When it was firing, for hindsight to know."""
     episodes = state.shadow.episodes
     is_open = bool(episodes) and episodes[-1][1] < 0
     is_on = state.status in {Status.FIRING, Status.RECOVERING}
     if is_on and not is_open:
-        episodes.append((at_ms, -1))
+        episodes.append((since_ms, -1))
         del episodes[:-MOST_EPISODES]
     elif is_open and not is_on:
         episodes[-1] = (episodes[-1][0], at_ms)

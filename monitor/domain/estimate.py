@@ -58,6 +58,10 @@ _DAY_POWERS = (
 )
 """2 ** (-k/7). Written out and halved exactly, since a library's powers differ in the last bit."""
 
+CALIBRATION_DAYS = 28
+CHECK_DAYS = 7
+"""Days whose labels the past error of the estimate is measured on, at most."""
+
 PRIOR_LABELS = 2.0
 """With so many imagined labels a bin begins at what its score claims."""
 

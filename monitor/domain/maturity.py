@@ -110,8 +110,12 @@ def estimate(
     hit_bins = _sum(bins for day, bins in hits.items() if day <= last_day)
     miss_bins = _sum(bins for day, bins in misses.items() if day <= last_day)
     labelled = sum(miss_bins.values())
+    if not (labelled or hit_bins):
+        # Slow labels are still to come, so the delays seen are too short.
+        return min(max(p95_ms, FIRST_MS), CAP_MS), "the longer 95% delay so far, a day at least"
     if labelled < LEAST_MISSES or not hit_bins:
-        return min(p95_ms, CAP_MS), f"the longer 95% delay; only {labelled} mature misses so far"
+        ground = f"the longer 95% delay; {labelled} misses of days whose labels are complete"
+        return min(p95_ms, CAP_MS), ground
     balanced_ms = min(balanced(hit_bins, miss_bins, objective), CAP_MS)
     return balanced_ms, f"labels of hits and misses are in balance, by {labelled} misses"
 

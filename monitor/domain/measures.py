@@ -14,7 +14,7 @@ from river import drift
 
 from monitor.domain import estimate
 from monitor.domain.counts import Cell, Counts, value_of
-from monitor.domain.estimate import Check, Truth
+from monitor.domain.estimate import CALIBRATION_DAYS, CHECK_DAYS, Check, Truth
 from monitor.domain.rules import Signal, SignalRule
 from monitor.domain.slices import SliceKey
 from monitor.domain.windows import DAY_MS, HOUR_MS, Clock, PaneKey, WindowSpec, pane_start
@@ -42,10 +42,6 @@ DRIFT_LASTS_MS = DAY_MS
 
 Z_RANGE = 6.0
 """ADWIN takes values within 0..1: this many standard errors are laid over that."""
-
-CALIBRATION_DAYS = 28
-CHECK_DAYS = 7
-"""Days whose labels the past error of the estimate is measured on, at most."""
 
 READ_AT_ONCE = 256
 

@@ -94,10 +94,15 @@ def evaluate(
     ``from_ms`` is where the last evaluation ended, None for the first. ``starts`` tells where hours
     by log time begin that hold anything; it is asked at the beginning and after long silence only.
     At most ``MOST_TICKS`` are worked through at once: ``until_ms`` of the result says how far it
-    has come. States of rules that are not among ``rules`` are dropped.
+    has come. Of states of rules that are not among ``rules`` the number of moves is kept, so that a
+    rule that comes back gives no transition the id of an earlier one.
     """
     names = {rule.name for rule in rules}
-    held = {key: state for key, state in states.items() if key.rule in names}
+    held = {
+        key: state if key.rule in names else SignalState(moves=state.moves)
+        for key, state in states.items()
+        if key.rule in names or state.moves
+    }
     tick_ms = tick_ms_of(measures.panes.windows)
     reach_ms = MOST_QUIET_MS + max((rule.window_ms for rule in rules), default=0)
     is_far = from_ms is None or until_ms - from_ms > 2 * reach_ms
@@ -184,9 +189,10 @@ class _Run:
         state = self.states.get(key)
         window = self._panes.window(rule, key.variant, now_ms)
         if window.get(_N, 0):
-            state = state or SignalState(seen_ms=now_ms)
-            state = replace(state, last_ms=now_ms)
-        if state is None:
+            state = state or SignalState()
+            seen_ms = state.seen_ms if state.seen_ms >= 0 else now_ms
+            state = replace(state, seen_ms=seen_ms, last_ms=now_ms)
+        if state is None or state.seen_ms < 0:
             return
         found = self._measures.measure(
             rule, key.variant, window, now_ms, seen_ms=state.seen_ms, last_ms=state.last_ms

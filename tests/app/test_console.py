@@ -151,7 +151,7 @@ def test_the_text_report_shows_a_dash_for_what_is_unknown(
 def test_nothing_is_cut_off_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(undisturbed(), capsys)
     assert "…" not in text
-    assert "2026-01-15T03:10:00.000Z" in text
+    assert "2026-01-15T03:24:00.000Z" in text
 
 
 def test_a_narrow_terminal_folds_what_it_cannot_show_in_one_line(

@@ -164,6 +164,31 @@ def test_what_was_not_taken_stays_due_and_is_counted() -> None:
     assert sample("recallwatch_notification_failures_total", {"receiver": "r"}) == 2
 
 
+def test_failure_that_nobody_foresaw_is_tried_again_and_its_text_is_not_logged() -> None:
+    class Broken(Inbox):
+        def send(self, notice: Notice) -> None:
+            if self.fails:
+                self.fails -= 1
+                raise RuntimeError(SECRET)
+            super().send(notice)
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if inbox.notices:
+                self.set()
+            return self.is_set()
+
+    store, metrics, inbox, stop = MemoryStore(), Metrics(), Broken(fails=2), Stop()
+    enter(store, fired := transition())
+    with capture_logs() as said:
+        courier(inbox, Clock(), metrics).run(lambda: store, stop, 0.25)
+    failures = "recallwatch_notification_failures_total"
+    assert metrics.registry.get_sample_value(failures, {"receiver": "r"}) == 2
+    assert [line["error"] for line in said if "error" in line] == ["failed with RuntimeError"] * 2
+    assert SECRET not in str(said)
+    assert inbox.ids == [fired.id]
+
+
 def test_the_pause_doubles_up_to_its_bound_and_is_short_again_after_a_success() -> None:
     class Stop(threading.Event):
         pauses: list[float]

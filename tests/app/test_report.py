@@ -143,7 +143,7 @@ def test_each_transition_says_what_it_stands_on(full: dict[str, Any]) -> None:
         "firing",
     )
     assert (fired["hits"], fired["n"], fired["hindsight"]) == (0, 9, None)
-    assert fired["evidence"] >= fired["bar"] == 36_000
+    assert fired["evidence"] >= fired["bar"] == 72_000
     assert fired["since"] < fired["at"]
 
 

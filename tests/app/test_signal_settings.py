@@ -60,6 +60,12 @@ def test_signal_may_not_have_the_name_of_a_rule(tmp_path: Path) -> None:
         loaded(tmp_path, "{name: a, signal: volume, below: 1}", rule)
 
 
+def test_estimate_needs_the_hours_that_it_reads(tmp_path: Path) -> None:
+    windows = "windows: {keep: {1m: 7d, 1h: 36d, 1d: 3y}}\n"
+    with pytest.raises(SettingsError, match=r"needs hours for 37d \(windows\.keep\)"):
+        loaded(tmp_path, "{name: a, signal: estimate, of: urgent}", windows)
+
+
 def test_unknown_intents_needs_intents_that_are_known(tmp_path: Path) -> None:
     file = tmp_path / "recallwatch.yaml"
     file.write_text("signals: [{name: a, signal: unknown_intents, above: 0.1}]", encoding="utf-8")

@@ -6,13 +6,13 @@ compare the pages with numbers that did not come through the code under test.
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import cast
 
 from dashboards.source import Source
 from monitor.adapters.memory import MemoryStore
-from monitor.domain import alerts, engine, ledger
+from monitor.domain import alerts, engine, ledger, signals
 from monitor.domain.counts import bucket_of
 from monitor.domain.cut import Progress
 from monitor.domain.engine import Changes, Spec
@@ -29,7 +29,9 @@ from monitor.domain.events import (
     Reason,
     Rejected,
 )
-from monitor.domain.rules import AlertRule
+from monitor.domain.measures import Measures, Panes
+from monitor.domain.overlays import Action, Deed, raised_by
+from monitor.domain.rules import AlertRule, Signal, SignalRule
 from monitor.domain.slices import Groups
 from monitor.domain.windows import HOUR_MS, MINUTE_MS
 from monitor.ports import Heartbeat, StateReader
@@ -47,6 +49,10 @@ LOOK_ALIKE = {
 }
 RULE = AlertRule("urgent-recall", "urgent", URGENT, 0.80, is_glance=True)
 SPEC = Spec(groups=Groups({"urgent": URGENT}), rules=(RULE,))
+BY_EVIDENCE = replace(RULE, is_glance=False, baseline=0.92, evidence=36_000.0)
+SLOW = SignalRule("slow-answers", Signal.LATENCY_P95, window_ms=HOUR_MS, above=120.0)
+WATCHED = Spec(groups=SPEC.groups, rules=(BY_EVIDENCE,), signals=(SLOW,))
+"""With the e-detector, and a signal that all scenes of ``bank`` make warn."""
 
 
 @dataclass
@@ -99,10 +105,43 @@ def filled(chat: Chat, spec: Spec = SPEC, as_of_ms: int = NOON_MS) -> MemoryStor
     changes = engine.step(spec, {}, past, progress=progress, watermark_ms=None)
     store.commit(0, {}, changes)
     judged = alerts.evaluate(spec.rules, {}, store.waiting(as_of_ms), as_of_ms)
+    told = _signalled(store, spec, as_of_ms)
     lease = store.lead("worker-1", 1)
     assert lease is not None
-    store.commit_evaluation(Evaluation(1, as_of_ms, judged.states), judged.transitions, lease)
+    moved = alerts.in_order([*judged.transitions, *told.transitions])
+    left = Evaluation(1, as_of_ms, judged.states, signals=told.states)
+    store.commit_evaluation(left, moved, lease)
     store.beat(Heartbeat("worker-1", as_of_ms, lag=0, records=len(past)))
+    return store
+
+
+def _signalled(store: MemoryStore, spec: Spec, as_of_ms: int) -> signals.Signalled:
+    variants = [key.variant for key in store.slice_keys()]
+    return signals.evaluate(
+        spec.signals,
+        {},
+        Measures(Panes(spec.windows, store.panes)),
+        lambda: variants,
+        from_ms=None,
+        until_ms=as_of_ms,
+        starts=lambda: [as_of_ms - 5 * HOUR_MS],
+    )
+
+
+def taken_on(store: MemoryStore, who: str = "ana", note: str = "rolling back") -> MemoryStore:
+    """``store`` after somebody has taken on what its rule has raised."""
+    for alert, raised in raised_by(store.transitions()).items():
+        if alert.rule != RULE.name:
+            continue
+        store.act(Action(f"ack-{raised}", Deed.ACKNOWLEDGE, NOON_MS, who, note, raised))
+    return store
+
+
+def silenced(store: MemoryStore, *, hours: int = 2) -> MemoryStore:
+    """``store`` after somebody has silenced its rule until so long after noon."""
+    matchers, until_ms = (("rule", RULE.name),), NOON_MS + hours * HOUR_MS
+    act = Action("s1", Deed.SILENCE, NOON_MS, "bo", "retraining", "", matchers, until_ms)
+    store.act(act)
     return store
 
 
@@ -166,6 +205,11 @@ def incident() -> Chat:
     return chat
 
 
+def degraded() -> Chat:
+    """Recall of 0.81 all the time: above the objective, below what is healthy."""
+    return bank(lambda *_: 0.81)
+
+
 def mended() -> Chat:
     """Recall of 0.3 from 28 to 18 minutes ago, and of 0.97 since."""
     return bank(lambda ago, _: 0.3 if 18 < ago < 28 else 0.97)
@@ -217,9 +261,23 @@ SCENES: dict[str, Callable[[], Chat]] = {
 }
 
 
+BY_EVIDENCE_SCENES: dict[str, Callable[[], MemoryStore]] = {
+    "calm": lambda: filled(calm(), WATCHED),
+    "acknowledged": lambda: taken_on(filled(incident(), WATCHED)),
+    "degraded": lambda: silenced(filled(degraded(), WATCHED)),
+}
+
+
+def spec_of(scene: str) -> Spec:
+    """The rules of a scene."""
+    return WATCHED if scene in BY_EVIDENCE_SCENES else SPEC
+
+
 @cache
 def store_of(scene: str) -> MemoryStore:
     """The store of a scene, to be read only; ``empty`` is one that nobody has written to."""
+    if scene in BY_EVIDENCE_SCENES:
+        return BY_EVIDENCE_SCENES[scene]()
     return MemoryStore() if scene == "empty" else filled(SCENES[scene]())
 
 

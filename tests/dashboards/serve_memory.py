@@ -26,7 +26,9 @@ def main(scene: str, port: str, switch: str) -> None:
         return said.read_text() if said.exists() else ""
 
     store = scenes.store_of(scene)
-    found = scenes.source_of(scenes.flaky(store, lambda: told() == "down"))
+    found = scenes.source_of(
+        scenes.flaky(store, lambda: told() == "down"), spec=scenes.spec_of(scene)
+    )
 
     def now_ms() -> int:
         return found.now_ms() + (int(told()) if told().isdigit() else 0)

@@ -29,7 +29,8 @@ LABELS = "How much do we know, and how late?"
 
 
 def show(scene: str, page: str = "live", *, age_ms: int = 2_000) -> AppTest:
-    return run(scenes.source_of(scenes.store_of(scene), age_ms=age_ms), page)
+    spec = scenes.spec_of(scene)
+    return run(scenes.source_of(scenes.store_of(scene), age_ms=age_ms, spec=spec), page)
 
 
 def run(found: Source, page: str = "live", **address: str) -> AppTest:
@@ -122,6 +123,32 @@ def test_live_says_why_when_an_alert_is_firing() -> None:
     assert f"Since {since}, when the evidence of the alert begins" in captions
     assert len(app.get("vega_lite_chart")) == 3
     assert len(app.metric) == 6
+
+
+def test_live_says_who_has_taken_on_what_fires_and_which_signals_warn() -> None:
+    (red, fires), (yellow, signals) = notices(show("acknowledged"))
+    assert (red, yellow) == (Tone.CRITICAL, Tone.WARNING)
+    assert fires.startswith("fine_tuned firing: urgent recall ")
+    assert "Acknowledged by ana: rolling back\n\nFired 11:" in fires
+    assert "evidence this strong would turn up less than once in 36\u202f000 labels" in fires
+    assert signals.startswith("2 signals warn. ")
+    assert "fine_tuned warning: 95 % were answered within 1" in signals
+    assert "rule slow-answers" in signals
+
+
+def test_live_warns_of_what_is_degraded_though_silenced() -> None:
+    (tone, text), _ = notices(show("degraded"))
+    assert tone is Tone.WARNING
+    assert text.startswith("fine_tuned warning, degraded vs baseline: urgent recall 8")
+    assert "Silenced by bo until 14:00 UTC: retraining\n\nWarned " in text
+
+
+def test_live_tells_a_silence_no_more_when_its_time_is_over() -> None:
+    late_ms = 2 * 3_600_000
+    (_, before), _ = notices(show("degraded", age_ms=2_000))
+    assert "Silenced by bo" in before
+    after = notices(show("degraded", age_ms=late_ms))
+    assert not [text for _, text in after if "Silenced" in text]
 
 
 def test_live_tells_what_fires_first_when_the_chosen_variant_is_ok() -> None:

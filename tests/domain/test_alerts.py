@@ -382,9 +382,22 @@ def test_votes_of_unknown_rules_are_ignored() -> None:
 
 
 def test_state_of_a_deleted_rule_is_dropped_so_that_it_fires_for_nobody() -> None:
-    before = {AlertKey("deleted", FINE_TUNED): AlertState(FIRING, T0, T0, 2)}
-    found = evaluate([RULE], before, [], LATER_MS)
-    assert (found.states, found.transitions) == ({}, [])
+    deleted = AlertKey("deleted", FINE_TUNED)
+    found = evaluate([RULE], {deleted: AlertState(FIRING, T0, T0, 2)}, [], LATER_MS)
+    assert (found.states, found.transitions) == ({deleted: AlertState(moves=2)}, [])
+
+
+def test_rule_that_comes_back_starts_afresh_and_repeats_no_id() -> None:
+    before = judged(votes([False] * 9), T0 + HOUR_MS)
+    deleted = evaluate([], before.states, [], T0 + 2 * HOUR_MS)
+    later = [
+        v._replace(release_ms=v.release_ms + DAY_MS, prediction_id=f"l{v.prediction_id}")
+        for v in votes([False] * 9)
+    ]
+    after = evaluate([RULE], deleted.states, later, T0 + 2 * DAY_MS)
+    assert steps(after.transitions)[0] == (Status.NO_DATA, OK)
+    assert FIRING in {t.moved_to for t in after.transitions}
+    assert not {t.id for t in before.transitions} & {t.id for t in after.transitions}
 
 
 def test_what_was_handed_in_is_not_changed() -> None:
@@ -503,6 +516,23 @@ def test_drop_that_an_alert_reported_is_not_raised_again() -> None:
     live = judged(votes(stream), T0 + HOUR_MS, of=HINDSIGHT)
     after = evaluate([HINDSIGHT], live.states, final(stream), T0 + 3 * DAY_MS)
     assert Event.RAISED not in events(after.transitions)
+
+
+def test_drop_that_an_alert_reported_is_not_raised_again_when_labels_come_days_late() -> None:
+    patient, stream = rule(hindsight_ms=7 * DAY_MS), [True] * 20 + [False] * 20
+    late = [v._replace(release_ms=v.release_ms + 3 * DAY_MS) for v in votes(stream)]
+    truth = final(stream, age_ms=7 * DAY_MS)
+    found = evaluate([patient], {}, late + truth, T0 + 9 * DAY_MS)
+    assert FIRING in {t.moved_to for t in found.transitions}
+    assert Event.RAISED not in events(found.transitions)
+
+
+def test_page_by_late_labels_is_not_retracted_because_all_was_well_since() -> None:
+    stream = [False] * 9 + [True] * 60
+    late = [v._replace(release_ms=v.release_ms + HOUR_MS) for v in votes(stream)]
+    found = evaluate([HINDSIGHT], {}, late + final(stream), T0 + 3 * DAY_MS)
+    (verdict,) = [t for t in found.transitions if t.judges]
+    assert verdict.event is Event.CONFIRMED
 
 
 def test_rule_without_hindsight_judges_nothing() -> None:

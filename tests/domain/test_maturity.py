@@ -96,10 +96,19 @@ def test_few_misses_fall_back_to_the_longer_delay_of_the_two() -> None:
     hits, misses = {day: {short: 10_000}}, {day: {long: LEAST_MISSES - 1}}
     found, ground = estimate(hits, misses, T0 + 20 * DAY_MS, OBJECTIVE)
     assert found == EDGES_MS[long]
-    assert "only 199 mature misses" in ground
+    assert "199 misses of days whose labels are complete" in ground
     misses[day][long] += 1
     _, ground = estimate(hits, misses, T0 + 20 * DAY_MS, OBJECTIVE)
     assert "by 200 misses" in ground
+
+
+def test_delays_of_the_first_days_are_not_believed_below_a_day() -> None:
+    """Slow labels are still to come, so what has been seen is too quick."""
+    day = T0 // DAY_MS
+    hits: dict[int, Bins] = {day: {bin_of(HOUR_MS): 100}}
+    assert estimate(hits, {}, T0 + HOUR_MS, OBJECTIVE)[0] == FIRST_MS
+    slow: dict[int, Bins] = {day: {bin_of(40 * HOUR_MS): 9}}
+    assert estimate(hits, slow, T0 + 50 * HOUR_MS, OBJECTIVE)[0] == EDGES_MS[bin_of(40 * HOUR_MS)]
 
 
 def test_no_misses_at_all_fall_back_to_the_delay_of_the_hits() -> None:
@@ -112,8 +121,8 @@ def test_cohorts_whose_labels_may_still_come_are_left_out() -> None:
     at_ms = (late + 1) * DAY_MS
     slow = {bin_of(20 * HOUR_MS): 300}
     both: dict[int, Bins] = {early: dict(slow), late: {0: 300}}
-    assert "only 0" not in estimate(both, {early: dict(slow)}, at_ms, OBJECTIVE)[1]
-    assert "only 0" in estimate({late: {0: 9}}, {late: dict(slow)}, at_ms, OBJECTIVE)[1]
+    assert "so far" not in estimate(both, {early: dict(slow)}, at_ms, OBJECTIVE)[1]
+    assert "so far" in estimate({late: {0: 9}}, {late: dict(slow)}, at_ms, OBJECTIVE)[1]
 
 
 @pytest.mark.parametrize("hours", [200.0, 1_000.0])

@@ -181,13 +181,14 @@ def test_one_call_works_through_a_day_at_most() -> None:
     assert found.until_ms == T0 + DAY_MS
 
 
-def test_states_of_rules_that_are_gone_are_dropped() -> None:
-    states = {SignalKey("gone", "fine_tuned"): SignalState(Status.OK)}
+def test_of_states_of_rules_that_are_gone_the_number_of_moves_stays() -> None:
+    gone = SignalKey("gone", "fine_tuned")
+    states = {gone: SignalState(Status.OK, T0, 3, seen_ms=T0)}
     measures = Measures(Panes(WINDOWS, Told().read))
     found = signals.evaluate(
         (), states, measures, list, from_ms=T0, until_ms=T0 + DAY_MS, starts=list
     )
-    assert found == Signalled({}, [], T0 + DAY_MS)
+    assert found == Signalled({gone: SignalState(moves=3)}, [], T0 + DAY_MS)
 
 
 def test_tick_is_a_whole_number_of_panes() -> None:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 
 from monitor.app.settings.notify import AlertingSettings, Receivers
 from monitor.app.settings.references import reference_faults
-from monitor.app.settings.signals import WITH_REFERENCE, SignalSettings
+from monitor.app.settings.signals import ESTIMATE_READS, WITH_REFERENCE, SignalSettings
 from monitor.app.settings.values import (
     DAY,
     DEFAULT_TOPICS,
@@ -449,6 +449,9 @@ class Settings(Group):
                     ("signals", index, "reference"),
                     "is longer than hours are kept (windows.keep)",
                 )
+            if signal.signal is Signal.ESTIMATE and keep[HOUR] < ESTIMATE_READS:
+                least = format_duration(ESTIMATE_READS)
+                yield ("signals", index, "signal"), f"needs hours for {least} (windows.keep)"
             if signal.signal is Signal.UNKNOWN_INTENTS and not self.intents.known:
                 yield ("signals", index, "signal"), "needs intents.known"
 

@@ -21,6 +21,7 @@ from monitor.app.settings.values import (
     spelled,
     within,
 )
+from monitor.domain.estimate import CALIBRATION_DAYS, CHECK_DAYS
 from monitor.domain.rules import Signal
 
 OF_GROUPS = frozenset(
@@ -32,6 +33,9 @@ IN_TIME = frozenset({Signal.LABEL_DELAY, Signal.LATENCY_P95})
 """Signals whose bounds are durations."""
 
 WITH_REFERENCE = frozenset({Signal.PREDICTED_SHARE, Signal.SHARE_DRIFT, Signal.SCORE_DRIFT})
+
+ESTIMATE_READS = (CALIBRATION_DAYS + CHECK_DAYS + 2) * DAY
+"""How far back labels are read that an estimate is calibrated and checked with."""
 
 
 def _read_bound(value: object) -> object:

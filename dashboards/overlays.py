@@ -1,0 +1,32 @@
+"""What lies over an alert, in words: who has taken it on, who silenced it, what mutes it."""
+
+from collections.abc import Iterator
+
+from dashboards import words
+from monitor.domain.overlays import Overlays
+
+NOTHING_OVER = Overlays()
+
+
+def overlays_in_words(over: Overlays, *, last_ms: int, near_ms: int) -> Iterator[str]:
+    """A phrase for each overlay, none where nothing lies over the alert.
+
+    ``last_ms`` is when the latest vote counted. Times of another day than ``near_ms`` name it.
+    """
+    if taken := over.acknowledged:
+        yield f"acknowledged by {words.one_line(taken.who)}: {words.one_line(taken.note)}"
+    if silence := over.silenced:
+        until = words.clock(silence.until_ms, near_ms=near_ms)
+        yield f"silenced by {words.one_line(silence.who)} until {until}: " + words.one_line(
+            silence.note
+        )
+    if over.inhibited:
+        yield f"muted: {words.one_line(over.inhibited)}"
+    if over.stalled:
+        yield f"stalled: no mature label since {words.clock(last_ms, near_ms=near_ms)}"
+
+
+def lead(phrases: Iterator[str], details: str) -> str:
+    """What lies over the alert in a paragraph of its own, before the details."""
+    over = " · ".join(phrases)
+    return f"{over[:1].upper()}{over[1:]}\n\n{details}" if over else details
