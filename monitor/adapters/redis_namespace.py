@@ -101,8 +101,14 @@ class RedisNamespace:
         held = {field: int(texts[field]) for field in wanted if field in texts}
         if not held and self._read_only:
             return shards, buckets
+        if held.get("format") != wanted["format"]:
+            raise StoreError(
+                f"{self} was created with format {held.get('format')}, by another release: this "
+                f"one writes {wanted['format']}. Run that release, or choose another "
+                "redis.namespace, which is counted anew from Kafka"
+            )
         for field, value in wanted.items():
-            if held.get(field) != value and not (self._read_only and field != "format"):
+            if held.get(field) != value and not self._read_only:
                 raise StoreError(
                     f"{self} was created with {field} {held.get(field)}, but {value} is asked for; "
                     f"set redis.{field} to {held.get(field)}, or choose another redis.namespace"

@@ -7,8 +7,15 @@ from dataclasses import dataclass
 
 from monitor.adapters.kafka import KafkaTopics
 from monitor.adapters.redis_client import KEEPS_ALL
-from monitor.app.settings import Settings
-from monitor.app.wiring import codec_of, connection_of, open_log, open_reader, topics_of
+from monitor.app.settings import Settings, SettingsError
+from monitor.app.wiring import (
+    codec_of,
+    connection_of,
+    open_log,
+    open_reader,
+    receivers_of,
+    topics_of,
+)
 from monitor.domain.errors import WorldError
 from monitor.domain.events import Kind, Label, Prediction, Record, Rejected
 from monitor.domain.ledger import gaps_of
@@ -38,6 +45,7 @@ def checks_of(settings: Settings) -> Iterator[Check]:
     """Every check in turn; one that cannot be made does not keep the others from being made."""
     yield Check("settings", True, settings.digest())
     yield from _groups(settings)
+    yield from _receivers(settings)
     for what, look in (("redis", _store), ("kafka", _topics)):
         try:
             yield from look(settings)
@@ -54,6 +62,17 @@ def _groups(settings: Settings) -> Iterator[Check]:
         )
     if not settings.rules:
         yield Check("rules", False, "no rule is declared: nothing can fire")
+
+
+def _receivers(settings: Settings) -> Iterator[Check]:
+    """Whether their addresses can be used at all; nobody is called."""
+    try:
+        known = [route.name for route, _ in receivers_of(settings)]
+    except SettingsError as error:
+        yield Check("notify", False, str(error))
+        return
+    if known:
+        yield Check("notify", True, f"{', '.join(known)} (not called)")
 
 
 def _store(settings: Settings) -> Iterator[Check]:

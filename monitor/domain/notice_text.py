@@ -69,8 +69,9 @@ def body_of(texts: Sequence[str], dashboard_url: str, runbooks: Sequence[str]) -
 
 def text_of(news: News, transition: Transition, rule: AlertRule | SignalRule | None) -> str:
     """One item in some lines."""
-    lines = [f"{_what(news, transition)}.", f"What: {plain(transition.reason)}."]
     evidence = transition.evidence
+    share = f" ({evidence.hits / evidence.n:.0%})" if evidence and _counts(rule, evidence) else ""
+    lines = [f"{_what(news, transition)}.", f"What: {plain(transition.reason)}{share}."]
     if news in {News.RAISED, News.REMINDER} and evidence is not None:
         lines += _how_sure(transition, evidence, rule)
         lines.append(f"Since: about {_when(evidence.since_ms)}; noticed {_when(transition.at_ms)}.")
@@ -84,6 +85,11 @@ def text_of(news: News, transition: Transition, rule: AlertRule | SignalRule | N
         lines.append(f"At: {_when(transition.at_ms)}.")
     lines.append(f"Id: {transition.id}")
     return "\n".join(lines)
+
+
+def _counts(rule: AlertRule | SignalRule | None, evidence: Evidence) -> bool:
+    """Whether the evidence is hits of votes, and not the value of a signal."""
+    return isinstance(rule, AlertRule) and evidence.n > 0
 
 
 def _what(news: News, transition: Transition) -> str:

@@ -89,6 +89,21 @@ def test_everything_in_order_has_no_failure(broker: KafkaConnection, settings: S
     assert "actual='lost_card'" in said["first of labels"].found
 
 
+@pytest.mark.parametrize(
+    ("url", "is_ok", "words"),
+    [
+        ("slack://TokenA/TokenB/TokenC", True, "url (not called)"),
+        ("slak://TokenA/TokenB/TokenC", False, "is no address that Apprise can use"),
+    ],
+)
+def test_receivers_are_looked_at_and_not_called(
+    broker: KafkaConnection, valkey_url: str, url: str, is_ok: bool, words: str
+) -> None:
+    check = told(checks_of(made(broker, valkey_url, notify=[{"url": url}])))["notify"]
+    assert (check.is_ok, "Token" in check.found) == (is_ok, False)
+    assert words in check.found
+
+
 def test_a_store_that_drops_keys_fails(broker: KafkaConnection, settings: Settings) -> None:
     with RedisServer(options={"maxmemory-policy": "allkeys-lru"}) as server:
         checks = list(checks_of(made(broker, server.url)))

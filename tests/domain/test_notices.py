@@ -115,7 +115,7 @@ def test_a_notice_says_what_how_sure_since_when_what_was_missed_and_where_to_loo
     (notice,) = story.at(31)
     assert notice.title == "[page] urgent firing: fine_tuned, version 2"
     for words in (
-        "What: 12 of the last 30 mature urgent labels were hits.",
+        "What: 12 of the last 30 mature urgent labels were hits (40%).",
         "How sure: if recall were 80% or better, evidence this strong would take 36,000 labels",
         "Since: about 2026-01-15 01:00 UTC; noticed 2026-01-15 02:00 UTC.",
         "Missed: 18 of these 30.",
