@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections import Counter, deque
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from monitor.app.simulate import INTENTS, URGENT, Scenario, SimulatedRecord, simulate
+from monitor.domain.detectors import Mixture, down_factors
 
 HOUR_MS = 3_600_000
 T0_MS = 1_795_341_600_000
@@ -114,14 +115,15 @@ def joined(records: list[tuple[SimulatedRecord, Fields]]) -> list[Answer]:
 
 
 def first_alerts(records: Iterator[SimulatedRecord]) -> dict[str, int]:
-    """The log time, per variant, at which 9 of the last 20 or 65 of the last 100 first hold.
+    """The log time, per variant, at which the evidence against 80 % first reaches 36 000.
 
-    One vote per prediction whose first label is urgent, in the order in which the later of the two
-    reached the log.
+    One vote per conversation and version whose first label is urgent, in the order in which the
+    later of the two reached the log.
     """
-    predicted: dict[str, tuple[str, str]] = {}
+    predicted: dict[str, tuple[str, str, str, str]] = {}
     actual: dict[str, str] = {}
-    rings: dict[str, deque[bool]] = {}
+    mixtures: defaultdict[tuple[str, str], Mixture] = defaultdict(Mixture)
+    spoken: set[tuple[str, str, str]] = set()
     fired: dict[str, int] = {}
     for record in records:
         fields = fields_of(record)
@@ -130,18 +132,20 @@ def first_alerts(records: Iterator[SimulatedRecord]) -> dict[str, int]:
         name = fields["prediction_id"]
         if record.topic == "predictions":
             seen = name in predicted
-            predicted[name] = (fields["variant"], fields["predicted_intent"])
+            told = ("variant", "model_version", "conversation_id", "predicted_intent")
+            variant, version, talk, intent = (str(fields[field]) for field in told)
+            predicted[name] = variant, version, talk, intent
         else:
             seen = name in actual
             actual[name] = fields["true_intent"]
         if seen or name not in predicted or actual.get(name) not in URGENT:
             continue
-        variant, intent = predicted[name]
-        ring = rings.setdefault(variant, deque(maxlen=100))
-        ring.append(intent in URGENT)
-        votes = list(ring)
-        few = len(votes) >= 20 and sum(votes[-20:]) <= 9
-        if few or (len(votes) == 100 and sum(votes) <= 65):
+        variant, version, talk, intent = predicted[name]
+        if (variant, version, talk) in spoken:
+            continue
+        spoken.add((variant, version, talk))
+        mixture = mixtures[variant, version]
+        if mixture.observe(down_factors(0.80), 0, hit=intent in URGENT) >= 36_000:
             fired.setdefault(variant, record.log_ms)
     return fired
 
