@@ -98,11 +98,11 @@ class _Unfollowed(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self,
         req: urllib.request.Request,  # noqa: ARG002 - the signature is the library's
-        fp: IO[bytes],  # noqa: ARG002
-        code: int,  # noqa: ARG002
-        msg: str,  # noqa: ARG002
-        headers: Message,  # noqa: ARG002
-        newurl: str,  # noqa: ARG002
+        fp: IO[bytes],  # noqa: ARG002 - as urllib calls it
+        code: int,  # noqa: ARG002 - as urllib calls it
+        msg: str,  # noqa: ARG002 - as urllib calls it
+        headers: Message,  # noqa: ARG002 - as urllib calls it
+        newurl: str,  # noqa: ARG002 - as urllib calls it
     ) -> None:
         return None
 

@@ -283,7 +283,7 @@ def _receiver_of(told: ReceiverSettings, settings: Settings) -> Receiver:
 
 def _apprise(name: str, url: str, timeout_s: float) -> Receiver:
     # Imported by those who use it alone: it takes half a second.
-    from monitor.adapters.receivers_apprise import AppriseReceiver  # noqa: PLC0415
+    from monitor.adapters.receivers_apprise import AppriseReceiver  # noqa: PLC0415 - see above
 
     try:
         return AppriseReceiver(url, timeout_s)
