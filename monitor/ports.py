@@ -17,6 +17,8 @@ from monitor.domain.engine import Changes
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import NextOffsets, Partition, PredictionId, Record
 from monitor.domain.join import Entry
+from monitor.domain.journal import JournalEntry
+from monitor.domain.ledger import Ledger
 from monitor.domain.notices import Notice
 from monitor.domain.overlays import Action
 from monitor.domain.slices import SliceKey
@@ -136,11 +138,21 @@ class Heartbeat:
     records: int
 
 
+class Mark(NamedTuple):
+    """How far a shard has come, and its books at that very place."""
+
+    cut: Cut
+    ledger: Ledger
+
+
 class StateReader(Protocol):
     """What dashboards and reports may ask; never writes."""
 
     def cuts(self) -> list[Cut]:
         """How far each shard has come, in shard order."""
+
+    def marks(self) -> list[Mark]:
+        """Cut and books of each shard, in shard order; those of one shard are of one instant."""
 
     def ledger(self) -> Mapping[str, int]:
         """The books of all shards added up."""
@@ -159,6 +171,15 @@ class StateReader(Protocol):
 
     def transitions(self) -> list[Transition]:
         """Every transition ever committed, oldest first."""
+
+    def journal(self, after: int = 0, limit: int = 1_000) -> list[JournalEntry]:
+        """Entries with a sequence above ``after``, oldest first, ``limit`` at most.
+
+        Old ones are dropped in time: the topic keeps them.
+        """
+
+    def documents(self) -> dict[str, str]:
+        """Settings digest -> document, of all settings that an entry was ever made with."""
 
     def heartbeats(self) -> list[Heartbeat]:
         """The workers' last signs of life, sorted by name."""
@@ -225,8 +246,11 @@ class StateStore(StateReader, Protocol):
         transitions: Sequence[Transition],
         lease: Lease,
         spoken: Mapping[str, int] | None = None,
+        entry: JournalEntry | None = None,
     ) -> None:
         """Save all at once: the transitions also enter the outbox, ``spoken`` what voices said.
+
+        ``entry`` is added to the journal, where it waits to be published.
 
         CommitConflict, and nothing is saved, unless ``lease`` is the latest one given and the
         stored sequence is ``evaluation.sequence - 1``. A lease that has run out still counts as
@@ -240,6 +264,15 @@ class StateStore(StateReader, Protocol):
         """Take these, which head the outbox, out of it; those that are out already are passed over.
 
         They are known by their ids.
+
+        CommitConflict when ``lease`` is not the latest one given.
+        """
+
+    def unpublished(self, limit: int = 1_000) -> list[JournalEntry]:
+        """Journal entries that are yet to be published, oldest first, ``limit`` at most."""
+
+    def published(self, sequence: int, lease: Lease) -> None:
+        """Entries up to ``sequence`` stand in the topic.
 
         CommitConflict when ``lease`` is not the latest one given.
         """

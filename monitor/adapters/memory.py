@@ -1,5 +1,6 @@
 """A store and a log in memory: a second implementation, not a mock. Replay runs on them."""
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,12 +12,16 @@ from monitor.domain.engine import Changes
 from monitor.domain.errors import BrokerError, CommitConflict
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import NextOffsets, Partition, Position, PredictionId, Record
+from monitor.domain.journal import JournalEntry
 from monitor.domain.join import EMPTY, RETENTION_SLACK_MS, Entry, expiry_ms
 from monitor.domain.overlays import Action
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.votes import Vote
 from monitor.domain.windows import ALL_TIME, PaneKey
-from monitor.ports import EVALUATOR, Heartbeat, Lease, OutRecord, is_forgotten, shard_of
+from monitor.ports import EVALUATOR, Heartbeat, Lease, Mark, OutRecord, is_forgotten, shard_of
+
+JOURNAL_ENTRIES = 10_000
+"""Journal entries kept at least."""
 
 SWEEP_ENTRIES = 2_000
 """Entries looked at in one sweep."""
@@ -46,6 +51,9 @@ class MemoryStore:
         self._transitions: list[Transition] = []
         self._spoken: dict[str, int] = {}
         self._delivered = 0
+        self._journal: list[JournalEntry] = []
+        self._documents: dict[str, str] = {}
+        self._published = 0
         self._leases: dict[str, Lease] = {}
         self._led: set[str] = set()
         self._actions: dict[str, Action] = {}
@@ -147,6 +155,7 @@ class MemoryStore:
         transitions: Sequence[Transition],
         lease: Lease,
         spoken: Mapping[str, int] | None = None,
+        entry: JournalEntry | None = None,
     ) -> None:
         """Save all, or raise CommitConflict."""
         self._refuse_unless_latest(lease)
@@ -155,6 +164,12 @@ class MemoryStore:
         self._evaluation = evaluation
         self._transitions += transitions
         self._spoken.update(spoken or {})
+        if entry is not None:
+            self._journal.append(entry)
+            if len(self._journal) >= 2 * JOURNAL_ENTRIES:
+                del self._journal[:-JOURNAL_ENTRIES]
+            if entry.document:
+                self._documents[entry.settings] = entry.document
 
     def outbox(self, limit: int = 100) -> list[Transition]:
         """Transitions that are yet to be delivered, oldest first."""
@@ -166,6 +181,15 @@ class MemoryStore:
         for transition in transitions:
             if [head.id for head in self.outbox(1)] == [transition.id]:
                 self._delivered += 1
+
+    def unpublished(self, limit: int = 1_000) -> list[JournalEntry]:
+        """Journal entries that are yet to be published, oldest first."""
+        return self.journal(self._published, limit)
+
+    def published(self, sequence: int, lease: Lease) -> None:
+        """Entries up to ``sequence`` stand in the topic, or raise CommitConflict."""
+        self._refuse_unless_latest(lease)
+        self._published = max(self._published, sequence)
 
     def act(self, action: Action) -> None:
         """Enter what somebody did, once."""
@@ -196,6 +220,10 @@ class MemoryStore:
     def cuts(self) -> list[Cut]:
         """How far each shard has come."""
         return [dict(state.cut) for state in self._shards]
+
+    def marks(self) -> list[Mark]:
+        """Cut and books of each shard."""
+        return [Mark(dict(state.cut), dict(state.ledger)) for state in self._shards]
 
     def ledger(self) -> Mapping[str, int]:
         """The books of all shards added up."""
@@ -231,6 +259,15 @@ class MemoryStore:
     def actions(self) -> list[Action]:
         """All that people did, oldest first."""
         return list(self._actions.values())
+
+    def journal(self, after: int = 0, limit: int = 1_000) -> list[JournalEntry]:
+        """Entries with a sequence above ``after``, oldest first."""
+        first = bisect_right(self._journal, after, key=lambda entry: entry.sequence)
+        return self._journal[first : first + limit]
+
+    def documents(self) -> dict[str, str]:
+        """Settings digest -> document."""
+        return dict(self._documents)
 
     def heartbeats(self) -> list[Heartbeat]:
         """The workers' last signs of life."""

@@ -14,13 +14,16 @@ it had acknowledged. ``app.live`` and ``app.replay`` both drive this class; they
 behind the ports.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from traceback import extract_tb
 
+from monitor.codec.journal import books_digest, found_digest, sealed, state_digest
 from monitor.codec.records import RecordCodec
 from monitor.domain import alerts, engine, ledger, signals
 from monitor.domain.alerts import Transition
@@ -29,11 +32,12 @@ from monitor.domain.engine import Changes, Spec
 from monitor.domain.errors import CommitConflict, TooManyRejects
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import Envelope, Kind, NextOffsets, Partition, Reason, Record, Rejected
+from monitor.domain.journal import JournalEntry
 from monitor.domain.ledger import Gap
 from monitor.domain.measures import Measures, Panes
 from monitor.domain.slices import ALL
 from monitor.domain.votes import Role, Vote
-from monitor.domain.windows import HOUR_MS, Clock
+from monitor.domain.windows import HOUR_MS, MINUTE_MS, Clock
 from monitor.ports import Lease, OutRecord, RecordLog, RecordSink, StateStore, shard_of
 
 LEASE_MS = 10_000
@@ -55,6 +59,22 @@ class Limits:
     votes_at_once: int = 10_000
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """Under what the numbers came about, for the journal.
+
+    ``document`` is the JSON of the settings that decide numbers and alerts, ``code`` the release.
+    """
+
+    document: str
+    code: str
+
+    @cached_property
+    def settings(self) -> str:
+        """Digest of the document."""
+        return hashlib.sha256(self.document.encode()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """What one turn did: records read, how many of them were rejected, and where they stood."""
@@ -72,7 +92,8 @@ class Flow:
     """The flow between one log and one store. Not thread-safe; one for each worker.
 
     ``worker`` must be unique to the process among all that work on the store. ``on_gap`` is told at
-    once when the log turns out to have dropped records before they were counted.
+    once when the log turns out to have dropped records before they were counted. Where
+    ``provenance`` is set, every evaluation is entered in the journal.
     """
 
     def __init__(
@@ -88,9 +109,12 @@ class Flow:
         worker: str = "worker",
     ) -> None:
         self.on_gap: Callable[[Gap], None] = lambda _: None
+        self.provenance: Provenance | None = None
         self._spec, self._codec, self._log, self._store = spec, codec, log, store
         self._dead_letters, self._dead_letter_topic = dead_letters, dead_letter_topic
         self._limits, self._worker = limits or Limits(), worker
+        self._told = ""
+        self._booked_minute = -1
         self._cuts: list[Cut] = []
         self._generation: int | None = None
         self._place: dict[Partition, int] = {}
@@ -186,28 +210,31 @@ class Flow:
             if idle:
                 self._commit_progress(shard, idle)
 
-    def evaluate(self) -> list[Transition]:
+    def evaluate(self, until_ms: int | None = None) -> list[Transition]:
         """Release what the watermark allows to the rules, and save; [] when nothing is new.
 
         Only one worker at a time does; for the others there is never anything new. A long backlog
         is released in slices, each saved on its own. When another evaluator has taken over, its
-        result stands and this one is dropped.
+        result stands and this one is dropped. ``until_ms`` is the watermark if the caller knows
+        better: an audit goes to where the evaluation that it replays had come.
         """
         self._lease = self._store.lead(self._worker, LEASE_MS)
         evaluation = self._store.evaluation()
         self._watermark_ms = evaluation.watermark_ms
-        cuts = self._store.cuts()
+        marks = self._store.marks()
+        cuts = [mark.cut for mark in marks]
         if self._went_back(cuts):
             self._read_again()
             return []
         if self._lease is None:
             return []
         cuts = self._awake(self._known(cuts))
-        reached_ms = watermark(cuts)
+        reached_ms = watermark(cuts) if until_ms is None else until_ms
         transitions: list[Transition] = []
         while reached_ms is not None and reached_ms > (evaluation.watermark_ms or UNREAD):
             try:
-                evaluation, found = self._release(evaluation, reached_ms, cuts, self._lease)
+                read = _Read(reached_ms, cuts, [mark.ledger for mark in marks])
+                evaluation, found = self._release(evaluation, read, self._lease)
             except CommitConflict:
                 self._lease = None
                 return transitions
@@ -235,7 +262,7 @@ class Flow:
             self._lease = None
 
     def _release(
-        self, before: Evaluation, reached_ms: int, cuts: list[Cut], lease: Lease
+        self, before: Evaluation, read: "_Read", lease: Lease
     ) -> tuple[Evaluation, list[Transition]]:
         """One slice of votes to the rules.
 
@@ -245,7 +272,7 @@ class Flow:
         store = self._store
         store.hold(before.holding)
         store.forget(before.releasing)
-        waiting, until_ms = self._slice(reached_ms)
+        waiting, until_ms = self._slice(read.until_ms)
         signalled = signals.evaluate(
             self._spec.signals,
             before.signals,
@@ -272,9 +299,8 @@ class Flow:
             books=before.books,
             spoken=store.spoken({v for vote in votes if (v := alerts.voice_of(vote))}),
         )
-        cut = tuple(sorted((str(p), progress.next_offset) for p, progress in _least(cuts).items()))
         found = alerts.in_order([*judged.transitions, *signalled.transitions])
-        transitions = [replace(transition, cut=cut) for transition in found]
+        transitions = [replace(transition, cut=read.cut) for transition in found]
         after = Evaluation(
             before.sequence + 1,
             until_ms,
@@ -284,10 +310,49 @@ class Flow:
             books=judged.books,
             signals=signalled.states,
         )
-        store.commit_evaluation(after, transitions, lease, judged.spoken)
+        entry = self._entered(before, after, transitions, read)
+        if entry is not None:
+            after = replace(after, chain=entry.hash)
+        store.commit_evaluation(after, transitions, lease, judged.spoken, entry)
         store.hold(judged.held)
         store.forget(waiting)
         return after, transitions
+
+    def _entered(
+        self,
+        before: Evaluation,
+        after: Evaluation,
+        transitions: Sequence[Transition],
+        read: "_Read",
+    ) -> JournalEntry | None:
+        """The evaluation as the journal has it; None without one.
+
+        The books are digested once a minute of log time and with every transition: they are long.
+        """
+        under = self.provenance
+        if under is None:
+            return None
+        minute = (after.watermark_ms or 0) // MINUTE_MS
+        is_booked = read.is_level and (bool(transitions) or minute != self._booked_minute)
+        if is_booked:
+            self._booked_minute = minute
+        is_told = self._told == before.chain != ""
+        entry = JournalEntry(
+            after.sequence,
+            after.watermark_ms or 0,
+            read.cut,
+            under.settings,
+            under.code,
+            state_digest(after),
+            books_digest(ledger.merged(list(read.ledgers))) if is_booked else "",
+            tuple(transition.id for transition in transitions),
+            found_digest(transitions),
+            before.chain,
+            document="" if is_told else under.document,
+        )
+        entry = sealed(entry)
+        self._told = entry.hash
+        return entry
 
     def _variants(self) -> list[str]:
         return [key.variant for key in self._store.slice_keys() if key.slice == ALL]
@@ -510,6 +575,27 @@ class Flow:
             shard = books if isinstance(fact, Rejected) else shard_of(fact.prediction_id, shards)
             split[shard].append(envelope)
         return split
+
+
+@dataclass(frozen=True)
+class _Read:
+    """How far the log had been read when an evaluation began."""
+
+    until_ms: int
+    cuts: Sequence[Cut]
+    ledgers: Sequence[ledger.Ledger]
+
+    @cached_property
+    def cut(self) -> tuple[tuple[str, int], ...]:
+        """Next offsets that every shard has reached."""
+        least = _least(self.cuts)
+        return tuple(sorted((str(p), progress.next_offset) for p, progress in least.items()))
+
+    @property
+    def is_level(self) -> bool:
+        """Whether all shards stand at one place."""
+        places = [{p: progress.next_offset for p, progress in cut.items()} for cut in self.cuts]
+        return all(place == places[0] for place in places)
 
 
 def _place_of(vote: Vote) -> tuple[str, str, Role, int]:

@@ -188,6 +188,7 @@ class _EvaluationDocument(msgspec.Struct, array_like=True):
     holding: tuple[Vote, ...]
     books: list[tuple[str, MaturityBook]]
     signals: list[tuple[SignalKey, SignalState]]
+    chain: str = ""
 
 
 def pack_evaluation(evaluation: Evaluation) -> bytes:
@@ -201,6 +202,7 @@ def pack_evaluation(evaluation: Evaluation) -> bytes:
             evaluation.holding,
             sorted(evaluation.books.items(), key=_first),
             sorted(evaluation.signals.items(), key=_first),
+            evaluation.chain,
         )
     )
 
@@ -216,6 +218,7 @@ def unpack_evaluation(data: bytes) -> Evaluation:
         document.holding,
         dict(document.books),
         dict(document.signals),
+        document.chain,
     )
 
 

@@ -33,6 +33,10 @@ class CommitConflict(RecallwatchError):  # noqa: N818 - an answer rather than a 
     """What a commit compares had changed since it was loaded; nothing was written."""
 
 
+class JournalError(RecallwatchError):
+    """What was read as an entry of the journal is none, or of another release."""
+
+
 class WorldError(RecallwatchError):
     """Broker or store did not do what was asked; the text names it and the remedy."""
 

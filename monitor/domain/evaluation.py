@@ -17,7 +17,7 @@ class Evaluation:
     those that go back there until they are mature: removing the ones and adding the others is the
     first thing the next evaluation does, so that a crash in between votes nobody twice. ``books``
     hold what is known of delays, for rules that estimate their maturity; ``signals`` where signal
-    rules stand.
+    rules stand; ``chain`` is the hash of the journal entry of this evaluation, "" for none.
     """
 
     sequence: int = 0
@@ -27,3 +27,4 @@ class Evaluation:
     holding: tuple[Vote, ...] = ()
     books: Mapping[str, MaturityBook] = field(default_factory=dict)
     signals: Mapping[SignalKey, SignalState] = field(default_factory=dict)
+    chain: str = ""

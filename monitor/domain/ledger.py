@@ -76,6 +76,11 @@ class Gap(NamedTuple):
         return f"{self.partition}@{self.first}-{self.past - 1}"
 
 
+def is_gap(counter: str) -> bool:
+    """Whether a counter names records that the log dropped."""
+    return counter.startswith(_GAP)
+
+
 def gap(found: Gap) -> str:
     """Counter of the shards that miss these records.
 
