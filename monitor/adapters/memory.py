@@ -12,8 +12,8 @@ from monitor.domain.engine import Changes
 from monitor.domain.errors import BrokerError, CommitConflict
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import NextOffsets, Partition, Position, PredictionId, Record
-from monitor.domain.journal import JournalEntry
 from monitor.domain.join import EMPTY, RETENTION_SLACK_MS, Entry, expiry_ms
+from monitor.domain.journal import JournalEntry
 from monitor.domain.overlays import Action
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.votes import Vote
