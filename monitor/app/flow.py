@@ -92,8 +92,8 @@ class Flow:
     """The flow between one log and one store. Not thread-safe; one for each worker.
 
     ``worker`` must be unique to the process among all that work on the store. ``on_gap`` is told at
-    once when the log turns out to have dropped records before they were counted. Where
-    ``provenance`` is set, every evaluation is entered in the journal.
+    once when the log turns out to have dropped records before they were counted. ``on_votes``
+    gets the votes that alerts were given, in that order. Where ``provenance`` is set, every evaluation is entered in the journal.
     """
 
     def __init__(
@@ -109,6 +109,7 @@ class Flow:
         worker: str = "worker",
     ) -> None:
         self.on_gap: Callable[[Gap], None] = lambda _: None
+        self.on_votes: Callable[[Sequence[Vote]], None] = lambda _: None
         self.provenance: Provenance | None = None
         self._spec, self._codec, self._log, self._store = spec, codec, log, store
         self._dead_letters, self._dead_letter_topic = dead_letters, dead_letter_topic
@@ -314,6 +315,7 @@ class Flow:
         if entry is not None:
             after = replace(after, chain=entry.hash)
         store.commit_evaluation(after, transitions, lease, judged.spoken, entry)
+        self.on_votes(judged.counted)
         store.hold(judged.held)
         store.forget(waiting)
         return after, transitions

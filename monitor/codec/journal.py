@@ -29,6 +29,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     found: str
     previous: str
     document: str
+    inputs: tuple[tuple[str, int], ...]
     hash: str
 
 
@@ -86,6 +87,7 @@ def _content(entry: JournalEntry) -> dict[str, object]:
         "found": entry.found,
         "previous": entry.previous,
         "document": entry.document,
+        "inputs": entry.inputs,
     }
 
 

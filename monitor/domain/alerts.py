@@ -254,6 +254,7 @@ class Judged(NamedTuple):
     """What an evaluation leaves: ``held`` votes go back to wait, ``spoken`` have now voted.
 
     ``spoken`` maps a voice, which is a conversation before one alert, to the release of its vote.
+    ``counted`` are the live votes that detectors were given, in that order.
     """
 
     states: dict[AlertKey, AlertState]
@@ -261,6 +262,7 @@ class Judged(NamedTuple):
     transitions: list[Transition]
     held: list[Vote]
     spoken: dict[str, int]
+    counted: list[Vote]
 
 
 def in_order(transitions: Iterable[Transition]) -> list[Transition]:
@@ -327,6 +329,7 @@ class _Evaluation:
         self._books = {name: book.copy() for name, book in books.items() if name in self._rules}
         self._spoken, self._new = spoken, dict[str, int]()
         self._moved: list[Transition] = []
+        self._counted: list[Vote] = []
         self._family: dict[tuple[str, SliceKey], list[AlertKey]] = {}
         for alert in self._states:
             self._family.setdefault((alert.rule, alert.key), []).append(alert)
@@ -349,7 +352,8 @@ class _Evaluation:
         for alert, state in self._states.items():
             settle(self._rules[alert.rule], alert, state, watermark_ms - 1, self._moved)
         states = {**self._gone, **self._states}
-        return Judged(states, self._books, in_order(self._moved), held, self._new)
+        moved = in_order(self._moved)
+        return Judged(states, self._books, moved, held, self._new, self._counted)
 
     def _ripened(self, rule: AlertRule, vote: Vote) -> Vote:
         """The vote as it counts once it is mature, by what is known of delays when it arrives."""
@@ -389,6 +393,7 @@ class _Evaluation:
             state = self._states[alert] = AlertState()
             self._family.setdefault((alert.rule, alert.key), []).append(alert)
         if vote.role is Role.LIVE:
+            self._counted.append(vote)
             self._relieve(alert, vote.release_ms)
             slices, wait_ms = self._slices(rule.name), self._maturity(rule)
             advance(rule, alert, state, (vote,), self._moved, slices=slices, wait_ms=wait_ms)

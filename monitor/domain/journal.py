@@ -23,7 +23,8 @@ class JournalEntry:
     of every evaluator, else "". ``state`` is the digest of all that the evaluator
     knows, ``found`` that of its transitions, whose ids are ``transitions``, ``books`` that of the
     ledger at ``cut``; "" when it was not taken, since shards stood at different places or it was
-    taken less than a minute before. ``hash`` is that of the entry itself, "" while it is not
+    taken less than a minute before; ``inputs`` are then the checksums of all that was read, for
+    each ``topic[partition]``, so that a difference can be placed. ``hash`` is that of the entry itself, "" while it is not
     sealed, ``previous`` that of the entry before, "" for the first one.
     """
 
@@ -38,6 +39,7 @@ class JournalEntry:
     found: str
     previous: str
     document: str = ""
+    inputs: Offsets = ()
     hash: str = ""
 
     def __str__(self) -> str:
