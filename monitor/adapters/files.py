@@ -8,17 +8,26 @@ merged by log time.
 
 import base64
 import gzip
-import heapq
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from itertools import islice
+from itertools import accumulate, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import IO, cast
 
+import msgspec
+
+from monitor.adapters.history import aligned
 from monitor.domain.errors import RecallwatchError
 from monitor.domain.events import Kind, NextOffsets, Partition, Record
+
+CHUNK_LINES = 4_096
+"""Lines of each file that are in memory at once."""
+
+_log_ms = attrgetter("log_ms")
 
 
 class CaptureError(RecallwatchError):
@@ -36,23 +45,37 @@ class FilesLog:
     def __init__(self, folder: Path, topics: Mapping[Kind, str]) -> None:
         paths = {kind: capture_path(folder, kind) for kind in Kind}
         with ExitStack() as opened:
-            sources = [
-                _records(opened.enter_context(open_capture(path)), path, topics[kind])
+            self._files = [
+                _File(opened.enter_context(open_capture(path)), path, topics[kind])
                 for kind, path in paths.items()
             ]
             self._open = opened.pop_all()
         self._skip: dict[Partition, int] = {}
-        self._wanted = filter(self._is_wanted, (r for _, r in heapq.merge(*sources, key=_place)))
+        self._before_ms: int | None = None
         self._next: dict[Partition, int] = {}
-        self._is_ended = False
 
     def poll(self, max_records: int) -> list[Record]:
-        """The next records in log order; [] once the files are read."""
-        batch = list(islice(self._wanted, max_records))
-        self._is_ended = len(batch) < max_records
-        for record in batch:
-            self._next[Partition(record.topic, record.partition)] = record.offset + 1
-        return batch
+        """The next records in log order; [] once the files are read, or at the bound."""
+        polled: list[Record] = []
+        while left := max_records - len(polled):
+            batch = aligned(self._files, left, self._before_ms)
+            if not batch:
+                break
+            if all(file.is_in_order for file in self._files):
+                batch.sort(key=_log_ms)
+            polled += filter(self._is_wanted, batch) if self._skip else batch
+        self._next.update(
+            {Partition(topic, number): offset + 1 for topic, number, offset, *_ in polled}
+        )
+        return polled
+
+    def bound_ms(self, instant_ms: int | None) -> None:
+        """Read the records that count as before this instant alone; None: to the end."""
+        self._before_ms = instant_ms
+
+    def next_ms(self) -> int | None:
+        """The instant as of which the next record counts; None at the end."""
+        return min((file.next_ms() for file in self._files if file.is_readable()), default=None)
 
     @property
     def generation(self) -> int:
@@ -85,7 +108,8 @@ class FilesLog:
 
     def at_end(self) -> frozenset[Partition]:
         """Every partition met once the files are read, none before."""
-        return frozenset(self._next) if self._is_ended else frozenset()
+        is_ended = not any(file.is_readable() for file in self._files)
+        return frozenset(self._next) if is_ended else frozenset()
 
     def lag(self) -> Mapping[Partition, int]:
         """Unknown: what is left of a file is not counted."""
@@ -147,30 +171,112 @@ def _encoded(value: str | None) -> bytes | None:
     return None if value is None else value.encode("utf-8", "surrogatepass")
 
 
-def _records(lines: IO[bytes], path: Path, topic: str) -> Iterator[tuple[int, Record]]:
-    """The records of one file in its order, each with the greatest log time up to it."""
-    newest_ms = 0
-    following: dict[int, int] = {}
-    try:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            place = f"{path}:{number}"
-            record = parse_line(line, place)._replace(topic=topic)
-            if record.offset < following.get(record.partition, 0):
+class _Captured(msgspec.Struct):
+    """A line as ``feed`` and most tools write it; others are read with more patience."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: str | None = None
+    value: str | None = None
+    value_b64: str | None = None
+
+
+_read_line = msgspec.json.Decoder(_Captured).decode
+
+
+class _File:
+    """One file: a chunk of its records, and how far it has been delivered.
+
+    ``is_in_order`` says that no log time of the chunk lies before that of a record above it.
+    """
+
+    def __init__(self, lines: IO[bytes], path: Path, topic: str) -> None:
+        self._lines, self._path, self._topic = lines, path, topic
+        self._numbers = 0
+        self._following: dict[int, int] = {}
+        self._chunk: list[Record] = []
+        self._at = 0
+        self._is_ended = False
+        self.reached: list[int] = []
+        self.last_ms = 0
+        self.is_in_order = True
+
+    def is_readable(self) -> bool:
+        """Load the next chunk if need be; whether there is one more record."""
+        while self._at == len(self._chunk) and not self._is_ended:
+            self._load()
+        return not self._is_ended
+
+    def may_go_on(self) -> bool:
+        """Always, as long as the end has not been seen."""
+        return True
+
+    def next_ms(self) -> int:
+        """The instant as of which the next record counts."""
+        return self.reached[self._at]
+
+    def count(self, upto_ms: int) -> int:
+        """Loaded records up to this instant."""
+        return bisect_right(self.reached, upto_ms, lo=self._at) - self._at
+
+    def take(self, upto_ms: int, max_records: int) -> list[Record]:
+        """Deliver up to this instant, ``max_records`` at most."""
+        first = self._at
+        self._at = min(bisect_right(self.reached, upto_ms, lo=first), first + max_records)
+        return self._chunk[first : self._at]
+
+    def _load(self) -> None:
+        try:
+            lines = list(islice(self._lines, CHUNK_LINES))
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise CaptureError(f"{self._path}: damaged gzip file ({error})") from None
+        self._is_ended, self._at = not lines, 0
+        self._chunk = self._parsed(lines)
+        self._check_order()
+        self._numbers += len(lines)
+        log_times = list(map(_log_ms, self._chunk))
+        self.reached = list(accumulate(log_times, max, initial=self.last_ms))[1:]
+        self.is_in_order = self.reached == log_times
+        self.last_ms = self.reached[-1] if self.reached else self.last_ms
+
+    def _parsed(self, lines: list[bytes]) -> list[Record]:
+        topic = self._topic
+        try:
+            return [
+                Record(
+                    topic,
+                    line.partition,
+                    line.offset,
+                    line.timestamp,
+                    None if line.key is None else line.key.encode(),
+                    None if line.value is None else line.value.encode(),
+                )
+                if line.value_b64 is None
+                else _packed(line, topic)
+                for line in map(_read_line, lines)
+            ]
+        except (msgspec.MsgspecError, ValueError):
+            return [
+                parse_line(line, f"{self._path}:{number}")._replace(topic=topic)
+                for number, line in enumerate(lines, self._numbers + 1)
+                if line.strip()
+            ]
+
+    def _check_order(self) -> None:
+        following = self._following
+        for number, record in enumerate(self._chunk, 1):
+            due = following.get(record.partition, 0)
+            if record.offset < due:
                 raise CaptureError(
-                    f"{place}: offset {record.offset} of partition {record.partition} comes after "
-                    f"offset {following[record.partition] - 1}; sort the file by log time, each "
-                    "partition in offset order"
+                    f"{self._path}:{self._numbers + number}: offset {record.offset} of partition "
+                    f"{record.partition} comes after offset {due - 1}; sort the file by log time, "
+                    "each partition in offset order"
                 )
             following[record.partition] = record.offset + 1
-            newest_ms = max(newest_ms, record.log_ms)
-            yield newest_ms, record
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise CaptureError(f"{path}: damaged gzip file ({error})") from None
 
 
-def _place(item: tuple[int, Record]) -> tuple[int, str]:
-    """Merge order of two files; within a file nothing is moved."""
-    reached_ms, record = item
-    return reached_ms, record.topic
+def _packed(line: _Captured, topic: str) -> Record:
+    value = base64.b64decode(line.value_b64 or "", validate=False)
+    key = None if line.key is None else line.key.encode()
+    return Record(topic, line.partition, line.offset, line.timestamp, key, value)

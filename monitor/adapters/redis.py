@@ -33,6 +33,7 @@ from monitor.adapters.redis_namespace import (
     vote_field,
 )
 from monitor.codec import snapshots
+from monitor.codec.journal import pack_journal_entry, unpack_journal_entry
 from monitor.codec.vocabulary import NOTHING, code_of
 from monitor.domain import ledger as books
 from monitor.domain.alerts import CONVERSATION_MS, Transition
@@ -43,11 +44,12 @@ from monitor.domain.errors import CommitConflict, StoreError
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import PredictionId
 from monitor.domain.join import EMPTY, HOUR_MS, RETENTION_SLACK_MS, Entry
+from monitor.domain.journal import JournalEntry
 from monitor.domain.overlays import Action
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.votes import Vote
 from monitor.domain.windows import ALL_TIME, PaneKey
-from monitor.ports import EVALUATOR, Heartbeat, Lease, is_forgotten, shard_of
+from monitor.ports import EVALUATOR, Heartbeat, Lease, Mark, is_forgotten, shard_of
 
 SWEEPS_PER_HORIZON = 4
 """How often every bucket is looked at while a prediction waits: an entry outlives its end by a
@@ -59,6 +61,9 @@ MAX_SWEPT_BUCKETS = 4_000
 FIRST_SWEPT_BUCKETS = 256
 """Buckets looked at by the first sweep of a client: one that is opened again and again, since the
 server is out of memory, makes room with it."""
+
+_NONE = ("", "", "")
+"""What a script is given for a journal entry where there is none."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _beat_of = msgspec.json.Decoder(Heartbeat).decode
@@ -291,17 +296,21 @@ class RedisStore:
         transitions: Sequence[Transition],
         lease: Lease,
         spoken: Mapping[str, int] | None = None,
+        entry: JournalEntry | None = None,
     ) -> None:
         """Save all at once, or raise CommitConflict."""
         _refuse_unless_of(EVALUATOR, lease)
         state = snapshots.pack_evaluation(evaluation)
+        journaled = (pack_journal_entry(entry), entry.settings, entry.document) if entry else _NONE
+        names = ("lease", "evaluation", "transitions", "voices", "journal", "settings")
         with self._reaching():
             answer = self._evaluate(
-                keys=self._space.rules_keys("lease", "evaluation", "transitions", "voices"),
+                keys=self._space.rules_keys(*names),
                 args=[
                     *(lease.worker, lease.fence),
                     *(evaluation.sequence - 1, evaluation.sequence, state),
                     len(transitions),
+                    *journaled,
                     *map(snapshots.pack_transition, transitions),
                     *(part for voice in (spoken or {}).items() for part in voice),
                 ],
@@ -325,6 +334,24 @@ class RedisStore:
             answer = self._delivered(
                 keys=self._space.rules_keys("lease", "evaluation", "transitions"),
                 args=[lease.worker, lease.fence, *(transition.id for transition in transitions)],
+            )
+        _refuse_unless_ok(answer)
+
+    def unpublished(self, limit: int = 1_000) -> list[JournalEntry]:
+        """Journal entries that are yet to be published, oldest first."""
+        with self._reaching():
+            rows = self._unpublished(
+                keys=self._space.rules_keys("evaluation", "journal"), args=[limit]
+            )
+        return [unpack_journal_entry(fields[1]) for _, fields in rows]
+
+    def published(self, sequence: int, lease: Lease) -> None:
+        """Entries up to ``sequence`` stand in the topic, or raise CommitConflict."""
+        _refuse_unless_of(EVALUATOR, lease)
+        with self._reaching():
+            answer = self._published(
+                keys=self._space.rules_keys("lease", "evaluation"),
+                args=[lease.worker, lease.fence, sequence],
             )
         _refuse_unless_ok(answer)
 
@@ -366,10 +393,28 @@ class RedisStore:
         """How far each shard has come."""
         with self._reaching():
             rows = self._pipelined(lambda pipe, shard: pipe.hgetall(self._space.key(shard, "cut")))
-        return [
-            {partition_of(field): progress_of(value) for field, value in sorted(row.items())}
-            for row in rows
-        ]
+        return [_cut_of(row) for row in rows]
+
+    def marks(self) -> list[Mark]:
+        """Cut and books of each shard, all shards in one round trip.
+
+        A shard to which somebody committed in the meantime, as its count of commits shows, is
+        asked again.
+        """
+        names = ("commits", "cut", "ledger", "commits")
+        found: dict[int, Mark] = {}
+        while missing := [shard for shard in range(self._shards) if shard not in found]:
+            with self._reaching():
+                pipe = self._client.pipeline(transaction=False)
+                for shard in missing:
+                    for name in names:
+                        pipe.hgetall(self._space.key(shard, name))
+                rows = pipe.execute()
+            for at, shard in enumerate(missing):
+                before, cut, ledger, after = rows[at * len(names) : (at + 1) * len(names)]
+                if before == after:
+                    found[shard] = Mark(_cut_of(cut), _ledger_of(ledger))
+        return [found[shard] for shard in range(self._shards)]
 
     def ledger(self) -> Mapping[str, int]:
         """The books of all shards added up."""
@@ -377,7 +422,7 @@ class RedisStore:
             rows = self._pipelined(
                 lambda pipe, shard: pipe.hgetall(self._space.key(shard, "ledger"))
             )
-        return books.merged([{k.decode(): int(n) for k, n in row.items()} for row in rows])
+        return books.merged([_ledger_of(row) for row in rows])
 
     def slice_keys(self) -> list[SliceKey]:
         """Every variant and slice counted so far."""
@@ -431,6 +476,23 @@ class RedisStore:
             rows = self._client.lrange(self._space.rules_key("actions"), 0, -1)
         return [snapshots.unpack_action(row) for row in cast(list[bytes], rows)]
 
+    def journal(self, after: int = 0, limit: int = 1_000) -> list[JournalEntry]:
+        """Entries with a sequence above ``after``, oldest first."""
+        with self._reaching():
+            rows = self._client.xrange(
+                self._space.rules_key("journal"), f"{after + 1}-0", "+", count=limit
+            )
+        return [
+            unpack_journal_entry(fields[b"e"])
+            for _, fields in cast(list[tuple[bytes, dict[bytes, bytes]]], rows)
+        ]
+
+    def documents(self) -> dict[str, str]:
+        """Settings digest -> document."""
+        with self._reaching():
+            rows = self._connected.hash_at(self._space.rules_key("settings"))
+        return {digest.decode(): document.decode() for digest, document in rows.items()}
+
     def heartbeats(self) -> list[Heartbeat]:
         """The workers' last signs of life."""
         with self._reaching():
@@ -455,6 +517,8 @@ class RedisStore:
         self._lead, self._resign = register(scripts.LEAD), register(scripts.RESIGN)
         self._evaluate = register(scripts.EVALUATE)
         self._outbox, self._delivered = register(scripts.OUTBOX), register(scripts.DELIVERED)
+        self._unpublished = register(scripts.UNPUBLISHED)
+        self._published = register(scripts.PUBLISHED)
         self._save_delivery, self._act = register(scripts.SAVE_DELIVERY), register(scripts.ACT)
 
     def _bucket(self, prediction_id: str) -> int:
@@ -495,6 +559,14 @@ class RedisStore:
         for shard in range(self._shards):
             ask(pipe, shard)
         return pipe.execute()
+
+
+def _cut_of(row: Mapping[bytes, bytes]) -> Cut:
+    return {partition_of(field): progress_of(value) for field, value in sorted(row.items())}
+
+
+def _ledger_of(row: Mapping[bytes, bytes]) -> dict[str, int]:
+    return {name.decode(): int(count) for name, count in row.items()}
 
 
 def _lease_key(office: str) -> str:

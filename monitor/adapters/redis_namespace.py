@@ -7,8 +7,11 @@ Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 ``{namespace:rules}:lease``             hash      owner, fence, until: who may evaluate
 ``{namespace:rules}:lease:OFFICE``      hash      the same for another office
 ``{namespace:rules}:evaluation``        hash      sequence and state of the evaluator, delivered:
-                                                  how many transitions have left the outbox
+                                                  how many transitions have left the outbox,
+                                                  published: the last sequence in the journal topic
 ``{namespace:rules}:transitions``       list      every transition, oldest first
+``{namespace:rules}:journal``           stream    ``SEQUENCE-0``, ``e``: journal entry
+``{namespace:rules}:settings``          hash      digest -> settings under which entries were made
 ``{namespace:rules}:actions``           list      all that people did about alerts, oldest first
 ``{namespace:rules}:deliveries``        hash      receiver -> how far it has been told
 ``{namespace:rules}:heartbeats``        hash      worker -> last sign of life

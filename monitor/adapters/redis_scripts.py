@@ -23,6 +23,7 @@ try('ZREM', key, 'n') try('ZREMRANGEBYSCORE', key, '1', '1')
 try('RPUSH', key, 'n') try('LRANGE', key, '0', '0') try('LINDEX', key, '0') try('LLEN', key)
 try('UNLINK', key)
 try('SADD', key, 'n') try('UNLINK', key)
+try('XADD', key, '1-0', 'n', '1') try('XRANGE', key, '-', '+') try('UNLINK', key)
 try('SET', key, 'n') try('GET', key) try('UNLINK', key)
 return 'OK'
 """
@@ -141,26 +142,79 @@ return 'OK'
 )
 """KEYS: lease. ARGV: worker, fence. Returns OK, or whose the lease is."""
 
+JOURNAL_ENTRIES = 100_000
+"""Journal entries kept at least, as far as there are so many."""
+
+REWRITTEN_ENTRIES = 1_000
+"""Journal entries kept at least when the stream has to be written anew."""
+
 EVALUATE = (
     "#!lua"
     + _LEASE_MUST_BE
+    + f"""
+local journal_entries, rewritten_entries = {JOURNAL_ENTRIES}, {REWRITTEN_ENTRIES}"""
     + """
-local held = redis.call('HGET', KEYS[2], 'sequence') or '0'
-if held ~= ARGV[3] then return 'sequence ' .. held .. ' is stored' end
+local held = redis.call('HMGET', KEYS[2], 'sequence', 'length', 'published')
+local sequence = held[1] or '0'
+if sequence ~= ARGV[3] then return 'sequence ' .. sequence .. ' is stored' end
 local length = redis.call('LLEN', KEYS[3])
-local told = redis.call('HGET', KEYS[2], 'length')
-if told and tonumber(told) ~= length then return 'HALF' end
-local last = 6 + tonumber(ARGV[6])
-length = string.format('%d', length + last - 6)
-redis.call('HSET', KEYS[2], 'sequence', ARGV[4], 'state', ARGV[5], 'length', length)
-for i = 7, last do redis.call('RPUSH', KEYS[3], ARGV[i]) end
+if held[2] and tonumber(held[2]) ~= length then return 'HALF' end
+local first = 10
+local last = first - 1 + tonumber(ARGV[6])
+local published = math.min(tonumber(held[3] or '0'), tonumber(sequence))
+if ARGV[7] ~= '' then
+  local function id_from(entries)
+    return string.format('%d-0', math.max(0, math.min(published, ARGV[4] - entries) + 1))
+  end
+  local id = ARGV[4] .. '-0'
+  if #redis.call('XRANGE', KEYS[5], id, '+', 'COUNT', 1) > 0 then
+    local from = id_from(rewritten_entries)
+    local kept = redis.call('XRANGE', KEYS[5], from, sequence .. '-0')
+    redis.call('UNLINK', KEYS[5])
+    for _, row in ipairs(kept) do redis.call('XADD', KEYS[5], row[1], unpack(row[2])) end
+  end
+  redis.call('XADD', KEYS[5], 'MINID', '~', id_from(journal_entries), id, 'e', ARGV[7])
+  if ARGV[9] ~= '' then redis.call('HSET', KEYS[6], ARGV[8], ARGV[9]) end
+end
+length = string.format('%d', length + last - first + 1)
+redis.call('HSET', KEYS[2], 'sequence', ARGV[4], 'state', ARGV[5], 'length', length,
+  'published', string.format('%d', published))
+for i = first, last do redis.call('RPUSH', KEYS[3], ARGV[i]) end
 for i = last + 1, #ARGV, 2 do redis.call('ZADD', KEYS[4], ARGV[i + 1], ARGV[i]) end
 return 'OK'
 """
 )
-"""KEYS: lease, evaluation, transitions, voices. ARGV: worker, fence, sequence expected, sequence,
-state, number of transitions, these, then for each voice its name and the release of its vote.
-Returns OK, or what differed."""
+"""KEYS: lease, evaluation, transitions, voices, journal, settings. ARGV: worker, fence, sequence
+expected, sequence, state, number of transitions, journal entry ('' for none), its settings digest
+and document ('' for none), the transitions, then for each voice its name and the release of its
+vote. Returns OK, or what differed.
+
+The journal comes first: when half of this is loaded from a log that was cut off, an entry is left
+above the sequence that holds. It is taken away here; a stream refuses an id below its last one
+even when that one is gone, so it is then written anew. An entry that was not published stays."""
+
+UNPUBLISHED = """#!lua flags=no-writes
+local held = redis.call('HMGET', KEYS[1], 'sequence', 'published')
+local sequence = held[1] or '0'
+local from = math.min(tonumber(held[2] or '0'), tonumber(sequence)) + 1
+return redis.call('XRANGE', KEYS[2], string.format('%d-0', from), sequence .. '-0',
+  'COUNT', ARGV[1])
+"""
+"""KEYS: evaluation, journal. ARGV: how many at most."""
+
+PUBLISHED = (
+    "#!lua flags=allow-oom"
+    + _LEASE_MUST_BE
+    + """
+local held = redis.call('HMGET', KEYS[2], 'sequence', 'published')
+local reached = math.min(tonumber(ARGV[3]), tonumber(held[1] or '0'))
+if reached > tonumber(held[2] or '0') then
+  redis.call('HSET', KEYS[2], 'published', string.format('%d', reached))
+end
+return 'OK'
+"""
+)
+"""KEYS: lease, evaluation. ARGV: worker, fence, sequence. Returns OK, or whose the lease is."""
 
 OUTBOX = """#!lua flags=no-writes
 local first = tonumber(redis.call('HGET', KEYS[1], 'delivered') or '0')

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from monitor.adapters.kafka import KafkaTopics
+from monitor.adapters.kafka import KafkaTopics, TopicInfo
 from monitor.adapters.redis_client import KEEPS_ALL
 from monitor.app.settings import Settings, SettingsError
 from monitor.app.wiring import (
@@ -96,7 +96,8 @@ def _eviction(policy: str | None) -> Check:
 
 def _topics(settings: Settings) -> Iterator[Check]:
     topics = topics_of(settings)
-    names = [*(topics[kind] for kind in Kind), settings.kafka.dead_letters.topic]
+    journal = settings.kafka.journal.topic
+    names = [*(topics[kind] for kind in Kind), settings.kafka.dead_letters.topic, journal]
     with KafkaTopics(connection_of(settings)) as admin:
         found = admin.describe(names)
     yield Check("kafka", True, f"reachable at {connection_of(settings)}")
@@ -119,6 +120,8 @@ def _topics(settings: Settings) -> Iterator[Check]:
                 "compaction removes labels and corrections of the same key before they are read; "
                 "set cleanup.policy=delete",
             )
+        if name == journal:
+            yield from _journal(name, topic)
         if topic.timestamp_type == "CreateTime" and name in topics.values():
             yield Check(
                 f"topic {name}",
@@ -127,6 +130,16 @@ def _topics(settings: Settings) -> Iterator[Check]:
                 "was known when",
             )
     yield from _samples(settings)
+
+
+def _journal(name: str, topic: TopicInfo) -> Iterator[Check]:
+    """Its entries have one key and are a chain: none may go."""
+    if "compact" in (topic.cleanup_policy or ""):
+        loses = "compaction removes all entries but the last; set cleanup.policy=delete"
+        yield Check(f"topic {name}", False, loses)
+    if topic.retention_ms not in (None, -1):
+        ends = f"entries are dropped after {topic.retention_ms} ms, and cannot be audited then"
+        yield Check(f"topic {name}", None, f"{ends}; set retention.ms=-1")
 
 
 def _samples(settings: Settings) -> Iterator[Check]:

@@ -92,8 +92,9 @@ class Flow:
     """The flow between one log and one store. Not thread-safe; one for each worker.
 
     ``worker`` must be unique to the process among all that work on the store. ``on_gap`` is told at
-    once when the log turns out to have dropped records before they were counted. ``on_votes``
-    gets the votes that alerts were given, in that order. Where ``provenance`` is set, every evaluation is entered in the journal.
+    once when the log turns out to have dropped records before they were counted. ``on_votes`` gets
+    the votes that alerts were given, in that order. Where ``provenance`` is set, every evaluation
+    is entered in the journal.
     """
 
     def __init__(
@@ -253,6 +254,18 @@ class Flow:
                 to(transition)
             try:
                 self._store.delivered(waiting, self._lease)
+            except CommitConflict:
+                self._lease = None
+
+    def publish(self, to: Callable[[Sequence[JournalEntry]], None]) -> None:
+        """Hand over the journal entries that are yet to be published, if this is the evaluator.
+
+        At least once: a crash, or a failure of ``to``, leaves them to the next evaluator.
+        """
+        while self._lease is not None and (waiting := self._store.unpublished()):
+            to(waiting)
+            try:
+                self._store.published(waiting[-1].sequence, self._lease)
             except CommitConflict:
                 self._lease = None
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 
@@ -26,19 +27,31 @@ from monitor.app.wiring import (
     in_ms,
     limits_of,
     open_dead_letters,
+    open_journal_sink,
     open_log,
     open_store,
+    provenance_of,
     receivers_of,
     rules_of,
     spec_of,
     topics_of,
 )
+from monitor.codec.journal import pack_journal_entry
 from monitor.domain.alerts import Event, Status, Transition
 from monitor.domain.errors import TooManyRejects, WorldError
 from monitor.domain.events import Partition
+from monitor.domain.journal import JournalEntry
 from monitor.domain.ledger import Gap
 from monitor.domain.notices import Route
-from monitor.ports import Clock, Heartbeat, Receiver, RecordLog, RecordSink, StateStore
+from monitor.ports import (
+    Clock,
+    Heartbeat,
+    OutRecord,
+    Receiver,
+    RecordLog,
+    RecordSink,
+    StateStore,
+)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 BEAT_MS = 2_000
@@ -62,6 +75,7 @@ class World:
     log: Callable[[], RecordLog]
     store: Callable[[], StateStore]
     dead_letters: Callable[[], RecordSink]
+    journal: Callable[[], RecordSink]
     lag: Callable[[], float] = lambda: math.nan
     receivers: Callable[[], Sequence[tuple[Route, Receiver]]] = lambda: ()
     clock: Clock = field(default_factory=SystemClock)
@@ -73,9 +87,19 @@ def world_of(settings: Settings, *, in_group: bool = True) -> World:
         log=lambda: open_log(settings, in_group=in_group),
         store=lambda: open_store(settings),
         dead_letters=lambda: open_dead_letters(settings),
+        journal=lambda: open_journal_sink(settings),
         lag=lambda: group_lag(settings),
         receivers=lambda: receivers_of(settings),
     )
+
+
+class _Parts(NamedTuple):
+    """What the worker has opened."""
+
+    flow: Flow
+    log: RecordLog
+    store: StateStore
+    journal: RecordSink
 
 
 class Worker:
@@ -129,9 +153,9 @@ class Worker:
         while not self.stop.is_set():
             try:
                 with ExitStack() as opened:
-                    flow, log, store = self._open(opened)
+                    parts = self._open(opened)
                     has_worked = True
-                    self._work(flow, log, store, until_caught_up=until_caught_up)
+                    self._work(parts, until_caught_up=until_caught_up)
                 return
             except WorldError as error:
                 if until_caught_up or not has_worked:
@@ -145,7 +169,7 @@ class Worker:
                 self.stop.wait(self._pause_s)
                 self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
-    def _open(self, opened: ExitStack) -> tuple[Flow, RecordLog, StateStore]:
+    def _open(self, opened: ExitStack) -> _Parts:
         store = opened.enter_context(closing(self._world.store()))
         log = opened.enter_context(closing(self._world.log()))
         flow = Flow(
@@ -159,11 +183,12 @@ class Worker:
             worker=self._evaluator,
         )
         flow.on_gap = self._tell
-        return flow, log, store
+        flow.provenance = provenance_of(self._settings)
+        journal = opened.enter_context(closing(self._world.journal()))
+        return _Parts(flow, log, store, journal)
 
-    def _work(
-        self, flow: Flow, log: RecordLog, store: StateStore, *, until_caught_up: bool
-    ) -> None:
+    def _work(self, parts: _Parts, *, until_caught_up: bool) -> None:
+        flow, log, store, _ = parts
         worker, clock = self._settings.worker, self._world.clock
         evaluations = _Every(in_ms(worker.evaluate_every))
         beats, sweeps = _Every(BEAT_MS), _Every(SWEEP_MS)
@@ -185,14 +210,14 @@ class Worker:
             else:
                 flow.mark_idle(quiet.partitions(at_end, turn.partitions, now_ms))
             if evaluations.is_due(now_ms):
-                self._evaluate(flow, store)
+                self._evaluate(parts)
             if sweeps.is_due(now_ms):
                 flow.sweep()
             if beats.is_due(now_ms):
                 self._beat(log, store)
         if until_caught_up and not self.stop.is_set():
             flow.mark_idle(log.assigned())
-            self._evaluate(flow, store)
+            self._evaluate(parts)
         self._beat(log, store)
         flow.resign()
 
@@ -227,10 +252,13 @@ class Worker:
             remedy="make the topic's retention longer than the longest outage",
         )
 
-    def _evaluate(self, flow: Flow, store: StateStore) -> None:
+    def _evaluate(self, parts: _Parts) -> None:
+        """Alerts are told before the journal is published: they must not wait for that topic."""
+        flow, _, store, journal = parts
         with self.metrics.evaluation_seconds.time():
             flow.evaluate()
             flow.deliver(self._announce)
+            flow.publish(lambda entries: journal.publish(map(self._line, entries)))
         evaluation = store.evaluation()
         if evaluation.watermark_ms is not None:
             self.metrics.watermark.set(evaluation.watermark_ms / 1000)
@@ -239,6 +267,11 @@ class Worker:
             self.metrics.alert_level.labels(*names).set(_LEVELS[state.status])
             strength = 0.0 if not state.votes else state.page.evidence(state.bar).strength
             self.metrics.evidence.labels(*names).set(strength)
+
+    def _line(self, entry: JournalEntry) -> OutRecord:
+        """One key for all, so that the entries stand in one partition, in order."""
+        key = self._settings.redis.namespace.encode()
+        return OutRecord(self._settings.kafka.journal.topic, key, pack_journal_entry(entry))
 
     def _announce(self, transition: Transition) -> None:
         say = self._say.warning if transition.moved_to is Status.FIRING else self._say.info

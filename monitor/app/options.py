@@ -25,3 +25,14 @@ Config = Annotated[
     ),
 ]
 Format = Annotated[Form, typer.Option("--format", help="How to print the answer.")]
+Archived = Annotated[
+    str | None,
+    typer.Option(
+        "--archive",
+        metavar="DIR_OR_URI",
+        help="An archive that the log continues: what Kafka has dropped is read from there.",
+    ),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="The archive alone: neither Kafka nor Redis is asked.")
+]

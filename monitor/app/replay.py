@@ -1,14 +1,100 @@
-"""The same engine over history: captured files into a store in memory, to the end of the files."""
+"""The same engine over history, into a store in memory: nothing live is read from or written to."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from monitor.adapters.files import FilesLog
 from monitor.adapters.memory import MemoryStore
 from monitor.app.flow import Flow
 from monitor.app.settings import Settings
 from monitor.app.wiring import codec_of, limits_of, spec_of, topics_of
-from monitor.ports import RecordSink, StateReader
+from monitor.domain.alerts import Transition
+from monitor.domain.engine import Spec
+from monitor.domain.events import NextOffsets
+from monitor.ports import RecordLog, RecordSink
+
+OnProgress = Callable[[int, int | None], None]
+"""Gets the records read, and those still to come, None when that is not known."""
+
+
+class History(RecordLog, Protocol):
+    """A log of what was, that can be read up to a place and then further."""
+
+    def bound(self, next_offsets: NextOffsets, *, strict: bool = False) -> None:
+        """Read no further than these offsets, exclusive; the others to their end.
+
+        When ``strict``, partitions that are not named stand still.
+        """
+
+    def bound_ms(self, instant_ms: int | None) -> None:
+        """Read the records with a log time before this instant alone; None: to the end."""
+
+    def next_ms(self) -> int | None:
+        """The log time of the next record; None at the end."""
+
+
+class Replay:
+    """The flow between a log and a store of its own. ``read`` may be called again and again."""
+
+    def __init__(
+        self,
+        log: RecordLog,
+        settings: Settings,
+        *,
+        spec: Spec | None = None,
+        dead_letters: RecordSink | None = None,
+    ) -> None:
+        self._log, self._dead_letters = log, dead_letters
+        spec = spec or spec_of(settings)
+        self.store = MemoryStore(keep_ms=spec.windows.keep_ms)
+        self.flow = self._flow(settings, spec)
+        self.records = 0
+
+    def follow(self, settings: Settings) -> None:
+        """Go on under other settings, as a worker does that was started anew with them."""
+        on_votes = self.flow.on_votes
+        self.flow = self._flow(settings, spec_of(settings))
+        self.flow.on_votes = on_votes
+
+    def read(self, on_progress: OnProgress = lambda _done, _left: None) -> None:
+        """Count all that the log gives now, without looking at the rules."""
+        while records := self.flow.turn().records:
+            self.records += records
+            on_progress(self.records, self._left())
+            self.flow.sweep()
+
+    def run(self, on_progress: OnProgress = lambda _done, _left: None) -> list[Transition]:
+        """Count all that the log gives, and evaluate as the log goes on; what moved."""
+        moved: list[Transition] = []
+        while records := self.flow.turn().records:
+            self.records += records
+            on_progress(self.records, self._left())
+            moved += self.flow.evaluate()
+            self.flow.sweep()
+        return moved
+
+    def finish(self) -> list[Transition]:
+        """The log is at its end, and nothing is to come: evaluate what that completes."""
+        self.flow.mark_idle(self._log.at_end())
+        moved = self.flow.evaluate()
+        self.flow.sweep()
+        return moved
+
+    def _left(self) -> int | None:
+        lag = self._log.lag()
+        return sum(lag.values()) if lag else None
+
+    def _flow(self, settings: Settings, spec: Spec) -> Flow:
+        return Flow(
+            spec,
+            codec_of(settings),
+            self._log,
+            self.store,
+            dead_letters=self._dead_letters,
+            dead_letter_topic=settings.kafka.dead_letters.topic,
+            limits=limits_of(settings),
+        )
 
 
 def replay_files(
@@ -17,33 +103,16 @@ def replay_files(
     *,
     dead_letters: RecordSink | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
-) -> StateReader:
+) -> MemoryStore:
     """Read the captured records of ``folder`` to their end; ``on_progress`` gets the records read.
 
     CaptureError when the folder is not one of captured records.
     """
-    spec = spec_of(settings)
     log = FilesLog(folder, topics_of(settings))
-    store = MemoryStore(keep_ms=spec.windows.keep_ms)
-    flow = Flow(
-        spec,
-        codec_of(settings),
-        log,
-        store,
-        dead_letters=dead_letters,
-        dead_letter_topic=settings.kafka.dead_letters.topic,
-        limits=limits_of(settings),
-    )
-    total = 0
     try:
-        while records := flow.turn().records:
-            total += records
-            on_progress(total)
-            flow.evaluate()
-            flow.sweep()
-        flow.mark_idle(log.at_end())
-        flow.evaluate()
-        flow.sweep()
+        replay = Replay(log, settings, dead_letters=dead_letters)
+        replay.run(lambda done, _: on_progress(done))
+        replay.finish()
     finally:
         log.close()
-    return store
+    return replay.store

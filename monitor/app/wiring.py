@@ -1,17 +1,27 @@
 """From settings to the parts that they describe; the only place where adapters are chosen."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
 import structlog
+from pydantic import ValidationError
 
-from monitor.adapters.kafka import ConsumerGroup, KafkaConnection, KafkaLog, KafkaSink, KafkaTopics
+from monitor import __version__
+from monitor.adapters.kafka import (
+    ConsumerGroup,
+    KafkaConnection,
+    KafkaLog,
+    KafkaSink,
+    KafkaTopics,
+    read_journal,
+)
 from monitor.adapters.receivers import AlertmanagerReceiver, TopicReceiver, WebhookReceiver
 from monitor.adapters.redis import RedisStore
 from monitor.adapters.redis_client import RedisConnection
-from monitor.app.flow import Limits
+from monitor.app.flow import Limits, Provenance
 from monitor.app.settings import (
     ReceiverSettings,
     RuleSettings,
@@ -19,10 +29,12 @@ from monitor.app.settings import (
     SettingsError,
     format_duration,
 )
+from monitor.app.settings.faults import describe, faults_of
 from monitor.app.settings.signals import ESTIMATE_READS
-from monitor.app.settings.values import HOUR
+from monitor.app.settings.values import HOUR, Group
 from monitor.codec.mapping import PRESETS, FieldMapping, TimeUnit
 from monitor.codec.records import RecordCodec
+from monitor.codec.snapshots import canonical
 from monitor.domain.engine import Spec
 from monitor.domain.errors import DeliveryError
 from monitor.domain.estimate import score_name
@@ -243,6 +255,23 @@ def open_topic(settings: Settings, topic: str) -> RecordSink:
     return KafkaSink(connection)
 
 
+def open_journal_sink(settings: Settings) -> RecordSink:
+    """A producer, once the journal's topic is there: it is created if it is missing.
+
+    With one partition, for its entries are a chain, and kept for ever.
+    """
+    connection = connection_of(settings)
+    with KafkaTopics(connection) as admin:
+        admin.ensure({settings.kafka.journal.topic: 1}, log_append_time=True, retention_ms=-1)
+    return KafkaSink(connection)
+
+
+def open_journal(settings: Settings) -> Iterator[bytes]:
+    """The lines of the journal's topic up to its present end; see ``read_journal``."""
+    topic, namespace = settings.kafka.journal.topic, settings.redis.namespace
+    return read_journal(connection_of(settings), topic, namespace)
+
+
 def rules_of(settings: Settings) -> Rules:
     """What is watched, by name."""
     spec = spec_of(settings)
@@ -340,3 +369,125 @@ def shape_of(settings: Settings) -> dict[str, str]:
         "windows.horizon": format_duration(settings.windows.horizon),
         "mapping": hashlib.sha256(mapping.encode()).hexdigest()[:12],
     }
+
+
+_DECIDING: dict[str, bool | set[str]] = {
+    "intents": True,
+    "slices": True,
+    "windows": True,
+    "rules": True,
+    "signals": True,
+    "mapping": True,
+    "kafka": {"predictions", "labels"},
+    "redis": {"shards"},
+    "worker": {"max_record_bytes"},
+}
+"""The settings that decide numbers and alerts."""
+
+_NO_VALUE = {"maturity": "auto", "evidence": "auto", "hindsight": "off"}
+"""How a rule says that it has none; no value at all would mean the default."""
+
+
+def provenance_of(settings: Settings) -> Provenance:
+    """The settings that decide numbers and alerts, as they would stand in a file, and the release.
+
+    Equal ones give equal documents. No address and no secret is among them.
+    """
+    told = settings.model_dump(mode="json", include=_DECIDING)
+    for rule in told["rules"]:
+        rule.update({name: word for name, word in _NO_VALUE.items() if rule[name] is None})
+    return Provenance(canonical(told).decode(), __version__)
+
+
+def settings_of(document: str, base: Settings) -> Settings:
+    """``base`` with the settings of a provenance's document in place of its own.
+
+    Limits of the verdict on groups that the document does not know are left out. SettingsError
+    when the document is none, or does not fit ``base``.
+    """
+    told = _read_document(document)
+    groups = _dict_of(_dict_of(told.get("intents")).get("groups"))
+    verdict = {
+        name: {of: limit for of, limit in getattr(base.verdict, name).items() if of in groups}
+        for name in ("recall", "precision")
+    }
+    nested = {
+        "kafka": _laid_over(base.kafka, told.get("kafka")),
+        "redis": _laid_over(base.redis, told.get("redis")),
+        "worker": _laid_over(base.worker, told.get("worker")),
+        "verdict": _laid_over(base.verdict, verdict),
+    }
+    try:
+        return Settings.model_validate({**_laid_over(base, told), **nested})
+    except ValidationError as error:
+        raise SettingsError(describe("settings of the journal", faults_of(error, {}))) from None
+
+
+def differences(document_a: str, document_b: str) -> list[str]:
+    """What the settings of two documents differ in, one line each: where, what was, what is.
+
+    Rules and signals go by their names, other parts of lists by their places.
+
+    >>> differences('{"rules": [{"name": "r", "objective": 0.8}]}', '{"rules": []}')
+    ['rules.r: removed']
+    """
+    return list(_differences("", _read_document(document_a), _read_document(document_b)))
+
+
+def _differences(where: str, was: object, now: object) -> Iterator[str]:
+    old, new = _parts_of(was), _parts_of(now)
+    if old is None or new is None:
+        if was != now:
+            yield f"{where}: was {_text_of(was)}, is {_text_of(now)}"
+        return
+    for name in dict.fromkeys([*old, *new]):
+        place = f"{where}.{name}" if where else name
+        if name not in new:
+            yield f"{place}: removed"
+        elif name not in old:
+            yield f"{place}: added"
+        else:
+            yield from _differences(place, old[name], new[name])
+    common = [name for name in old if name in new]
+    if isinstance(was, list) and common != [name for name in new if name in old]:
+        yield f"{where}: in another order"
+
+
+def _parts_of(value: object) -> dict[str, object] | None:
+    """Parts by name or place; plain text in a list is its own name. None for what has no parts."""
+    if isinstance(value, dict):
+        return value
+    if not isinstance(value, list):
+        return None
+    return {_name_of(part, place): part for place, part in enumerate(value)}
+
+
+def _name_of(part: object, place: int) -> str:
+    if isinstance(part, dict):
+        return str(part.get("name", place))
+    return part if isinstance(part, str) else str(place)
+
+
+def _text_of(value: object) -> str:
+    if value is None:
+        return "not set"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _read_document(document: str) -> dict[str, object]:
+    try:
+        told = json.loads(document)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        raise SettingsError("settings of the journal: are no settings; the entry was altered")
+    return told
+
+
+def _dict_of(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _laid_over(group: Group, told: object) -> dict[str, object]:
+    """The parts of a group, and in place of some of them what is told."""
+    return {name: getattr(group, name) for name in type(group).model_fields} | _dict_of(told)

@@ -37,6 +37,10 @@ class JournalError(RecallwatchError):
     """What was read as an entry of the journal is none, or of another release."""
 
 
+class NotVerifiable(RecallwatchError):  # noqa: N818 - an answer rather than a fault
+    """There is nothing to compare with: no journal, no such alert, or the log is gone."""
+
+
 class WorldError(RecallwatchError):
     """Broker or store did not do what was asked; the text names it and the remedy."""
 

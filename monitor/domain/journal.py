@@ -24,8 +24,8 @@ class JournalEntry:
     knows, ``found`` that of its transitions, whose ids are ``transitions``, ``books`` that of the
     ledger at ``cut``; "" when it was not taken, since shards stood at different places or it was
     taken less than a minute before; ``inputs`` are then the checksums of all that was read, for
-    each ``topic[partition]``, so that a difference can be placed. ``hash`` is that of the entry itself, "" while it is not
-    sealed, ``previous`` that of the entry before, "" for the first one.
+    each ``topic[partition]``, so that a difference can be placed. ``hash`` is that of the entry
+    itself, "" while it is not sealed, ``previous`` that of the entry before, "" for the first one.
     """
 
     sequence: int
@@ -76,53 +76,41 @@ class Chain(NamedTuple):
 
 
 def chain_of(entries: Iterable[JournalEntry], *, altered: Iterable[int] = ()) -> Chain:
-    """Follow the chain through ``entries``, which come in the order in which they were found.
+    """Follow the chain back from the last of ``entries``, which come as they were found.
 
-    Copies of an entry are passed over: the journal is delivered at least once. ``altered`` are the
-    sequence numbers of those whose hash is not that of their content. The first entry may have any
-    predecessor: older ones may have been dropped.
+    Copies of an entry are passed over: the journal is delivered at least once. What the chain does
+    not lead to was replaced by a later branch. ``altered`` are the sequence numbers of entries
+    whose hash is not that of their content. The first entry may have any predecessor: older ones
+    may have been dropped.
     """
+    found = {entry.hash: entry for entry in entries}
+    place = {key: number for number, key in enumerate(found)}
     breaks = [
         Break(Fault.ALTERED, sequence, f"journal entry {sequence} was altered: its hash differs")
         for sequence in altered
     ]
-    known: dict[str, JournalEntry] = {}
+    breaks += [
+        Break(
+            Fault.REORDERED,
+            entry.sequence,
+            f"{entry} stands before entry {found[entry.previous].sequence}, which it follows",
+        )
+        for entry in found.values()
+        if place.get(entry.previous, -1) > place[entry.hash]
+    ]
     held: list[JournalEntry] = []
-    replaced = 0
-    waiting: list[JournalEntry] = []
-    for entry in entries:
-        if entry.hash in known:
-            continue
-        if held and entry.previous not in known:
-            waiting.append(entry)
-        elif held and entry.previous != held[-1].hash:
-            replaced += _cut_back(held, entry)
-        known[entry.hash] = entry
+    entry = next(reversed(found.values()), None)
+    while entry is not None:
         held.append(entry)
-    breaks += _breaks(waiting, held)
-    return Chain(tuple(held), tuple(breaks), replaced)
+        before = found.get(entry.previous)
+        if before is None and entry.previous and (before := _latest_before(entry, found.values())):
+            text = f"journal entry {entry.sequence - 1}, which {entry} follows, is missing"
+            breaks.append(Break(Fault.MISSING, entry.sequence - 1, text))
+        entry = before
+    breaks.sort(key=lambda b: b.sequence)
+    return Chain(tuple(held[::-1]), tuple(breaks), len(found) - len(held))
 
 
-def _cut_back(held: list[JournalEntry], entry: JournalEntry) -> int:
-    """Drop what ``entry`` replaces; how many these are."""
-    place = next((i for i, e in enumerate(held) if e.hash == entry.previous), None)
-    if place is None:
-        return 0
-    gone = len(held) - place - 1
-    del held[place + 1 :]
-    return gone
-
-
-def _breaks(strays: Iterable[JournalEntry], held: Iterable[JournalEntry]) -> list[Break]:
-    """Each stray's predecessor comes later, which is disorder, or not at all: it is missing."""
-    later = {entry.hash: entry for entry in held}
-    found = []
-    for stray in strays:
-        before = later.get(stray.previous)
-        if before is not None:
-            text = f"{stray} stands before entry {before.sequence}, which it follows"
-            found.append(Break(Fault.REORDERED, stray.sequence, text))
-        else:
-            text = f"journal entry {stray.sequence - 1}, which {stray} follows, is missing"
-            found.append(Break(Fault.MISSING, stray.sequence - 1, text))
-    return found
+def _latest_before(entry: JournalEntry, found: Iterable[JournalEntry]) -> JournalEntry | None:
+    """The last one found with a lower sequence, from which a broken chain goes on."""
+    return next((e for e in reversed(list(found)) if e.sequence < entry.sequence), None)

@@ -23,6 +23,7 @@ Ledger = Mapping[str, int]
 
 
 _GAP = "gap@"
+_INPUT = "input@"
 
 RECEIVED: Mapping[Kind, str] = {kind: f"{kind}.received" for kind in Kind}
 """Counter of all records read from one of the two logs."""
@@ -79,6 +80,17 @@ class Gap(NamedTuple):
 def is_gap(counter: str) -> bool:
     """Whether a counter names records that the log dropped."""
     return counter.startswith(_GAP)
+
+
+def input_of(partition: Partition) -> str:
+    """Counter of the checksums of all records read from one partition."""
+    return f"{_INPUT}{partition}"
+
+
+def inputs_of(ledger: Ledger) -> dict[str, int]:
+    """``topic[partition]`` -> sum of the checksums of all its records that were read."""
+    found = {name.removeprefix(_INPUT): n for name, n in ledger.items() if name.startswith(_INPUT)}
+    return dict(sorted(found.items()))
 
 
 def gap(found: Gap) -> str:

@@ -32,7 +32,15 @@ from monitor.app.embedded import locate_binary
 from monitor.domain.errors import BrokerError
 from monitor.domain.events import Kind, Partition
 from monitor.ports import OutRecord
-from tests.contracts.record_log import EMPTY_POLLS, offsets, partition_of, poll_until, read, values
+from tests.contracts.record_log import (
+    EMPTY_POLLS,
+    LOG_MS,
+    offsets,
+    partition_of,
+    poll_until,
+    read,
+    values,
+)
 from tests.fixtures.broker import fresh_topics
 
 NOWHERE = KafkaConnection(("localhost:9092",))
@@ -640,3 +648,50 @@ def started_broker(folder: Path, port: int) -> subprocess.Popen[bytes]:
 def stopped(server: subprocess.Popen[bytes]) -> None:
     server.terminate()
     server.wait(timeout=60)
+
+
+# Pausing, and places by time
+
+
+def test_a_paused_partition_is_silent_and_goes_on_where_it_stood(
+    opened: Callable[..., KafkaLog], sink: KafkaSink, topics: dict[Kind, str]
+) -> None:
+    # The client by itself never reads on when it was paused in the middle of what it had fetched.
+    waiting, busy = Partition(topics[Kind.LABELS], 0), Partition(topics[Kind.PREDICTIONS], 0)
+    sink.publish([*written(waiting, 2_000), *written(busy, 2_000)])
+    log = opened()
+    before = poll_until(log, lambda found: any(partition_of(r) == waiting for r in found), 100)
+    log.pause([waiting])
+    log.pause([waiting])
+    of_busy = [r for r in before if partition_of(r) == busy]
+    while len(of_busy) < 2_000:
+        found = log.poll(100)
+        assert all(partition_of(r) == busy for r in found)
+        of_busy += found
+    log.resume([waiting])
+    of_waiting = [r for r in before if partition_of(r) == waiting]
+    of_waiting += read(log, 2_000 - len(of_waiting))
+    assert offsets(of_waiting) == list(range(2_000))
+
+
+def test_pausing_a_partition_that_is_not_read_is_passed_over(
+    opened: Callable[..., KafkaLog],
+) -> None:
+    log = opened()
+    log.pause([Partition("elsewhere", 0)])
+    log.resume([Partition("elsewhere", 0)])
+    assert log.poll(10) == []
+
+
+def test_offsets_are_found_by_log_time(
+    opened: Callable[..., KafkaLog], sink: KafkaSink, labels: Partition
+) -> None:
+    #  log times   10 20 20 40 | end
+    sink.publish(
+        OutRecord(labels.topic, b"key", b"value", partition=0, log_ms=LOG_MS + ms)
+        for ms in (10, 20, 20, 40)
+    )
+    log = opened()
+    found = [log.offsets_at(LOG_MS + ms)[labels] for ms in (-LOG_MS - 1, 10, 11, 20, 21, 40, 41)]
+    assert found == [0, 0, 1, 1, 3, 3, 4]
+    assert log.offsets_at(LOG_MS).keys() == log.partitions()

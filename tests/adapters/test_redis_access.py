@@ -24,6 +24,7 @@ from tests.contracts.state_store import (
     T0_MS,
     Fact,
     evaluate,
+    journal,
     label,
     leased,
     observed,
@@ -79,6 +80,8 @@ def work(url: str, *, cluster: bool = False) -> None:
         evaluate(store, Evaluation(1, T0_MS), transition(1), transition(2))
         lease = leased(store)
         store.delivered(store.outbox(1), lease)
+        added = journal(store, 2, document="{}")
+        store.published(1, lease)
         chat = leased(store, office="chat")
         store.save_delivery("chat", store.delivery("chat"), chat)
         store.act(Action("a1", Deed.ACKNOWLEDGE, T0_MS, "kim", "mine", transition(1).id))
@@ -86,6 +89,8 @@ def work(url: str, *, cluster: bool = False) -> None:
             store.beat(Heartbeat(f"w{day}", day * 24 * HOUR_MS, 2, 3))
         store.forget([*store.waiting(END_MS), vote()])
         assert observed(store)["outbox"] == [transition(2)]
+        assert observed(store)["unpublished"] == added
+        assert store.marks()[0].cut == store.cuts()[0]
         sweep_all(store, END_MS)
         store.resign(lease)
         assert store.eviction_policy() == "noeviction"
@@ -145,11 +150,15 @@ def test_a_dashboard_can_read_everything_and_write_nothing_with_the_rights_docum
     ):
         write(store, *FACTS)
         evaluate(store, Evaluation(1, T0_MS), transition(1))
+        journal(store, 1, document="{}")
         store.beat(Heartbeat("w1", 1, 2, 3))
         keys = store.pane_keys(HOUR_MS)
         assert keys
         assert reader.pane_keys(HOUR_MS) == keys
-        for name in ("cuts", "ledger", "slice_keys", "evaluation", "transitions", "heartbeats"):
+        for name in (
+            *("cuts", "marks", "ledger", "slice_keys", "evaluation", "transitions"),
+            *("journal", "documents", "heartbeats"),
+        ):
             assert getattr(reader, name)() == getattr(store, name)(), name
         assert reader.panes(keys) == store.panes(keys)
         with pytest.raises(StoreError, match=r"too few rights; see docs/redis\.md"):

@@ -26,7 +26,9 @@ from tests.contracts.state_store import (
     LEASE_MS,
     MORE_PREDICTIONS,
     T0_MS,
+    entry,
     evaluate,
+    journal,
     label,
     leased,
     loaded,
@@ -89,7 +91,7 @@ def _evaluation(store: StateStore) -> Callable[[StateStore], None]:
     evaluate(store, Evaluation(1), transition(1))
     lease = leased(store)
     return lambda any_client: any_client.commit_evaluation(
-        Evaluation(2, T0_MS), [transition(2)], lease
+        Evaluation(2, T0_MS), [transition(2)], lease, entry=entry(2, document="{}")
     )
 
 
@@ -100,10 +102,18 @@ def _delivery(store: StateStore) -> Callable[[StateStore], None]:
     return lambda any_client: any_client.delivered([transition(1), transition(2)], lease)
 
 
+def _publication(store: StateStore) -> Callable[[StateStore], None]:
+    journal(store, 3)
+    lease = leased(store)
+    store.published(1, lease)
+    return lambda any_client: any_client.published(2, lease)
+
+
 ACTS = {
     "commit": Act(scripts.COMMIT, _commit),
     "commit_evaluation": Act(scripts.EVALUATE, _evaluation),
     "delivered": Act(scripts.DELIVERED, _delivery),
+    "published": Act(scripts.PUBLISHED, _publication),
 }
 
 
@@ -183,6 +193,7 @@ WRITES: dict[str, Callable[[RedisStore], object]] = {
     "resign": lambda store: store.resign(Lease("w1", 1)),
     "commit_evaluation": lambda store: store.commit_evaluation(Evaluation(1), [], Lease("w1", 1)),
     "delivered": lambda store: store.delivered([transition(1)], Lease("w1", 1)),
+    "published": lambda store: store.published(1, Lease("w1", 1)),
     "beat": lambda store: store.beat(Heartbeat("w1", 1, 2, 3)),
 }
 
@@ -222,6 +233,8 @@ def test_all_that_was_acknowledged_is_there_after_a_kill_when_every_write_is_syn
         write(store, prediction("p1"), label("p1"), prediction("p2"))
         evaluate(store, Evaluation(1, T0_MS), transition(1), transition(2))
         store.delivered([transition(1)], leased(store))
+        journal(store, 2, document="{}")
+        store.published(2, leased(store))
         before = observed(store)
     server.restart(kill=True)
     with client_of(server.url, shards=4) as again:

@@ -11,8 +11,9 @@ from monitor.domain.errors import BrokerError, StoreError
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import NextOffsets, Partition, PredictionId, Record
 from monitor.domain.join import Entry
+from monitor.domain.journal import JournalEntry
 from monitor.domain.votes import Vote
-from monitor.ports import EVALUATOR, Lease, OutRecord
+from monitor.ports import EVALUATOR, Lease, Mark, OutRecord
 from tests.app.story import TOPICS, filled, history
 
 
@@ -53,14 +54,14 @@ class TrappedLog(MemoryLog):
 
 
 class TrappedSink:
-    def __init__(self, trap: Trap) -> None:
-        self.trap = trap
+    def __init__(self, trap: Trap, name: str = "dead_letters") -> None:
+        self.trap, self._name = trap, name
         self.published: list[OutRecord] = []
 
     def publish(self, records: Iterable[OutRecord]) -> None:
-        self.trap.passed("before dead_letters.publish")
+        self.trap.passed(f"before {self._name}.publish")
         self.published += records
-        self.trap.passed("after dead_letters.publish")
+        self.trap.passed(f"after {self._name}.publish")
 
     def close(self) -> None:
         """Nothing to leave."""
@@ -74,6 +75,10 @@ class TrappedStore(MemoryStore):
     def cuts(self) -> list[Cut]:
         self.trap.passed("before store.cuts")
         return super().cuts()
+
+    def marks(self) -> list[Mark]:
+        self.trap.passed("before store.marks")
+        return super().marks()
 
     def load(self, shard: int, ids: Iterable[PredictionId]) -> dict[PredictionId, Entry]:
         self.trap.passed("before store.load")
@@ -108,9 +113,10 @@ class TrappedStore(MemoryStore):
         transitions: Sequence[Transition],
         lease: Lease,
         spoken: Mapping[str, int] | None = None,
+        entry: JournalEntry | None = None,
     ) -> None:
         self.trap.passed("before store.commit_evaluation")
-        super().commit_evaluation(evaluation, transitions, lease, spoken)
+        super().commit_evaluation(evaluation, transitions, lease, spoken, entry)
         self.trap.passed("after store.commit_evaluation")
 
     def outbox(self, limit: int = 100) -> list[Transition]:
@@ -121,6 +127,15 @@ class TrappedStore(MemoryStore):
         self.trap.passed("before store.delivered")
         super().delivered(transitions, lease)
         self.trap.passed("after store.delivered")
+
+    def unpublished(self, limit: int = 1_000) -> list[JournalEntry]:
+        self.trap.passed("before store.unpublished")
+        return super().unpublished(limit)
+
+    def published(self, sequence: int, lease: Lease) -> None:
+        self.trap.passed("before store.published")
+        super().published(sequence, lease)
+        self.trap.passed("after store.published")
 
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
         self.trap.passed("before store.sweep")

@@ -9,7 +9,7 @@ import pytest
 from monitor.adapters.kafka import KafkaConnection, KafkaSink, KafkaTopics, connection
 from monitor.app.check import SAMPLE, Check, checks_of
 from monitor.app.settings import Settings
-from monitor.app.wiring import open_store, topics_of
+from monitor.app.wiring import open_journal_sink, open_store, topics_of
 from monitor.domain import ledger
 from monitor.domain.engine import Changes
 from monitor.domain.events import Kind, Partition
@@ -144,8 +144,33 @@ def test_missing_topics_fail_and_are_named(settings: Settings) -> None:
     names = list(topics_of(settings).values())
     assert failed(checks) == [*(f"topic {name}" for name in names), "sample"]
     assert names[0] in told(checks)["sample"].found
-    dead_letters = told(checks)[f"topic {settings.kafka.dead_letters.topic}"]
-    assert (dead_letters.is_ok, "run` creates it" in dead_letters.found) == (None, True)
+    for ours in (settings.kafka.dead_letters.topic, settings.kafka.journal.topic):
+        check = told(checks)[f"topic {ours}"]
+        assert (check.is_ok, "run` creates it" in check.found) == (None, True)
+
+
+def test_a_journal_topic_as_a_worker_creates_it_is_in_order(
+    broker: KafkaConnection, settings: Settings
+) -> None:
+    create_topics(settings, broker)
+    open_journal_sink(settings).close()
+    checks = list(checks_of(settings))
+    assert failed(checks) == []
+    (check,) = (c for c in checks if c.what == f"topic {settings.kafka.journal.topic}")
+    assert check.found.startswith("1 partitions, LogAppendTime")
+
+
+def test_a_journal_topic_that_drops_entries_is_worth_a_word(
+    broker: KafkaConnection, settings: Settings
+) -> None:
+    create_topics(settings, broker)
+    with KafkaTopics(broker) as topics:
+        wanted = {settings.kafka.journal.topic: 1}
+        topics.ensure(wanted, log_append_time=True, retention_ms=86_400_000)
+    remarks = [c.found for c in checks_of(settings) if c.is_ok is None and "audited" in c.found]
+    assert remarks == [
+        "entries are dropped after 86400000 ms, and cannot be audited then; set retention.ms=-1"
+    ]
 
 
 def test_empty_topics_are_neither_right_nor_wrong(

@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NoReturn
 
 import pytest
@@ -11,16 +12,19 @@ from structlog.testing import capture_logs
 from monitor.adapters.memory import MemoryLog
 from monitor.app.live import FIRST_PAUSE_S, LONGEST_PAUSE_S, Worker, World
 from monitor.app.settings import Settings
+from monitor.codec.journal import chain_of_lines
 from monitor.domain.alerts import Transition
 from monitor.domain.cut import IDLE, Progress
 from monitor.domain.engine import Changes
 from monitor.domain.errors import BrokerError, StoreError, TooManyRejects
 from monitor.domain.events import Kind, Partition, Record
+from monitor.domain.journal import Chain
 from monitor.domain.ledger import gaps_of
 from monitor.ports import EVALUATOR, Heartbeat, Lease, StateStore
 from tests.app.doubles import TeamLog, Trap, TrappedLog, TrappedSink, TrappedStore
 from tests.app.story import (
     LABELS,
+    MINUTES,
     PREDICTIONS,
     SETTINGS,
     UNREADABLE,
@@ -28,6 +32,7 @@ from tests.app.story import (
     filled,
     history,
     numbers,
+    predicted,
     received,
 )
 from tests.builders import T0, prediction_message, record
@@ -78,12 +83,15 @@ class Rig:
         trap = trap or Trap()
         self.log = log or filled(TrappedLog(trap), history() if records is None else records)
         self.store, self.sink = TrappedStore(2, trap), TrappedSink(trap)
+        self.journal = TrappedSink(trap, "journal")
         self.clock = clock or SteppingClock()
         self.opened: list[str] = []
         self.transitions: list[Transition] = []
         self.progress: list[tuple[int, int]] = []
         world = World(
-            self.open_log, self.open_store, self.open_sink, self.group_lag, clock=self.clock
+            *(self.open_log, self.open_store, self.open_sink, self.open_journal),
+            self.group_lag,
+            clock=self.clock,
         )
         self.worker = Worker(Settings.model_validate({**SETTINGS, **changed}), world)
         self.stop = Stop()
@@ -106,6 +114,10 @@ class Rig:
         self.opened.append("sink")
         return self.sink
 
+    def open_journal(self) -> TrappedSink:
+        self.opened.append("journal")
+        return self.journal
+
     def stop_once(self, is_done: Callable[[], bool]) -> None:
         """End the worker at the first sign of life for which ``is_done``."""
 
@@ -127,7 +139,7 @@ class Rig:
 def caught_up(rig: Rig) -> dict[str, object]:
     """The numbers once a second worker has read what is left and seen the end."""
     again = Rig(log=rig.log)
-    again.store = rig.store
+    again.store, again.journal = rig.store, rig.journal
     again.worker.on_transition = rig.transitions.append
     again.worker.run(until_caught_up=True)
     return numbers(rig.store)
@@ -274,6 +286,88 @@ def test_alerts_that_were_not_delivered_are_told_after_an_interruption(
     assert rig.store.outbox() == []
 
 
+# The journal
+
+
+def journaled(rig: Rig) -> Chain:
+    """What stands in the journal's topic."""
+    assert {out.topic for out in rig.journal.published} == {"recallwatch.journal"}
+    assert {out.key for out in rig.journal.published} == {b"prod"}
+    return chain_of_lines(out.value or b"" for out in rig.journal.published)
+
+
+def is_whole(rig: Rig) -> bool:
+    """Whether topic and store hold one and the same unbroken chain up to the last evaluation."""
+    chain, kept = journaled(rig), rig.store.journal(limit=10_000)
+    last = rig.store.evaluation()
+    return (
+        list(chain.entries) == kept
+        and not chain.breaks
+        and [entry.sequence for entry in kept] == list(range(1, last.sequence + 1))
+        and kept[-1].hash == last.chain
+    )
+
+
+def test_every_evaluation_stands_in_the_journal_with_what_it_found() -> None:
+    rig = Rig(worker={"batch_records": 5, "evaluate_every": "500ms"})
+    rig.run_to_the_end_of_the_log()
+    assert is_whole(rig)
+    entries = journaled(rig).entries
+    assert len(entries) > 5
+    found = [name for entry in entries for name in entry.transitions]
+    assert found == [transition.id for transition in rig.store.transitions()] != []
+    (settings,) = {entry.settings for entry in entries}
+    assert rig.store.documents() == {settings: entries[0].document}
+
+
+def test_a_worker_that_should_end_journals_too_and_the_next_one_follows_its_chain() -> None:
+    rig = Rig()
+    rig.worker.run(until_caught_up=True)
+    again = Rig([predicted(MINUTES), predicted(MINUTES + 1)])
+    again.store, again.journal = rig.store, rig.journal
+    again.log = rig.log
+    filled(rig.log, [predicted(MINUTES), predicted(MINUTES + 1)])
+    before = len(rig.journal.published)
+    again.worker.run(until_caught_up=True)
+    assert is_whole(again)
+    assert len(again.journal.published) > before
+    assert [bool(entry.document) for entry in journaled(again).entries].count(True) == 2
+
+
+@pytest.mark.parametrize("call", [1, 3])
+@pytest.mark.parametrize(
+    "port",
+    [
+        *("before store.marks", "before store.commit_evaluation", "after store.commit_evaluation"),
+        *("before store.unpublished", "before journal.publish", "after journal.publish"),
+        *("before store.published", "after store.published"),
+    ],
+)
+def test_the_journal_is_whole_when_broker_or_store_fail_in_the_middle(port: str, call: int) -> None:
+    trap = Trap(port, call)
+    rig = Rig(trap=trap, worker={"batch_records": 40, "evaluate_every": "100ms"})
+    rig.run_to_the_end_of_the_log()
+    rig.worker.run(until_caught_up=True)
+    caught_up(rig)
+    assert trap.has_sprung
+    assert rig.metric("interruptions_total") == 1
+    assert is_whole(rig)
+    assert rig.store.unpublished() == []
+
+
+def test_alerts_are_told_while_the_journal_cannot_be_written() -> None:
+    class Refusing(TrappedSink):
+        def publish(self, records: object) -> None:
+            raise BrokerError("broker localhost:9092 does not allow this user what is needed")
+
+    rig = Rig()
+    rig.journal = Refusing(Trap())
+    with pytest.raises(BrokerError):
+        rig.worker.run(until_caught_up=True)
+    assert [t.moved_to for t in rig.transitions] == ["ok", "ok", "firing"]
+    assert len(rig.store.unpublished()) == rig.store.evaluation().sequence
+
+
 def test_the_pause_doubles_while_opening_fails_up_to_its_bound() -> None:
     rig = Rig(trap=Trap("before log.poll", 1))
     failures = 8
@@ -287,7 +381,7 @@ def test_the_pause_doubles_while_opening_fails_up_to_its_bound() -> None:
 
     rig.worker = Worker(
         Settings.model_validate(SETTINGS),
-        World(rig.open_log, store_for_a_while, rig.open_sink, clock=rig.clock),
+        World(rig.open_log, store_for_a_while, rig.open_sink, rig.open_journal, clock=rig.clock),
     )
     rig.worker.stop = rig.stop
     rig.run_to_the_end_of_the_log()
@@ -313,22 +407,18 @@ def test_a_worker_can_be_stopped_while_it_pauses() -> None:
     rig = Rig(trap=Trap("before log.poll", 1))
     rig.stop.during_pause = rig.stop.set
     rig.worker.run()
-    assert rig.opened == ["store", "log", "sink"]
+    assert rig.opened == ["store", "log", "sink", "journal"]
 
 
 def unreachable() -> NoReturn:
     raise BrokerError("broker localhost:9092 is unreachable")
 
 
-@pytest.mark.parametrize("missing", ["log", "store", "dead_letters"])
+@pytest.mark.parametrize("missing", ["log", "store", "dead_letters", "journal"])
 def test_a_first_opening_that_fails_ends_the_worker(missing: str) -> None:
     rig = Rig()
-    worlds = {
-        "log": World(unreachable, rig.open_store, rig.open_sink, clock=rig.clock),
-        "store": World(rig.open_log, unreachable, rig.open_sink, clock=rig.clock),
-        "dead_letters": World(rig.open_log, rig.open_store, unreachable, clock=rig.clock),
-    }
-    worker = Worker(Settings.model_validate(SETTINGS), worlds[missing])
+    world = World(rig.open_log, rig.open_store, rig.open_sink, rig.open_journal, clock=rig.clock)
+    worker = Worker(Settings.model_validate(SETTINGS), replace(world, **{missing: unreachable}))  # type: ignore[arg-type] # one of its openers
     with pytest.raises(BrokerError, match="unreachable"):
         worker.run()
 
@@ -364,7 +454,11 @@ class Outage:
         self.rig, self._left, self._broker = rig, attempts, broker
         self.seen: list[tuple[list[str], float | None]] = []
         rig.stop.during_pause = self.look
-        world = World(rig.open_log, self.open_store, rig.open_sink, self.lag, clock=rig.clock)
+        world = World(
+            *(rig.open_log, self.open_store, rig.open_sink, rig.open_journal),
+            self.lag,
+            clock=rig.clock,
+        )
         rig.worker = Worker(Settings.model_validate(SETTINGS), world)
         rig.worker.stop = rig.stop
 
@@ -397,7 +491,7 @@ def test_nothing_is_read_while_the_store_is_away_and_then_it_goes_on_by_itself(
     rig.run_to_the_end_of_the_log()
     assert rig.stop.pauses == [0.5, 1, 2, 4, 8]
     assert set(polls) == {0, 5}
-    assert [opened for opened, _ in outage.seen] == 5 * [["store", "log", "sink"]]
+    assert [opened for opened, _ in outage.seen] == 5 * [["store", "log", "sink", "journal"]]
     assert caught_up(rig) == expected
 
 

@@ -299,6 +299,7 @@ def test_dead_slow_and_failing_receivers_delay_neither_records_nor_others() -> N
             lambda: log,
             lambda: store,
             lambda: TrappedSink(Trap()),
+            lambda: TrappedSink(Trap(), "journal"),
             receivers=lambda: receivers,
         )
         settings = Settings.model_validate(SETTINGS)
@@ -327,6 +328,7 @@ def test_a_worker_that_only_catches_up_tells_nobody() -> None:
         lambda: log,
         lambda: store,
         lambda: TrappedSink(Trap()),
+        lambda: TrappedSink(Trap(), "journal"),
         receivers=lambda: [(route(), inbox)],
     )
     Worker(Settings.model_validate(SETTINGS), world).run(until_caught_up=True)

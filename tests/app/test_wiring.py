@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 
+from monitor import __version__
 from monitor.app.flow import Limits
-from monitor.app.settings import Settings
+from monitor.app.settings import Settings, SettingsError
 from monitor.app.wiring import (
     codec_of,
     connection_of,
+    differences,
     in_ms,
     limits_of,
+    provenance_of,
+    settings_of,
     spec_of,
     topics_of,
     verdict_limits_of,
@@ -217,3 +221,188 @@ def test_group_that_a_rule_watches_must_reach_its_objective_for_a_verdict() -> N
     strict = {"recall": {"urgent": 0.9, "calm": 0.5}}
     made = settings(intents=intents, rules=watching, verdict=strict)
     assert verdict_limits_of(made).recall == {"calm": 0.5, "urgent": 0.9}
+
+
+# Provenance
+
+RULE = {"name": "urgent-recall", "of": "urgent", "objective": 0.8}
+DECIDING = {
+    "kafka": {"predictions": {"topic": "said"}, "labels": {"topic": "true"}},
+    "redis": {"shards": 3},
+    "intents": {"closed": True, "known": ["b", "a"], "groups": {"urgent": ["b"], "calm": ["a"]}},
+    "slices": ["variant", "region", "channel"],
+    "windows": {
+        "pane": "5m",
+        "horizon": "2d",
+        "recent": "10m",
+        "keep": {"5m": "3d", "1h": "90d", "1d": "1y"},
+    },
+    "rules": [
+        {**RULE, "maturity": "auto", "hindsight": "off", "evidence": "auto", "baseline": 0.93},
+        {**RULE, "name": "z", "maturity": "6h", "hindsight": "7d", "evidence": 36_000},
+        {**RULE, "name": "a", "where": {"region": "eu"}, "per": ["variant"]},
+        {**RULE, "name": "m", "metric": "accuracy", "of": "calm", "detector": "glance"},
+    ],
+    "signals": [
+        {"name": "late", "signal": "label_delay", "above": "90m"},
+        {"name": "few", "signal": "volume", "below": 20},
+    ],
+    "mapping": {"predictions": {"preset": "rasa", "fields": {"region": "meta.region"}}},
+    "worker": {"max_record_bytes": 4_000},
+}
+"""Every setting that decides numbers or alerts, as it is not by default."""
+
+PRIVATE: dict[str, Any] = {
+    "kafka": {
+        "bootstrap_servers": ["kafka.bank:9092"],
+        "group": "mine",
+        "security": {
+            "protocol": "SASL_SSL",
+            "mechanism": "PLAIN",
+            "username": "somebody",
+            "password": "hunter2",
+        },
+    },
+    "redis": {"url": "redis://:hunter3@cache.bank:6379/0", "namespace": "ours"},
+    "notify": [{"webhook": "https://hooks.bank/hunter4"}],
+    "alerting": {"repeat": "9h"},
+    "worker": {"batch_records": 7, "evaluate_every": "7s"},
+    "telemetry": {"port": 1234},
+    "dashboard": {"port": 1235},
+}
+"""Settings that decide neither."""
+
+
+@pytest.mark.parametrize("other", [{}, PRIVATE, {**PRIVATE, "rules": [], "slices": ["channel"]}])
+@pytest.mark.parametrize("deciding", [{}, DECIDING, SETTINGS])
+def test_settings_come_back_from_their_provenance(
+    deciding: dict[str, Any], other: dict[str, Any]
+) -> None:
+    made, base = settings(**deciding), settings(**other)
+    provenance = provenance_of(made)
+    back = settings_of(provenance.document, base)
+    assert provenance_of(back) == provenance
+    assert provenance_of(back).settings == provenance.settings
+    assert spec_of(back) == spec_of(made)
+    assert topics_of(back) == topics_of(made)
+    assert back.mapping == made.mapping
+    assert back.worker.max_record_bytes == made.worker.max_record_bytes
+    for part in ("notify", "alerting", "telemetry", "dashboard"):
+        assert getattr(back, part) == getattr(base, part)
+    assert back.redis.url == base.redis.url
+    assert back.kafka.security == base.kafka.security
+    assert back.worker.batch_records == base.worker.batch_records
+
+
+def test_provenance_names_the_release_and_holds_no_address_and_no_secret() -> None:
+    provenance = provenance_of(settings(**PRIVATE))
+    assert provenance.code == __version__
+    assert provenance == provenance_of(settings())
+    assert not any(word in provenance.document for word in ("hunter", "bank", "somebody", "9h"))
+
+
+def test_equal_settings_have_one_document_however_they_are_written() -> None:
+    spelled = {
+        **SETTINGS,
+        "intents": {"groups": {"urgent": SETTINGS["intents"]["groups"]["urgent"]}},
+    }
+    again = settings(**spelled, windows={"horizon": "840h"})
+    assert provenance_of(again) == provenance_of(settings(**SETTINGS))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"intents": {"groups": {"urgent": ["lost_card"]}}},
+        {"slices": ["variant"]},
+        {"windows": {"horizon": "34d"}},
+        {"rules": []},
+        {"rules": [{**SETTINGS["rules"][0], "maturity": "auto"}]},
+        {"rules": [{**SETTINGS["rules"][0], "hindsight": "7d"}]},
+        {"signals": [{"name": "few", "signal": "volume", "below": 20}]},
+        {"mapping": {"time_unit": "ms"}},
+        {"kafka": {"labels": {"topic": "truth"}}},
+        {"worker": {"max_record_bytes": 1}},
+        {"redis": {"shards": 2}},
+    ],
+    ids=str,
+)
+def test_a_setting_that_decides_shows_in_the_digest(changed: dict[str, Any]) -> None:
+    before, after = (provenance_of(settings(**{**SETTINGS, **more})) for more in ({}, changed))
+    assert before.settings != after.settings
+    assert differences(before.document, after.document)
+
+
+def test_limits_of_groups_that_the_document_does_not_know_are_left_out() -> None:
+    intents = {"groups": {"urgent": ["lost_card"], "new": ["balance"]}}
+    base = settings(intents=intents, verdict={"recall": {"urgent": 0.9, "new": 0.5}})
+    assert settings_of(provenance_of(settings(**SETTINGS)).document, base).verdict.recall == {
+        "urgent": 0.9
+    }
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ("", "are no settings"),
+        ("[]", "are no settings"),
+        ('{"rules": [{"name": "r", "of": "urgent", "objective": 2}]}', "rules[0].objective"),
+        ('{"colour": "red"}', "colour"),
+        ('{"kafka": {"labels": {"topic": "recallwatch.journal"}}}', "is also the topic of"),
+    ],
+)
+def test_a_document_that_is_none_is_refused(document: str, words: str) -> None:
+    with pytest.raises(SettingsError, match="settings of the journal: ") as refused:
+        settings_of(document, settings())
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "lines"),
+    [
+        ({}, []),
+        (
+            {"rules": [{**RULE, "objective": 0.75, "maturity": "auto", "hindsight": "off"}]},
+            [
+                "rules.urgent-recall.maturity: was 2m, is auto",
+                "rules.urgent-recall.objective: was 0.8, is 0.75",
+                "rules.urgent-recall.per.variant: removed",
+            ],
+        ),
+        (
+            {"rules": [{**RULE, "name": "first"}, *SETTINGS["rules"]], "slices": ["channel", "x"]},
+            ["rules.first: added", "slices.x: added"],
+        ),
+        ({"rules": []}, ["rules.urgent-recall: removed"]),
+        (
+            {"intents": {"groups": {"urgent": ["report_fraud", "lost_card"]}}},
+            ["intents.groups.urgent: in another order"],
+        ),
+        (
+            {"intents": {"closed": True, "known": ["lost_card", "report_fraud"], "groups": {}}},
+            [
+                "intents.closed: was false, is true",
+                "intents.groups.urgent: removed",
+                "intents.known.lost_card: added",
+                "intents.known.report_fraud: added",
+                "rules.urgent-recall: removed",
+            ],
+        ),
+        ({"mapping": {"time_unit": "ms"}}, ["mapping.time_unit: was not set, is ms"]),
+        ({"windows": {"horizon": "34d"}}, ["windows.horizon: was 35d, is 34d"]),
+        ({"worker": {"max_record_bytes": 9}}, ["worker.max_record_bytes: was 262144, is 9"]),
+    ],
+    ids=str,
+)
+def test_what_settings_differ_in_is_said_line_by_line(
+    changed: dict[str, Any], lines: list[str]
+) -> None:
+    if "intents" in changed and not changed["intents"]["groups"]:
+        changed = {**changed, "rules": []}
+    before, after = (provenance_of(settings(**{**SETTINGS, **more})) for more in ({}, changed))
+    assert differences(before.document, after.document) == lines
+
+
+def test_parts_without_a_name_go_by_their_places() -> None:
+    assert differences('{"a": [1, 2]}', '{"a": [1, 3, 4]}') == ["a.1: was 2, is 3", "a.2: added"]
+    assert differences('{"a": {"b": 1}}', '{"a": 1}') == ['a: was {"b": 1}, is 1']

@@ -5,6 +5,7 @@ client. Shards show in no answer: what must add up over them is asked with one a
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monitor.domain import engine, join
+from monitor.codec.journal import sealed
+from monitor.domain import engine, join, ledger
 from monitor.domain.alerts import CONVERSATION_MS, AlertKey, AlertState, Status, Transition
 from monitor.domain.counts import Counts
 from monitor.domain.cut import IDLE, Cut, Progress
@@ -31,6 +33,7 @@ from monitor.domain.events import (
     PredictionId,
 )
 from monitor.domain.join import RETENTION_SLACK_MS, Entry
+from monitor.domain.journal import JournalEntry
 from monitor.domain.maturity import MaturityBook
 from monitor.domain.overlays import Action, Deed
 from monitor.domain.rules import AlertRule
@@ -46,7 +49,7 @@ from monitor.domain.windows import (
     WindowSpec,
     pane_start,
 )
-from monitor.ports import EVALUATOR, Heartbeat, Lease, StateStore, shard_of
+from monitor.ports import EVALUATOR, Heartbeat, Lease, Mark, StateStore, shard_of
 
 Fact = Prediction | Label
 
@@ -153,6 +156,9 @@ def observed(store: StateStore, ids: Iterable[str] = ("p1", "p2", "p3")) -> dict
         "evaluation": store.evaluation(),
         "transitions": store.transitions(),
         "outbox": store.outbox(),
+        "journal": store.journal(),
+        "documents": store.documents(),
+        "unpublished": store.unpublished(),
         "actions": store.actions(),
         "heartbeats": store.heartbeats(),
         "entries": loaded(store, ids),
@@ -207,6 +213,36 @@ def transition(number: int) -> Transition:
     )
 
 
+def entry(sequence: int, previous: str = "", *, document: str = "") -> JournalEntry:
+    """A sealed one."""
+    unsealed = JournalEntry(
+        sequence=sequence,
+        tick_ms=T0_MS + sequence,
+        cut=(("labels[0]", 7), ("predictions[0]", 12)),
+        settings=f"settings of {document}" if document else "settings",
+        code="1.2.3",
+        state=f"stäte {sequence}",
+        books="",
+        transitions=(transition(1).id,),
+        found="found",
+        previous=previous,
+        document=document,
+    )
+    return sealed(unsealed)
+
+
+def journal(store: StateStore, count: int, **options: str) -> list[JournalEntry]:
+    """Commit so many evaluations more, each with its entry."""
+    added: list[JournalEntry] = []
+    for _ in range(count):
+        before = store.evaluation()
+        new = entry(before.sequence + 1, before.chain, **options)
+        after = Evaluation(new.sequence, new.tick_ms, chain=new.hash)
+        store.commit_evaluation(after, [], leased(store), entry=new)
+        added.append(new)
+    return added
+
+
 class StateStoreContract:
     @pytest.fixture
     def worlds(self) -> Callable[[], StoreWorld]:
@@ -235,6 +271,9 @@ class StateStoreContract:
             "evaluation": Evaluation(),
             "transitions": [],
             "outbox": [],
+            "journal": [],
+            "documents": {},
+            "unpublished": [],
             "actions": [],
             "heartbeats": [],
             "entries": {},
@@ -834,6 +873,110 @@ class StateStoreContract:
         with pytest.raises(CommitConflict):
             held_up.delivered([transition(1)], lease)
         assert other.outbox() == [transition(1)]
+
+    # The journal
+
+    def test_entries_come_back_as_they_were_sealed_oldest_first(self, world: StoreWorld) -> None:
+        added = journal(world.open(), 3)
+        held = world.open().journal()
+        assert held == added
+        assert [sealed(one) for one in held] == added
+        assert world.open().evaluation().chain == added[-1].hash
+
+    def test_entries_after_a_sequence_come_in_portions(self, store: StateStore) -> None:
+        added = journal(store, 12)
+        assert store.journal(after=4) == added[4:]
+        assert store.journal(limit=3) == added[:3]
+        assert store.journal(after=9, limit=2) == added[9:11]
+        assert store.journal(after=12) == []
+
+    def test_an_evaluation_without_an_entry_leaves_the_journal_alone(
+        self, store: StateStore
+    ) -> None:
+        """As it was before there was a journal; the next one may have an entry again."""
+        added = journal(store, 2)
+        evaluate(store, Evaluation(3))
+        assert store.journal() == added
+        assert store.unpublished() == added
+        assert store.journal(after=2) == []
+        assert [one.sequence for one in [*added, *journal(store, 1)]] == [1, 2, 4]
+
+    def test_an_entry_is_saved_with_its_evaluation_or_not_at_all(self, world: StoreWorld) -> None:
+        store, other = world.open(), world.open()
+        lease = leased(store, "w1")
+        journal_before = entry(1, document="{}")
+        store.commit_evaluation(Evaluation(1), [], lease, entry=journal_before)
+        before = observed(other)
+        with pytest.raises(CommitConflict):
+            store.commit_evaluation(
+                Evaluation(1), [transition(1)], lease, entry=entry(1, document="[]")
+            )
+        with pytest.raises(CommitConflict):
+            store.commit_evaluation(Evaluation(3), [], lease, entry=entry(3, document="[]"))
+        store.resign(lease)
+        leased(other, "w2")
+        with pytest.raises(CommitConflict):
+            store.commit_evaluation(Evaluation(2), [], lease, entry=entry(2, document="[]"))
+        assert observed(other) == before
+
+    def test_documents_are_kept_by_the_digest_of_their_settings(self, world: StoreWorld) -> None:
+        store = world.open()
+        journal(store, 1, document='{"objective": 0.8, "of": "dringend ü"}')
+        journal(store, 2)
+        journal(store, 1, document="{}")
+        assert world.open().documents() == {
+            'settings of {"objective": 0.8, "of": "dringend ü"}': (
+                '{"objective": 0.8, "of": "dringend ü"}'
+            ),
+            "settings of {}": "{}",
+        }
+
+    def test_entries_wait_until_they_are_published(self, world: StoreWorld) -> None:
+        store = world.open()
+        added = journal(store, 5)
+        assert store.unpublished() == added
+        assert store.unpublished(limit=2) == added[:2]
+        store.published(2, leased(store))
+        assert world.open().unpublished() == added[2:]
+        store.published(5, leased(store))
+        assert store.unpublished() == []
+        added += journal(store, 1)
+        assert store.unpublished() == added[5:]
+        assert store.journal() == added
+
+    def test_publishing_again_takes_nothing_back(self, store: StateStore) -> None:
+        added = journal(store, 3)
+        store.published(3, leased(store))
+        store.published(1, leased(store))
+        assert store.unpublished() == []
+        assert store.journal() == added
+
+    def test_a_worker_that_was_held_up_publishes_nothing(self, world: StoreWorld) -> None:
+        held_up, other = world.open(), world.open()
+        lease = leased(held_up, "w1")
+        first = entry(1)
+        held_up.commit_evaluation(Evaluation(1), [], lease, entry=first)
+        held_up.resign(lease)
+        leased(other, "w2")
+        with pytest.raises(CommitConflict):
+            held_up.published(1, lease)
+        with pytest.raises(CommitConflict):
+            other.published(1, leased(other, "w1", "chat"))
+        assert other.unpublished() == [first]
+
+    # Marks
+
+    @ONE_AND_FOUR
+    def test_marks_are_the_cuts_with_the_books(self, world: StoreWorld, shards: int) -> None:
+        store = world.open(shards=shards)
+        assert store.marks() == [Mark({}, {})] * shards
+        write(store, *(prediction(f"p{n}") for n in range(9)), label("p1"), label("p20"))
+        marks = world.open(shards=shards).marks()
+        assert [mark.cut for mark in marks] == store.cuts()
+        assert ledger.merged([mark.ledger for mark in marks]) == store.ledger()
+        received = [mark.ledger.get("predictions.received", 0) for mark in marks]
+        per_shard = Counter(shard_of(f"p{n}", shards) for n in range(9))
+        assert received == [per_shard[shard] for shard in range(shards)]
 
     def test_an_evaluation_committed_twice_counts_once(self, store: StateStore) -> None:
         lease = leased(store)

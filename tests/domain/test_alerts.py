@@ -624,7 +624,7 @@ def test_neither_batching_nor_a_restart_shows_in_transitions_or_bits(
     stream: list[Vote], offsets: list[int], restarts: bool
 ) -> None:
     whole = evaluate(RULES, {}, stream, END_MS)
-    found, moved, spoken = Judged({}, {}, [], [], {}), list[Transition](), dict[str, int]()
+    found, moved, spoken = Judged({}, {}, [], [], {}, []), list[Transition](), dict[str, int]()
     reached_ms, waiting = 0, list(stream)
     for watermark_ms in [*sorted(T0 + offset for offset in offsets), END_MS]:
         released = [v for v in waiting if v.release_ms < watermark_ms]

@@ -22,6 +22,7 @@ from monitor.domain.errors import RecallwatchError
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import NextOffsets, PredictionId, Record
 from monitor.domain.join import Entry
+from monitor.domain.journal import JournalEntry
 from monitor.domain.votes import Vote
 from monitor.ports import EVALUATOR, Lease, OutRecord, RecordLog, RecordSink, StateStore
 from tests.faults.schedule import Does, Trap
@@ -102,6 +103,7 @@ def snared(world: live.World, snare: Snare) -> live.World:
         log=lambda: SnaredLog(world.log(), snare),
         store=lambda: SnaredStore(world.store(), snare),
         dead_letters=lambda: SnaredSink(world.dead_letters(), snare),
+        journal=world.journal,
         lag=world.lag,
     )
 
@@ -158,6 +160,8 @@ class SnaredStore:
         self.hold, self.spoken = store.hold, store.spoken
         self.actions, self.act = store.actions, store.act
         self.delivery, self.save_delivery = store.delivery, store.save_delivery
+        self.marks, self.journal, self.documents = store.marks, store.journal, store.documents
+        self.unpublished = store.unpublished
 
     @property
     def shards(self) -> int:
@@ -190,12 +194,17 @@ class SnaredStore:
         transitions: Sequence[Transition],
         lease: Lease,
         spoken: Mapping[str, int] | None = None,
+        entry: JournalEntry | None = None,
     ) -> None:
         if transitions:
             self._snare.pass_("before store.commit_evaluation")
-        self._store.commit_evaluation(evaluation, transitions, lease, spoken)
+        self._store.commit_evaluation(evaluation, transitions, lease, spoken, entry)
         if transitions:
             self._snare.pass_("after store.commit_evaluation")
+
+    def published(self, sequence: int, lease: Lease) -> None:
+        self._snare.pass_("before store.published")
+        self._store.published(sequence, lease)
 
     def delivered(self, transitions: Sequence[Transition], lease: Lease) -> None:
         self._store.delivered(transitions, lease)

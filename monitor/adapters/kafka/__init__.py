@@ -1,15 +1,16 @@
 """Kafka: the two topics as one consumer reads them, a sink to write to, and care for topics.
 
-    connection > log, sink, topics
+    connection > log, sink, topics > journal
 
 The only package that knows the client library. Four rules keep its traps away: records are taken
-as bytes (a deserializer that raises hangs the client at its next poll), partitions are never
-paused one by one (a resumed one can stay silent for ever), the client never chooses a place to
-read on from by itself, and a consumer whose poll failed is closed. Whatever the client raises
-leaves here as a BrokerError.
+as bytes (a deserializer that raises hangs the client at its next poll), partitions are paused one
+by one through ``KafkaLog`` alone (a resumed one can stay silent for ever), the client never chooses
+a place to read on from by itself, and a consumer whose poll failed is closed. Whatever the client
+raises leaves here as a BrokerError.
 """
 
 from monitor.adapters.kafka.connection import KafkaConnection, broker_error
+from monitor.adapters.kafka.journal import read_journal
 from monitor.adapters.kafka.log import Assignor, ConsumerGroup, KafkaLog
 from monitor.adapters.kafka.sink import KafkaSink
 from monitor.adapters.kafka.topics import KafkaTopics, TopicInfo
@@ -23,4 +24,5 @@ __all__ = [
     "KafkaTopics",
     "TopicInfo",
     "broker_error",
+    "read_journal",
 ]

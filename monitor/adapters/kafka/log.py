@@ -106,6 +106,7 @@ class KafkaLog:
         self._wait_ms = max(1, wait_ms)
         self._failed_polls = 0
         self._is_in_group = group is not None
+        self._is_pausing = False
         self._generation = 0
         self._group_generation = -1
         self._assigned: frozenset[Partition] = frozenset()
@@ -137,6 +138,7 @@ class KafkaLog:
         try:
             with self._asking("reading"):
                 self._assign_added()
+                self._make_room_for_resumed()
                 fetched = self._fetched(max_records)
                 self._check_same_topics()
                 if self._notice_rebalance():
@@ -209,6 +211,32 @@ class KafkaLog:
         for partition, offset in wanted.items():
             with self._asking(f"seeking {partition}"):
                 self._consumer.seek(TopicPartition(*partition), offset)
+
+    def pause(self, partitions: Iterable[Partition]) -> None:
+        """Nothing comes of these until they are resumed; not assigned ones are passed over.
+
+        What was fetched of them waits in the client, one fetch at most.
+        """
+        self._is_pausing = True
+        self._consumer.pause(*_native(self._assigned.intersection(partitions)))
+
+    def resume(self, partitions: Iterable[Partition]) -> None:
+        """Go on where these stand; harmless when they are not paused."""
+        self._consumer.resume(*_native(self._assigned.intersection(partitions)))
+
+    def offsets_at(self, instant_ms: int) -> NextOffsets:
+        """For each partition the first offset with this log time or a later one; its end if none.
+
+        With producers' clocks, records behind it may be earlier all the same.
+        """
+        partitions = self.partitions()
+        asked = {TopicPartition(*p): max(0, instant_ms) for p in partitions}
+        ends = self._ends(partitions)
+        with self._asking("looking up offsets by time"):
+            found = self._consumer.offsets_for_times(asked, timeout_ms=ANSWER_TIMEOUT_MS)
+        told = {Partition(*tp): at.offset for tp, at in found.items() if at is not None}
+        # Answered after the ends were: it may lie beyond them.
+        return {p: min(told.get(p, end), end) for p, end in ends.items()}
 
     def at_end(self) -> frozenset[Partition]:
         """Assigned partitions read to the end as the broker knows it now.
@@ -297,6 +325,13 @@ class KafkaLog:
         """Outside a group: take up the partitions that were added."""
         if not self._is_in_group and (there := self.partitions()) != self._assigned:
             self._consumer.assign(_native(sorted(there)))
+
+    def _make_room_for_resumed(self) -> None:
+        # What was fetched of a paused partition comes back only while the client has nothing in
+        # hand, but it keeps in hand what it has emptied: a resumed one would stay silent for ever.
+        fetcher = self._consumer._fetcher
+        if self._is_pausing and not fetcher._next_partition_records:
+            fetcher._next_partition_records = None
 
     def _fetched(self, max_records: int) -> Mapping[TopicPartition, Sequence[Any]] | None:
         """What the client has fetched; None when a partition has no place to read on from.

@@ -37,7 +37,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     """
     environ = os.environ if environ is None else environ
     file = _chosen_file(path, environ)
-    data = {} if file is None else _read_file(file)
+    data = {} if file is None else read_file(file)
     overlay = _Overlay(data)
     for name in sorted(set(environ) - ENV_NOT_SETTINGS):
         if name.startswith(ENV_PREFIX):
@@ -70,7 +70,8 @@ def _chosen_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
-def _read_file(file: Path) -> dict[str, object]:
+def read_file(file: Path) -> dict[str, object]:
+    """The names and values in a YAML file; SettingsError when it cannot be read as such."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,0 +1,183 @@
+"""Back-tests: what other rules would have raised over the same history, beside what was raised.
+
+An **episode** is one alert from its page to its end. Episodes of two rule sets are held to be about
+the same trouble when they speak of the same intents, variant and slice, and overlap in time: then
+one is earlier, later, or neither. What has no partner was gained or lost.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from monitor.domain.alerts import AlertKey, Event, Status, Transition, fingerprint, hindsight_of
+from monitor.domain.detectors import Evidence
+from monitor.domain.events import Intent
+from monitor.domain.slices import SliceKey
+
+
+class Episode(NamedTuple):
+    """One alert, under the id of the transition that raised it.
+
+    ``since_ms`` is the event time from which on its evidence speaks, ``fired_ms`` and ``ended_ms``
+    are log times; ``ended_ms`` is None while it is up. ``judged`` is what complete labels say of
+    it, None while they are not.
+    """
+
+    id: str
+    rule: str
+    key: SliceKey
+    version: str
+    since_ms: int
+    fired_ms: int
+    ended_ms: int | None = None
+    judged: Event | None = None
+
+    @property
+    def delay_ms(self) -> int:
+        """Time to detect: from the first evidence to the page; 0 at least."""
+        return max(0, self.fired_ms - self.since_ms)
+
+
+def episodes_of(transitions: Iterable[Transition]) -> list[Episode]:
+    """The alerts that fired, oldest first. A relapse while recovering goes on with the same one."""
+    transitions = list(transitions)
+    judged = hindsight_of(transitions)
+    done: list[Episode] = []
+    up: dict[object, Episode] = {}
+    for each in transitions:
+        if each.event is not Event.MOVED:
+            continue
+        known = up.get(each.alert)
+        if each.moved_to is Status.FIRING and known is None:
+            since_ms = each.evidence.since_ms if each.evidence else each.at_ms
+            verdict = judged.get(each.id)
+            place = each.id, each.rule, each.key, each.version
+            up[each.alert] = Episode(*place, since_ms, each.at_ms, judged=verdict)
+        elif known is not None and each.moved_to not in {Status.FIRING, Status.RECOVERING}:
+            done.append(known._replace(ended_ms=each.at_ms))
+            del up[each.alert]
+    return sorted([*done, *up.values()], key=lambda e: (e.fired_ms, e.rule, e.key, e.version))
+
+
+class Change(StrEnum):
+    """What other rules change about one alert."""
+
+    GAINED = "gained"
+    LOST = "lost"
+    EARLIER = "earlier"
+    LATER = "later"
+    SAME = "same"
+
+
+class Compared(NamedTuple):
+    """One alert of either side, or of both."""
+
+    live: Episode | None
+    candidate: Episode | None
+
+    @property
+    def change(self) -> Change:
+        """What the candidate makes of it."""
+        if self.live is None:
+            return Change.GAINED
+        if self.candidate is None:
+            return Change.LOST
+        by_ms = self.candidate.fired_ms - self.live.fired_ms
+        return Change.SAME if not by_ms else Change.EARLIER if by_ms < 0 else Change.LATER
+
+    @property
+    def by_ms(self) -> int | None:
+        """How much later the candidate fires, negative for earlier; None without a partner."""
+        if self.live is None or self.candidate is None:
+            return None
+        return self.candidate.fired_ms - self.live.fired_ms
+
+    @property
+    def began_ms(self) -> int:
+        """When the first of the two fired."""
+        return min(e.fired_ms for e in self if e is not None)
+
+
+def compare(
+    live: Iterable[Episode], candidate: Iterable[Episode], of: Mapping[str, str]
+) -> list[Compared]:
+    """Every episode of both sides once, oldest first. ``of`` maps each rule to what it watches.
+
+    Each takes the earliest partner that is left; versions may differ, for not every rule tells them
+    apart.
+    """
+    left = list(candidate)
+    found = []
+    for each in live:
+        partner = next((other for other in left if _is_same(each, other, of)), None)
+        if partner is not None:
+            left.remove(partner)
+        found.append(Compared(each, partner))
+    found += [Compared(None, each) for each in left]
+    return sorted(found, key=lambda c: c.began_ms)
+
+
+def _is_same(a: Episode, b: Episode, of: Mapping[str, str]) -> bool:
+    if of.get(a.rule) != of.get(b.rule) or a.key != b.key:
+        return False
+    return _starts_within(a, b) or _starts_within(b, a)
+
+
+def _starts_within(a: Episode, b: Episode) -> bool:
+    """Whether ``b`` had its first evidence while ``a`` had some or was up."""
+    return a.since_ms <= b.since_ms and (a.ended_ms is None or b.since_ms < a.ended_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdRule:
+    """What most monitors do, to compare with; not for live use.
+
+    Breached when recall over ``window_ms`` by event time is below ``objective`` with at least
+    ``support`` labels, looked at every ``every_ms``. The more often it looks, the more often it
+    fires by chance.
+    """
+
+    name: str
+    of: str
+    group: frozenset[Intent]
+    objective: float
+    where: tuple[tuple[str, str], ...] = ()
+    per: tuple[str, ...] = ()
+    window_ms: int = 3_600_000
+    support: int = 20
+    every_ms: int = 300_000
+
+
+@dataclass(slots=True)
+class ThresholdWatch:
+    """Follows one threshold rule; ``transitions`` are its moves between ok and firing."""
+
+    rule: ThresholdRule
+    transitions: list[Transition] = field(default_factory=list)
+    _firing: set[SliceKey] = field(default_factory=set)
+
+    def observe(self, key: SliceKey, at_ms: int, hits: int, support: int) -> None:
+        """What the window that ends at ``at_ms`` shows, exclusive; ticks must come in order."""
+        rule = self.rule
+        share = hits / support if support else 0.0
+        is_breach = support >= max(1, rule.support) and share < rule.objective
+        if is_breach == (key in self._firing):
+            return
+        self._firing.symmetric_difference_update({key})
+        evidence = Evidence(hits, support, at_ms - rule.window_ms, share, rule.objective)
+        moves = Status.OK, Status.FIRING
+        source, target = moves if is_breach else moves[::-1]
+        number = 1 + sum(each.key == key for each in self.transitions)
+        self.transitions.append(
+            Transition(
+                id=f"{fingerprint(AlertKey(rule.name, key))}-{number}",
+                rule=rule.name,
+                key=key,
+                moved_from=source,
+                moved_to=target,
+                at_ms=at_ms,
+                evidence=evidence,
+                reason=f"{hits} of {support} {rule.of} labels in the window were hits",
+            )
+        )
