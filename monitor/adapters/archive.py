@@ -10,9 +10,8 @@ from monitor.adapters.archive_copy import ArchiveWriter, copy_topics
 from monitor.adapters.archive_files import JOURNAL, MANIFEST, Manifest, read_manifest
 from monitor.adapters.archive_folder import ArchiveError, Folder
 from monitor.adapters.archive_redact import Kept, Redacted, redact
-from monitor.adapters.archive_source import journal_records, rows_in, source_of
+from monitor.adapters.archive_source import ArchiveSource, journal_records, rows_in, source_of
 from monitor.adapters.archive_verify import ArchiveFault, Checks, Verification
-from monitor.adapters.history import Source
 from monitor.domain.events import Kind, Partition, Position
 
 __all__ = [
@@ -40,13 +39,13 @@ class Archive:
     manifest: Manifest
     digest: str
 
-    def sources(self, topics: Mapping[Kind, str] | None = None) -> dict[Partition, Source]:
+    def sources(self, topics: Mapping[Kind, str] | None = None) -> dict[Partition, ArchiveSource]:
         """The partitions of the two logs, each of which can be read in offset order.
 
         With ``topics`` the records are taken for those of these topics, whatever was archived.
         """
         named = {str(kind): topic for kind, topic in (topics or {}).items()}
-        found: dict[Partition, Source] = {}
+        found: dict[Partition, ArchiveSource] = {}
         for stretch in self.manifest.partitions:
             folder = self.manifest.folder_of(stretch.topic)
             if folder != JOURNAL:

@@ -231,3 +231,35 @@ class _Joined:
     def _go_live(self, offset: int) -> None:
         self._is_live = True
         self._live.seek(offset)
+
+
+class Later:
+    """A source from a later place on: what lies before it is as if it had never been."""
+
+    def __init__(self, source: Source, begin: int) -> None:
+        self._source = source
+        end = source.end
+        self._begin = begin if end is None else min(begin, end)
+        source.seek(self._begin)
+
+    @property
+    def begin(self) -> int:
+        """Where it begins now."""
+        return self._begin
+
+    @property
+    def end(self) -> int | None:
+        """Where the source ends."""
+        return self._source.end
+
+    def read(self) -> list[Record]:
+        """The next chunk."""
+        return self._source.read()
+
+    def seek(self, offset: int) -> None:
+        """Read on from here."""
+        self._source.seek(offset)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()

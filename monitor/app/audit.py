@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from monitor.app.replay import History, Replay
+from monitor.app.replay import OffsetHistory, Replay
 from monitor.app.report import iso
 from monitor.app.settings import Settings
 from monitor.codec.journal import books_digest, found_digest, state_digest
@@ -89,7 +89,7 @@ class Case:
 
 
 def verify(
-    log: History,
+    log: OffsetHistory,
     case: Case,
     *,
     on_votes: Callable[[Sequence[Vote]], None] = lambda _: None,
@@ -123,7 +123,7 @@ def verify(
 class _Verifier:
     """One run of ``verify``."""
 
-    def __init__(self, log: History, case: Case, result: Verification) -> None:
+    def __init__(self, log: OffsetHistory, case: Case, result: Verification) -> None:
         self._holes = _Holes(log)
         self._log, self._case, self._result = log, case, result
         self._good: Offsets = ()
@@ -268,7 +268,7 @@ class _Verifier:
 class _Holes:
     """A log that notices offsets without a record; transactions leave some as well."""
 
-    def __init__(self, log: History) -> None:
+    def __init__(self, log: OffsetHistory) -> None:
         self._log = log
         self._next: dict[tuple[str, int], int] = {}
         self.found: list[str] = []

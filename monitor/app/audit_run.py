@@ -21,7 +21,7 @@ from monitor.app.audit import (
 )
 from monitor.app.audit_show import Shown, Witness
 from monitor.app.history import Where, opened_history
-from monitor.app.replay import History, OnProgress, Replay
+from monitor.app.replay import OnProgress, Replay
 from monitor.app.report import present_report
 from monitor.app.settings import Settings
 from monitor.app.wiring import (
@@ -44,6 +44,7 @@ MOST_LEAVES = 20
 """Differing numbers of a report that are named."""
 
 POLLED = 4_000
+_NOT_COMPARED = {"cut", "audit", "prediction_id"}
 
 
 class Scope(NamedTuple):
@@ -105,8 +106,8 @@ def gathered(settings: Settings, scope: Scope) -> Known:
     known = Known()
     if scope.archive is not None:
         archive = open_archive(scope.archive)
-        known.lines += archive.journal_lines()
-        known.documents |= archive.manifest.settings
+        known.lines += archive.journal_lines(settings.redis.namespace)
+        known.documents |= archive.manifest.documents
     if scope.is_offline:
         return known
     try:
@@ -243,9 +244,12 @@ def _report_in(path: Path) -> dict[str, Any]:
 
 
 def _leaves(was: object, now: object, place: str = "") -> list[tuple[str, str, str]]:
-    """Every single value that differs, with its path; cuts of transitions are not compared."""
+    """Every single value that differs, with its path, of those that are numbers of the report.
+
+    Cuts of transitions are provenance, ids of missed requests may be masked.
+    """
     if isinstance(was, dict) and isinstance(now, dict):
-        names = [name for name in {**was, **now} if name != "cut"]
+        names = [name for name in {**was, **now} if name not in _NOT_COMPARED]
         inner = [(f"{place}.{n}".lstrip("."), was.get(n), now.get(n)) for n in names]
     elif isinstance(was, list) and isinstance(now, list):
         length = max(len(was), len(now))
@@ -290,7 +294,7 @@ def shown(settings: Settings, scope: Scope, on_progress: OnProgress) -> Shown:
 
 
 def _positions(
-    log: History | RecordLog, settings: Settings, votes: Iterable[Vote]
+    log: RecordLog, settings: Settings, votes: Iterable[Vote]
 ) -> dict[str, tuple[list[str], list[str]]]:
     """Prediction id -> positions of its predictions and labels, over the whole log."""
     places: dict[str, tuple[list[str], list[str]]] = {

@@ -24,13 +24,16 @@ from monitor import __version__
 from monitor.adapters.files import CaptureError
 from monitor.app import dashboard as streamlit_app
 from monitor.app.alerts_cli import alerts
-from monitor.app.console import dump, note, print_json, print_report, progress_of
+from monitor.app.archive_cli import archive as archive_commands
+from monitor.app.audit_cli import audit
+from monitor.app.console import note, print_json, print_report, progress_of
 from monitor.app.embedded import EmbeddedError
-from monitor.app.options import NO, STOPPED, USAGE, WORLD, Config, Form, Format
+from monitor.app.options import NO, STOPPED, USAGE, WORLD, Archived, Config, Form, Format, Offline
 from monitor.app.settings import Settings, SettingsError, load_settings
 from monitor.app.telemetry import (
     SystemClock,
     configure_logging,
+    printable,
     telemetry_server,
 )
 from monitor.domain.errors import RecallwatchError
@@ -124,9 +127,23 @@ def run(
 
 
 @app.command(epilog="Example: recallwatch report --format json | jq .variants.ALL.accuracy")
-def report(config: Config = None, form: Format = Form.TEXT) -> None:
+def report(
+    config: Config = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write report.json, report.html and transitions.csv here as well."
+        ),
+    ] = None,
+    form: Format = Form.TEXT,
+) -> None:
     """The present numbers: ledger, scores of every variant, alerts."""
-    _print_live(load_settings(config), form)
+    settings = load_settings(config)
+    if out is not None:
+        from monitor.app.replaying import write_present
+
+        write_present(settings, out)
+    _print_live(settings, form)
 
 
 @app.command(epilog="Example: recallwatch dashboard --port 8600")
@@ -185,32 +202,75 @@ def feed(
         )
 
 
-@app.command(epilog="Example: recallwatch replay --files captured/ --format text")
+@app.command(epilog="Example: recallwatch replay --from 2026-11-22T00:00:00Z --rules rules.yaml")
 def replay(
-    files: Annotated[
-        Path,
-        typer.Option(
-            "--files", metavar="DIR", exists=True, file_okay=False, help="Captured records."
-        ),
-    ],
     config: Config = None,
+    files: Annotated[
+        Path | None,
+        typer.Option(
+            "--files",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Captured records. Default: what Kafka holds.",
+        ),
+    ] = None,
+    archive: Archived = None,
+    offline: Offline = False,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="PLACE", help="A time, or topic[0]=12,topic[1]=30."),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option("--to", metavar="PLACE", help="The same, exclusive; or a report.json's cut."),
+    ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Back-test: what these rules would have raised, beside what was raised.",
+        ),
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="What was known then, beside what is known now."),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write report.json here as well.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write report.json, report.html and transitions.csv here as well."
+        ),
     ] = None,
     form: Format = Form.JSON,
 ) -> None:
-    """The same engine over captured records, in memory: no broker, no store, the same numbers."""
-    settings = _watching(config)
-    from monitor.app.replay import replay_files
-    from monitor.app.report import present_report
+    """The same engine over history, in memory: nothing live is written to, the same numbers.
 
+    The history is what Kafka holds, an archive that Kafka continues, or captured records.
+    """
+    if files is not None and (archive or offline or start):
+        raise typer.BadParameter("--files is read whole: no --archive, --offline or --from")
+    if rules is not None and (as_of or out):
+        raise typer.BadParameter("--rules compares alerts: no --as-of and no --out")
+    settings = _watching(config)
+    from monitor.app import replaying
+    from monitor.app.backtest import lines_of
+
+    asked = replaying.Asked(files, archive, offline, start, end, as_of)
     with progress_of("Replaying") as meter:
-        reader = replay_files(files, settings, on_progress=meter)
-    numbers = present_report(reader, settings)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "report.json").write_text(f"{dump(numbers)}\n")
-    _print(numbers, form)
+        if rules is not None:
+            document = replaying.tried(settings, asked, rules, meter)
+        else:
+            document = replaying.replayed(settings, asked, out, meter)
+    if form is Form.JSON:
+        print_json(document)
+    elif rules is not None:
+        for line in lines_of(document):
+            print(printable(line))
+    else:
+        print_report(document)
 
 
 @app.command(epilog="Example: recallwatch check --config recallwatch.yaml")
@@ -233,6 +293,8 @@ def check(config: Config = None) -> None:
 
 
 app.add_typer(alerts)
+app.add_typer(archive_commands)
+app.add_typer(audit)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Where history comes from: captured files, an archive, the log, or archive and log as one."""
+"""Where history comes from: the log, an archive, or both as one; and from where to where."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,11 +8,9 @@ from json import JSONDecodeError, loads
 from pathlib import Path
 
 from monitor.adapters.archive import open_archive
-from monitor.adapters.files import FilesLog
 from monitor.adapters.history import HistoryLog, Source
-from monitor.adapters.history_sources import LogSources, joined
+from monitor.adapters.history_sources import Later, LogSources, joined
 from monitor.app.audit import offsets_of, partition_of
-from monitor.app.replay import History
 from monitor.app.settings import Settings
 from monitor.app.wiring import open_log, topics_of
 from monitor.domain.events import Partition
@@ -30,12 +28,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Where:
-    """Which history: ``files`` alone, or the log, which ``archive`` comes before.
+    """Which history: the log, which ``archive`` comes before; when offline the archive alone."""
 
-    With ``is_offline`` the archive is all there is.
-    """
-
-    files: Path | None = None
     archive: str | None = None
     is_offline: bool = False
     start: Place = Place()
@@ -68,40 +62,51 @@ def cut_of(path: Path) -> dict[str, int]:
 
 
 @contextmanager
-def opened_history(settings: Settings, where: Where) -> Iterator[History]:
-    """The history, closed at the end.
+def opened_history(settings: Settings, where: Where) -> Iterator[HistoryLog]:
+    """Log and archive as one, closed at the end.
 
-    CaptureError, ArchiveError or BrokerError when it cannot be opened, or archive and log do not
-    join.
+    ArchiveError or BrokerError when one of them cannot be opened, or they do not join.
     """
-    log: FilesLog | HistoryLog
-    if where.files is not None:
-        log = FilesLog(where.files, topics_of(settings))
-    else:
-        log = _history(settings, where)
+    log = HistoryLog(_sources(settings, where))
     try:
-        if where.end.instant_ms is not None:
-            log.bound_ms(where.end.instant_ms)
+        if where.end.offsets is not None:
+            log.bound(where.end.offsets, strict=True)
+        log.bound_ms(where.end.instant_ms)
         yield log
     finally:
         log.close()
 
 
-def _history(settings: Settings, where: Where) -> HistoryLog:
+def _sources(settings: Settings, where: Where) -> dict[Partition, Source]:
+    """What there is of each partition, from the start that was asked for."""
+    topics = topics_of(settings)
     archived: dict[Partition, Source] = {}
+    starts = dict(where.start.offsets or {})
+    instant_ms = where.start.instant_ms
     if where.archive is not None:
-        archived = open_archive(where.archive).sources(topics_of(settings))
-    sources = archived
-    start = dict(where.start.offsets or {})
-    if not where.is_offline:
-        kafka = open_log(settings, in_group=False)
-        try:
-            shared = LogSources(kafka)
-            sources = joined(archived, shared.sources()) if archived else shared.sources()
-            if where.start.instant_ms is not None:
-                start = dict(kafka.offsets_at(where.start.instant_ms))
-        except Exception:
-            kafka.close()
-            raise
-    log = HistoryLog(sources)
-    return log
+        kept = open_archive(where.archive).sources(topics)
+        archived = dict(kept)
+        if instant_ms is not None:
+            starts = {partition: source.offset_at(instant_ms) for partition, source in kept.items()}
+    if where.is_offline:
+        return {p: _from(source, starts.get(p)) for p, source in archived.items()}
+    kafka = open_log(settings, in_group=False)
+    try:
+        live = LogSources(kafka).sources()
+        sources = joined(archived, live) if archived else live
+        if instant_ms is not None:
+            later = kafka.offsets_at(instant_ms)
+            # The archive knows better, as long as the instant lies before its end.
+            begins = {p: later.get(p, 0) for p in sources}
+            starts = {
+                p: offset if (offset := starts.get(p, 0)) < (archived[p].end or 0) else begins[p]
+                for p in archived
+            } | {p: begin for p, begin in begins.items() if p not in archived}
+    except Exception:
+        kafka.close()
+        raise
+    return {p: _from(source, starts.get(p)) for p, source in sources.items()}
+
+
+def _from(source: Source, start: int | None) -> Source:
+    return source if start is None or start <= source.begin else Later(source, start)

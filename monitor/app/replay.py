@@ -19,19 +19,23 @@ OnProgress = Callable[[int, int | None], None]
 
 
 class History(RecordLog, Protocol):
-    """A log of what was, that can be read up to a place and then further."""
-
-    def bound(self, next_offsets: NextOffsets, *, strict: bool = False) -> None:
-        """Read no further than these offsets, exclusive; the others to their end.
-
-        When ``strict``, partitions that are not named stand still.
-        """
+    """A log of what was, that can be read up to an instant and then further."""
 
     def bound_ms(self, instant_ms: int | None) -> None:
         """Read the records with a log time before this instant alone; None: to the end."""
 
     def next_ms(self) -> int | None:
         """The log time of the next record; None at the end."""
+
+
+class OffsetHistory(History, Protocol):
+    """One that can also be read up to offsets."""
+
+    def bound(self, next_offsets: NextOffsets, *, strict: bool = False) -> None:
+        """Read no further than these offsets, exclusive; the others to their end.
+
+        When ``strict``, partitions that are not named stand still.
+        """
 
 
 class Replay:
