@@ -133,6 +133,9 @@ def first_decided(entry: Entry, *, mature_ms: int, horizon_ms: int) -> tuple[int
     then name a truth. A later correction does not change it: evidence is never rewound.
     """
     labels = applicable(entry, horizon_ms)
+    if len(labels) == 1:
+        label = labels[0]
+        return None if label.withdrawn else (max(mature_ms, label.log_ms), label.actual)
     for release_ms in sorted({max(mature_ms, label.log_ms) for label in labels}):
         known = [label for label in labels if label.log_ms <= release_ms]
         if not known[-1].withdrawn:

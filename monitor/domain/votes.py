@@ -61,6 +61,11 @@ def votes_of(
     prediction = entry.prediction
     if prediction is None or not entry.labels:
         return
+    if (
+        len(entry.labels) == 1
+        and rule.verdict(prediction.predicted, entry.labels[0].actual) is None
+    ):
+        return
     key = rule.key_of(prediction, slice_names)
     if key is None:
         return

@@ -11,6 +11,7 @@ from monitor.domain.counts import Cell, Cells, Counts, bucket_of
 from monitor.domain.cut import Progress
 from monitor.domain.engine import Changes, Spec, VoteChange, ids_of
 from monitor.domain.events import (
+    Batch,
     Envelope,
     Kind,
     Label,
@@ -61,7 +62,9 @@ def stepped(
     *facts: Prediction | Label | Rejected, spec: Spec = PLAIN, watermark_ms: int | None = None
 ) -> Changes:
     """What a first batch with these facts changes in an empty shard."""
-    return engine.step(spec, {}, envelopes(*facts), progress={}, watermark_ms=watermark_ms)
+    return engine.step(
+        spec, {}, Batch.of(envelopes(*facts)), progress={}, watermark_ms=watermark_ms
+    )
 
 
 def total_of(store: MemoryStore) -> Counts:
@@ -70,19 +73,26 @@ def total_of(store: MemoryStore) -> Counts:
 
 def test_step_needs_the_entries_of_all_facts_but_not_of_rejected_records() -> None:
     rejected = Rejected(Reason.NOT_JSON, "for a test")
-    assert ids_of(envelopes(prediction("a"), label("b"), rejected, label("a"))) == {"a", "b"}
+    assert ids_of(Batch.of(envelopes(prediction("a"), label("b"), rejected, label("a")))) == {
+        "a",
+        "b",
+    }
 
 
 def test_empty_batch_only_carries_the_cut_forward() -> None:
     progress = {Partition("predictions", 0): Progress(7, 100, 100)}
-    changes = engine.step(PLAIN, {}, [], progress=progress, watermark_ms=None)
+    changes = engine.step(PLAIN, {}, Batch(), progress=progress, watermark_ms=None)
     assert changes == Changes({}, {}, {}, {}, [], progress)
 
 
 def test_changes_name_what_was_loaded_for_each_entry_they_touch() -> None:
     held = {PredictionId("p1"): entry_of(prediction())}
     changes = engine.step(
-        PLAIN, held, envelopes(label(), prediction("p2")), progress={}, watermark_ms=None
+        PLAIN,
+        held,
+        Batch.of(envelopes(label(), prediction("p2"))),
+        progress={},
+        watermark_ms=None,
     )
     assert changes.loaded == {"p1": entry_of(prediction()), "p2": Entry()}
     assert changes.entries == {
@@ -249,7 +259,7 @@ def test_copy_that_was_first_in_the_log_takes_the_place_of_one_read_before_it() 
 def test_rejected_records_are_booked_by_kind_and_reason() -> None:
     rejected = Rejected(Reason.BAD_TIME, "for a test")
     batch = [envelope(rejected, kind=kind) for kind in (Kind.LABELS, Kind.LABELS, Kind.PREDICTIONS)]
-    changes = engine.step(PLAIN, {}, batch, progress={}, watermark_ms=None)
+    changes = engine.step(PLAIN, {}, Batch.of(batch), progress={}, watermark_ms=None)
     assert changes.ledger == {
         "labels.received": 2,
         "labels.rejected.bad_time": 2,
@@ -292,7 +302,7 @@ def test_late_label_still_counts_in_the_panes_that_are_kept() -> None:
     store = carried(PLAIN, [envelopes(prediction(at_ms=T0))])
     held = store.load(0, [PredictionId("p1")])
     changes = engine.step(
-        PLAIN, held, envelopes(label()), progress={}, watermark_ms=T0 + 8 * DAY_MS
+        PLAIN, held, Batch.of(envelopes(label())), progress={}, watermark_ms=T0 + 8 * DAY_MS
     )
     outcomes = {
         pane
@@ -401,7 +411,7 @@ def test_books_balance_after_every_step(stream: list[Envelope], watermark_ms: in
 @given(streams())
 def test_sums_are_what_the_entries_say(stream: list[Envelope]) -> None:
     store = carried(SPEC, [[one] for one in stream])
-    held = store.load(0, ids_of(stream))
+    held = store.load(0, ids_of(Batch.of(stream)))
     found = [join.outcome_of(entry, HORIZON_MS) for entry in held.values()]
     keys = [key for key in store.pane_keys(ALL_TIME) if key.key.slice == ALL]
     panes = store.panes(keys)
