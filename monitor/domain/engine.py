@@ -113,26 +113,18 @@ def step(
     shard has come once the changes are applied. Panes that retention has dropped at
     ``watermark_ms`` are not written again; with None nothing has been dropped.
     """
-    work = _Work(spec, loaded)
+    work = Work(spec, loaded)
     for kind, reason, log_ms in batch.rejected:
         work.tally.reject(kind, reason, log_ms)
     work.predict(batch.predictions)
     work.label(batch.labels)
-    work.tally.unfold()
-    return Changes(
-        loaded={key: loaded.get(key, EMPTY) for key in work.entries},
-        entries=work.entries,
-        cells=work.tally.panes(watermark_ms),
-        ledger={counter: count for counter, count in work.tally.books.items() if count},
-        votes=work.votes(),
-        progress=progress,
-    )
+    return work.changes(progress, watermark_ms)
 
 
-class _Work:
+class Work:
     """A batch being worked off: the entries so far, and what they count.
 
-    Each loop does by itself what nearly all facts are, and leaves the rest to ``_merge``.
+    Each loop does by itself what nearly all facts are, and leaves the rest to ``merge``.
     """
 
     def __init__(self, spec: Spec, loaded: Mapping[PredictionId, Entry]) -> None:
@@ -155,7 +147,7 @@ class _Work:
             # An expiry is more than the horizon away from its instant.
             is_known = key in loaded or key in entries
             if log_ms - event_ms >= horizon_ms or (is_known and not self._is_awaited(key)):
-                self._merge(prediction, Kind.PREDICTIONS)
+                self.merge(prediction, Kind.PREDICTIONS)
                 continue
             entries[key] = _new(Entry, (prediction, ()))
             here = event_ms // slot_ms, log_ms // slot_ms, variant, slices
@@ -178,11 +170,11 @@ class _Work:
             held = entries.get(key) or loaded.get(key, EMPTY)
             prediction = held[0]
             if prediction is None or held[1] or withdrawn or micros is not None:
-                self._merge(label, Kind.LABELS)
+                self.merge(label, Kind.LABELS)
                 continue
             _, event_ms, told_ms, variant, predicted, slices, _, _, _, _, scores = prediction
             if not told_ms <= log_ms < event_ms + horizon_ms:
-                self._merge(label, Kind.LABELS)
+                self.merge(label, Kind.LABELS)
                 continue
             entries[key] = _new(Entry, (prediction, (label,)))
             delay = bucket_of(label_ms - event_ms)
@@ -213,8 +205,11 @@ class _Work:
         self._early.append(label)
         return True
 
-    def _merge(self, fact: Prediction | Label, kind: Kind) -> None:
-        """Take in any fact. Copies are booked here; nothing is entered when nothing is kept."""
+    def merge(self, fact: Prediction | Label, kind: Kind) -> None:
+        """Take in any fact: the definition of what the loops do.
+
+        Copies are booked here; nothing is entered when nothing is kept.
+        """
         key = fact.prediction_id
         held = self.entries.get(key) or self._loaded.get(key, EMPTY)
         self.tally.receive(kind, fact.log_ms)
@@ -239,13 +234,22 @@ class _Work:
             books[ledger.duplicate(kind)] += 1
         return join.with_label(held, fact)
 
-    def votes(self) -> list[VoteChange]:
-        """What the entries with labels now vote, where it is not what they voted before."""
-        changes: list[VoteChange] = []
-        for key in self._voters:
-            before = self._loaded.get(key, EMPTY)
-            changes += _vote_changes(self._spec, before, self.entries[key])
-        return changes
+    def changes(self, progress: Mapping[Partition, Progress], watermark_ms: int | None) -> Changes:
+        """What has changed by now."""
+        self.tally.unfold()
+        loaded = self._loaded
+        return Changes(
+            loaded={key: loaded.get(key, EMPTY) for key in self.entries},
+            entries=self.entries,
+            cells=self.tally.panes(watermark_ms),
+            ledger={counter: count for counter, count in self.tally.books.items() if count},
+            votes=[
+                change
+                for key in self._voters
+                for change in _vote_changes(self._spec, loaded.get(key, EMPTY), self.entries[key])
+            ],
+            progress=progress,
+        )
 
 
 def _vote_changes(spec: Spec, before: Entry, after: Entry) -> Iterable[VoteChange]:

@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -22,6 +23,7 @@ from monitor.domain.events import (
     Rejected,
 )
 from monitor.domain.join import Entry
+from monitor.domain.rules import Metric
 from monitor.domain.slices import ALL, Groups, SliceKey
 from monitor.domain.votes import Role, Vote, votes_of
 from monitor.domain.windows import ALL_TIME, DAY_MS, HOUR_MS, MINUTE_MS, Clock, PaneKey, WindowSpec
@@ -450,3 +452,58 @@ def test_no_vote_appears_behind_the_watermark(stream: list[Envelope], draw: Rand
             assert change.new is None or change.new.release_ms >= watermark_ms
         assert not isinstance(one.fact, Rejected)
         frontier[kind] = one.fact.log_ms
+
+
+def changed_by(spec: Spec, held: Mapping[PredictionId, Entry], batch: Batch) -> list[Changes]:
+    """By the loops, and by merging fact for fact; votes sorted, as their order is of no matter."""
+    by_loops = engine.step(spec, held, batch, progress={}, watermark_ms=EXPIRY_MS)
+    work = engine.Work(spec, held)
+    for fact in [*batch.labels, *batch.predictions]:
+        work.merge(fact, Kind.LABELS if isinstance(fact, Label) else Kind.PREDICTIONS)
+    for kind, reason, log_ms in batch.rejected:
+        work.tally.reject(kind, reason, log_ms)
+    both = (by_loops, work.changes({}, EXPIRY_MS))
+    return [replace(one, votes=sorted(one.votes, key=repr)) for one in both]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [SPEC, PLAIN, replace(SPEC, rules=(rule(metric=Metric.ACCURACY, hindsight_ms=HOUR_MS),))],
+)
+@REPEATABLE
+@given(st.lists(streams([f"p{number}" for number in range(5)]), max_size=4))
+def test_counting_in_bulk_gives_what_merging_each_fact_gives(
+    spec: Spec, batches: list[list[Envelope]]
+) -> None:
+    """With what batches before have left: pending, labelled and orphaned entries."""
+    store = MemoryStore()
+    for stream in batches:
+        batch = Batch.of(stream)
+        by_loops, by_merging = changed_by(spec, store.load(0, ids_of(batch)), batch)
+        assert by_loops == by_merging
+        store.commit(0, {}, by_loops)
+
+
+def test_bulk_and_merging_agree_on_scores_and_on_many_places() -> None:
+    scores = [(), (("urgent#5f28", 57),), (("urgent#5f28", 3), ("other#0000", 4))]
+    spec = replace(SPEC, groups=Groups({"urgent": frozenset({"lost_card"})}))
+    assert "urgent#5f28" in spec.scored
+    facts: list[Prediction | Label] = []
+    for number in range(60):
+        at_ms = T0 + number * 47_000
+        facts.append(
+            prediction(
+                f"p{number}",
+                ["lost_card", "balance"][number % 2],
+                at_ms=at_ms,
+                slices=(["web", "", "voice"][number % 3],),
+                scores=scores[number % 3],
+                latency_bucket=number % 5 or None,
+                relevance_micros=number if number % 7 == 0 else None,
+            )
+        )
+        if number % 4:
+            facts.append(label(f"p{number}", "lost_card", at_ms=at_ms + number * 90_000))
+    by_loops, by_merging = changed_by(spec, {}, Batch.of(envelopes(*facts)))
+    assert by_loops == by_merging
+    assert any(cell[0] == "truth" for cells in by_loops.cells.values() for cell in cells)
