@@ -43,7 +43,7 @@ class _Shard:
         known, ends = self.entries, self.ends
         for key, entry in entries.items():
             if key not in known:
-                ends[_since_ms(entry) // HOUR_MS].append(key)
+                ends[_hour_of(entry)].append(key)
         known.update(entries)
 
     def count(self, pane: PaneKey, cells: Mapping[Cell, int], keep_ms: int | None) -> None:
@@ -80,7 +80,7 @@ class _Shard:
         entry = self.entries.get(key)
         if entry is None:
             return
-        hour = _since_ms(entry) // HOUR_MS
+        hour = _hour_of(entry)
         if (hour + 1) * HOUR_MS <= past_ms:
             del self.entries[key]
         else:
@@ -302,10 +302,11 @@ class MemoryStore:
         """Nothing to leave."""
 
 
-def _since_ms(entry: Entry) -> int:
-    """The instant from which on the entry waits for what is missing."""
-    prediction, labels = entry
-    return prediction[1] if prediction else max(label.log_ms for label in labels)
+def _hour_of(entry: Entry) -> int:
+    """The hour from whose end on the entry waits for what is missing."""
+    prediction = entry[0]
+    since_ms = prediction[1] if prediction else max([label.log_ms for label in entry.labels])
+    return since_ms // HOUR_MS
 
 
 class MemoryLog:

@@ -129,17 +129,16 @@ class Flow:
             return Turn()
         try:
             with _uncollected():
-                rejected = self._carry(records)
+                done = self._carry(records)
         except _WentBack:
             self._read_again()
             self._follow_assignment()
             return Turn()
-        partitions = frozenset(Partition(*place) for place in {record[:2] for record in records})
-        self._log.commit({partition: self._place[partition] for partition in partitions})
-        return Turn(len(records), rejected, partitions)
+        self._log.commit({partition: self._place[partition] for partition in done.partitions})
+        return done
 
-    def _carry(self, records: Sequence[Record]) -> int:
-        """Bring records into the store; how many were rejected.
+    def _carry(self, records: Sequence[Record]) -> Turn:
+        """Bring records into the store.
 
         A record that our code fails on is found by halving, and rejected alone.
         """
@@ -152,7 +151,10 @@ class Flow:
                 poisoned = self._poisoned(error)
                 return self._bring(records, [poisoned], books=self._home(records[0]))
             middle = len(records) // 2
-            return self._carry(records[:middle]) + self._carry(records[middle:])
+            first, rest = self._carry(records[:middle]), self._carry(records[middle:])
+            return Turn(
+                len(records), first.rejected + rest.rejected, first.partitions | rest.partitions
+            )
 
     def _poisoned(self, error: Exception) -> Rejected:
         """Names the place in the code alone: the text of the error may quote the message."""
@@ -173,14 +175,14 @@ class Flow:
             return 0
         return shard_of(fact.prediction_id, self._store.shards)
 
-    def _bring(self, records: Sequence[Record], facts: _Facts, *, books: int = 0) -> int:
+    def _bring(self, records: Sequence[Record], facts: _Facts, *, books: int = 0) -> Turn:
         """Dead letters, then one commit per shard; only then have the records been dealt with."""
         rejected = self._divert(records, facts)
         reached, first = _reached(records)
         for shard, (of_shard, told) in enumerate(self._split(records, facts, books)):
             self._commit(shard, of_shard, told, reached, first)
         self._place.update({p: progress.next_offset for p, progress in reached.items()})
-        return rejected
+        return Turn(len(records), rejected, frozenset(reached))
 
     def mark_idle(self, partitions: Iterable[Partition], *, only_unread: bool = False) -> None:
         """Say of partitions read to their end that they hold the watermark back no longer.
@@ -512,15 +514,16 @@ class Flow:
                 return
 
     def _batch(self, records: Sequence[Record], facts: _Facts) -> Batch:
-        return Batch(
-            [fact for fact in facts if isinstance(fact, Prediction)],
-            [fact for fact in facts if isinstance(fact, Label)],
-            [
-                (self._codec.kind_of(record), fact.reason, record.log_ms)
-                for record, fact in zip(records, facts, strict=True)
-                if isinstance(fact, Rejected)
-            ],
-        )
+        predictions = [fact for fact in facts if isinstance(fact, Prediction)]
+        labels = [fact for fact in facts if isinstance(fact, Label)]
+        if len(predictions) + len(labels) == len(facts):
+            return Batch(predictions, labels)
+        rejected = [
+            (self._codec.kind_of(record), fact.reason, record.log_ms)
+            for record, fact in zip(records, facts, strict=True)
+            if isinstance(fact, Rejected)
+        ]
+        return Batch(predictions, labels, rejected)
 
     def _commit_progress(
         self,

@@ -14,6 +14,7 @@ and why neither reading order nor batch size shows in any number.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import NamedTuple
 
 from monitor.domain import join, ledger
 from monitor.domain.counts import DELAY_CELLS, Cell, bucket_of
@@ -68,8 +69,7 @@ def _voting(
     return of[Metric.RECALL], of[Metric.PRECISION]
 
 
-@dataclass(frozen=True, slots=True)
-class VoteChange:
+class VoteChange(NamedTuple):
     """A vote that starts to wait, or takes the place of one that still waits.
 
     With ``old`` given, ``new`` is added only if ``old`` had not been released: evidence that was

@@ -99,6 +99,8 @@ def applicable(entry: Entry, horizon_ms: int) -> tuple[Label, ...]:
     if prediction is None or not labels:
         return ()
     end_ms, log_ms = expiry_ms(prediction.event_ms, horizon_ms), prediction.log_ms
+    if len(labels) == 1 and log_ms <= labels[0].log_ms < end_ms:
+        return labels
     if all(log_ms <= label.log_ms < end_ms for label in labels):
         return labels
     return tuple(

@@ -207,7 +207,7 @@ class Tally:
     def _sliced(self, slots: Mapping[tuple[int, str, Slices], CellCounts]) -> _Panes:
         """From combinations of slice values to every slice that counts them."""
         slot_ms = self.slot_ms
-        if not self._slice_names:
+        if not self._slice_names and not any(values for _, _, values in slots):
             return {(at * slot_ms, SliceKey(variant)): n for (at, variant, _), n in slots.items()}
         keys: dict[tuple[str, Slices], list[SliceKey]] = {}
         sliced: dict[tuple[int, SliceKey], CellCounts] = {}

@@ -458,7 +458,8 @@ def changed_by(spec: Spec, held: Mapping[PredictionId, Entry], batch: Batch) -> 
     """By the loops, and by merging fact for fact; votes sorted, as their order is of no matter."""
     by_loops = engine.step(spec, held, batch, progress={}, watermark_ms=EXPIRY_MS)
     work = engine.Work(spec, held)
-    for fact in [*batch.labels, *batch.predictions]:
+    facts: list[Prediction | Label] = [*batch.labels, *batch.predictions]
+    for fact in facts:
         work.merge(fact, Kind.LABELS if isinstance(fact, Label) else Kind.PREDICTIONS)
     for kind, reason, log_ms in batch.rejected:
         work.tally.reject(kind, reason, log_ms)
@@ -468,7 +469,12 @@ def changed_by(spec: Spec, held: Mapping[PredictionId, Entry], batch: Batch) -> 
 
 @pytest.mark.parametrize(
     "spec",
-    [SPEC, PLAIN, replace(SPEC, rules=(rule(metric=Metric.ACCURACY, hindsight_ms=HOUR_MS),))],
+    [
+        SPEC,
+        replace(SPEC, rules=()),
+        replace(SPEC, rules=(rule(metric=Metric.ACCURACY, hindsight_ms=HOUR_MS),)),
+        replace(SPEC, rules=(rule(metric=Metric.PRECISION, maturity_ms=None),)),
+    ],
 )
 @REPEATABLE
 @given(st.lists(streams([f"p{number}" for number in range(5)]), max_size=4))
