@@ -2,7 +2,9 @@
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import heappop, heappush
+from itertools import repeat
 
 from monitor.domain import ledger as books
 from monitor.domain.alerts import Transition, is_silent
@@ -12,7 +14,7 @@ from monitor.domain.engine import Changes
 from monitor.domain.errors import BrokerError, CommitConflict
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import NextOffsets, Partition, Position, PredictionId, Record
-from monitor.domain.join import EMPTY, RETENTION_SLACK_MS, Entry, expiry_ms
+from monitor.domain.join import EMPTY, HOUR_MS, RETENTION_SLACK_MS, Entry
 from monitor.domain.journal import JournalEntry
 from monitor.domain.overlays import Action
 from monitor.domain.slices import ALL, SliceKey
@@ -23,19 +25,91 @@ from monitor.ports import EVALUATOR, Heartbeat, Lease, Mark, OutRecord, is_forgo
 JOURNAL_ENTRIES = 10_000
 """Journal entries kept at least."""
 
-SWEEP_ENTRIES = 2_000
+SWEEP_ENTRIES = 20_000
 """Entries looked at in one sweep."""
+
+VOTES_MS = 10 * 60_000
+"""Votes are kept together with those released in the same stretch of so many milliseconds."""
 
 
 class _Shard:
     def __init__(self) -> None:
         self.cut: dict[Partition, Progress] = {}
         self.entries: dict[PredictionId, Entry] = {}
-        self.panes: defaultdict[PaneKey, Counter[Cell]] = defaultdict(Counter)
+        self.ends: defaultdict[int, list[PredictionId]] = defaultdict(list)
+        self.panes: dict[PaneKey, dict[Cell, int]] = {}
+        self.drops: list[tuple[int, PaneKey]] = []
         self.keys: set[SliceKey] = set()
         self.ledger: Counter[str] = Counter()
-        self.votes: set[Vote] = set()
-        self.unswept: list[PredictionId] = []
+        self._votes: defaultdict[int, set[Vote]] = defaultdict(set)
+
+    def enter(self, entries: Mapping[PredictionId, Entry]) -> None:
+        """Take in entries; a new one is to be looked at again when its hour has expired."""
+        known, ends = self.entries, self.ends
+        for key, entry in entries.items():
+            if key not in known:
+                ends[_hour_of(entry)].append(key)
+        known.update(entries)
+
+    def count(self, pane: PaneKey, cells: Mapping[Cell, int], keep_ms: int | None) -> None:
+        """Add to a pane, which is dropped ``keep_ms`` after its end; None for never."""
+        held = self.panes.get(pane)
+        if held is not None:
+            for cell, count in cells.items():
+                held[cell] = held.get(cell, 0) + count
+            return
+        self.panes[pane] = dict(cells)
+        if pane.key.variant != ALL:
+            self.keys.add(pane.key)
+        if keep_ms is not None and pane.size_ms != ALL_TIME:
+            heappush(self.drops, (pane.start_ms + pane.size_ms + keep_ms, pane))
+
+    def drop_panes(self, watermark_ms: int) -> None:
+        """Drop the panes whose time has come."""
+        while self.drops and self.drops[0][0] <= watermark_ms:
+            self.panes.pop(heappop(self.drops)[1], None)
+
+    def drop_entries(self, watermark_ms: int, horizon_ms: int, limit: int) -> None:
+        """Drop the entries that nothing can find any more, among ``limit`` whose hour has come."""
+        past_ms = watermark_ms - horizon_ms - RETENTION_SLACK_MS
+        for hour in [hour for hour in self.ends if (hour + 1) * HOUR_MS <= past_ms]:
+            due = self.ends.pop(hour)
+            if len(due) > limit:
+                self.ends[hour] = due[limit:]
+            for key in due[:limit]:
+                self._drop_or_wait(key, past_ms)
+            limit -= min(limit, len(due))
+
+    def _drop_or_wait(self, key: PredictionId, past_ms: int) -> None:
+        """Of an entry that has changed, the end may have moved."""
+        entry = self.entries.get(key)
+        if entry is None:
+            return
+        hour = _hour_of(entry)
+        if (hour + 1) * HOUR_MS <= past_ms:
+            del self.entries[key]
+        else:
+            self.ends[hour].append(key)
+
+    def vote(self, vote: Vote) -> None:
+        """Let a vote wait."""
+        self._votes[vote.release_ms // VOTES_MS].add(vote)
+
+    def withdraw(self, vote: Vote) -> bool:
+        """Let a vote wait no more; whether it did."""
+        at = vote.release_ms // VOTES_MS
+        if vote not in self._votes.get(at, ()):
+            return False
+        self._votes[at].remove(vote)
+        if not self._votes[at]:
+            del self._votes[at]
+        return True
+
+    def votes(self, before_ms: int) -> Iterator[Vote]:
+        """The votes that wait for a release before ``before_ms``."""
+        for at, votes in self._votes.items():
+            if at * VOTES_MS < before_ms:
+                yield from (vote for vote in votes if vote.release_ms < before_ms)
 
 
 class MemoryStore:
@@ -76,53 +150,41 @@ class MemoryStore:
         for partition in changes.progress:
             if state.cut.get(partition) != expected.get(partition):
                 raise CommitConflict(f"shard {shard}: {partition} was moved by another worker")
-        for key, entry in changes.loaded.items():
-            if state.entries.get(key, EMPTY) != entry:
-                raise CommitConflict(f"shard {shard}: an entry was changed by another worker")
+        held = map(state.entries.get, changes.loaded, repeat(EMPTY))
+        if list(held) != list(changes.loaded.values()):
+            raise CommitConflict(f"shard {shard}: an entry was changed by another worker")
         state.cut.update(changes.progress)
-        state.entries.update(changes.entries)
+        state.enter(changes.entries)
         for pane, cells in changes.cells.items():
-            state.panes[pane].update(cells)
-            if pane.key.variant != ALL:
-                state.keys.add(pane.key)
+            state.count(pane, cells, self._keep_ms.get(pane.size_ms))
         state.ledger.update(changes.ledger)
         for change in changes.votes:
-            if change.old is not None:
-                if change.old not in state.votes:
-                    continue
-                state.votes.remove(change.old)
-            if change.new is not None:
-                state.votes.add(change.new)
+            is_open = change.old is None or state.withdraw(change.old)
+            if is_open and change.new is not None:
+                state.vote(change.new)
 
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
-        """Drop dropped panes, and expired entries among the next ``SWEEP_ENTRIES``."""
+        """Drop dropped panes, and expired entries, ``SWEEP_ENTRIES`` of a shard at most."""
         for state in self._shards:
-            for pane in [p for p in state.panes if self._is_dropped(p, watermark_ms)]:
-                del state.panes[pane]
-            if not state.unswept:
-                state.unswept = list(state.entries)
-            batch, state.unswept = state.unswept[-SWEEP_ENTRIES:], state.unswept[:-SWEEP_ENTRIES]
-            for key in batch:
-                end_ms = _end_ms(state.entries[key], horizon_ms) if key in state.entries else None
-                if end_ms is not None and end_ms <= watermark_ms:
-                    del state.entries[key]
+            state.drop_panes(watermark_ms)
+            state.drop_entries(watermark_ms, horizon_ms, SWEEP_ENTRIES)
         for voice in [v for v, at_ms in self._spoken.items() if is_silent(at_ms, watermark_ms)]:
             del self._spoken[voice]
 
     def waiting(self, before_ms: int, limit: int | None = None) -> list[Vote]:
         """Votes of all shards released before ``before_ms``, in release order, the earliest."""
-        found = sorted(v for s in self._shards for v in s.votes if v.release_ms < before_ms)
-        return found[:limit]
+        return sorted(vote for state in self._shards for vote in state.votes(before_ms))[:limit]
 
     def forget(self, votes: Iterable[Vote]) -> None:
         """Remove released votes."""
-        for state in self._shards:
-            state.votes.difference_update(votes)
+        for vote in votes:
+            for state in self._shards:
+                state.withdraw(vote)
 
     def hold(self, votes: Iterable[Vote]) -> None:
         """Let votes wait again."""
         for vote in votes:
-            self._shards[shard_of(vote.prediction_id, self.shards)].votes.add(vote)
+            self._shards[shard_of(vote.prediction_id, self.shards)].vote(vote)
 
     def spoken(self, voices: Iterable[str]) -> dict[str, int]:
         """Those that have spoken, with the release of their latest vote."""
@@ -276,19 +338,12 @@ class MemoryStore:
     def close(self) -> None:
         """Nothing to leave."""
 
-    def _is_dropped(self, pane: PaneKey, watermark_ms: int) -> bool:
-        keep_ms = self._keep_ms.get(pane.size_ms)
-        if pane.size_ms == ALL_TIME or keep_ms is None:
-            return False
-        return pane.start_ms + pane.size_ms + keep_ms <= watermark_ms
 
-
-def _end_ms(entry: Entry, horizon_ms: int) -> int:
-    """Log time from which on nothing can find the entry any more."""
-    if entry.prediction is not None:
-        return expiry_ms(entry.prediction.event_ms, horizon_ms) + RETENTION_SLACK_MS
-    newest = max(label.log_ms for label in entry.labels)
-    return expiry_ms(newest, horizon_ms) + RETENTION_SLACK_MS
+def _hour_of(entry: Entry) -> int:
+    """The hour from whose end on the entry waits for what is missing."""
+    prediction = entry[0]
+    since_ms = prediction[1] if prediction else max([label.log_ms for label in entry.labels])
+    return since_ms // HOUR_MS
 
 
 class MemoryLog:

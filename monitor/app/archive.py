@@ -21,7 +21,7 @@ from monitor.adapters.kafka import KafkaLog, KafkaTopics
 from monitor.app.settings import Settings
 from monitor.app.wiring import codec_of, connection_of, in_ms, open_log, topics_of
 from monitor.codec.mapping import FieldMapping
-from monitor.codec.records import LabelWire, PredictionWire
+from monitor.codec.wire import LabelWire, PredictionWire
 from monitor.domain.events import Kind, Partition
 from monitor.ports import StateReader
 

@@ -14,14 +14,19 @@ it had acknowledged. ``app.live`` and ``app.replay`` both drive this class; they
 behind the ports.
 """
 
+import gc
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress, groupby
+from operator import itemgetter
 from pathlib import Path
 from traceback import extract_tb
+from zlib import crc32
 
 from monitor.codec.journal import books_digest, found_digest, sealed, state_digest
 from monitor.codec.records import RecordCodec
@@ -31,7 +36,19 @@ from monitor.domain.cut import IDLE, UNREAD, Cut, Progress, watermark
 from monitor.domain.engine import Changes, Spec
 from monitor.domain.errors import CommitConflict, TooManyRejects
 from monitor.domain.evaluation import Evaluation
-from monitor.domain.events import Envelope, Kind, NextOffsets, Partition, Reason, Record, Rejected
+from monitor.domain.events import (
+    Batch,
+    Fact,
+    Kind,
+    Label,
+    NextOffsets,
+    Partition,
+    Position,
+    Prediction,
+    Reason,
+    Record,
+    Rejected,
+)
 from monitor.domain.journal import JournalEntry
 from monitor.domain.ledger import Gap
 from monitor.domain.measures import Measures, Panes
@@ -45,6 +62,11 @@ LEASE_MS = 10_000
 
 _POISON = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a record raises that our own code does not cope with."""
+
+_CRC_BITS = 0xFFFFFFFF
+
+_Facts = Sequence[Fact | None]
+"""What each of the records in hand says; None for those that do not concern us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +116,8 @@ class Flow:
     ``worker`` must be unique to the process among all that work on the store. ``on_gap`` is told at
     once when the log turns out to have dropped records before they were counted. ``on_votes`` gets
     the votes that alerts were given, in that order. Where ``provenance`` is set, every evaluation
-    is entered in the journal.
+    is entered in the journal. ``redacted`` holds the checksums that records had before texts were
+    taken out of them.
     """
 
     def __init__(
@@ -112,6 +135,7 @@ class Flow:
         self.on_gap: Callable[[Gap], None] = lambda _: None
         self.on_votes: Callable[[Sequence[Vote]], None] = lambda _: None
         self.provenance: Provenance | None = None
+        self.redacted: Mapping[Position, int] = {}
         self._spec, self._codec, self._log, self._store = spec, codec, log, store
         self._dead_letters, self._dead_letter_topic = dead_letters, dead_letter_topic
         self._limits, self._worker = limits or Limits(), worker
@@ -136,37 +160,39 @@ class Flow:
         if not records:
             return Turn()
         try:
-            rejected = self._carry(records)
+            with _uncollected():
+                done = self._carry(records)
         except _WentBack:
             self._read_again()
             self._follow_assignment()
             return Turn()
-        partitions = frozenset(Partition(record.topic, record.partition) for record in records)
-        self._log.commit({partition: self._place[partition] for partition in partitions})
-        return Turn(len(records), rejected, partitions)
+        self._log.commit({partition: self._place[partition] for partition in done.partitions})
+        return done
 
-    def _carry(self, records: Sequence[Record]) -> int:
-        """Bring records into the store; how many were rejected.
+    def _carry(self, records: Sequence[Record]) -> Turn:
+        """Bring records into the store.
 
         A record that our code fails on is found by halving, and rejected alone.
         """
         rejects_before = self._rejects_in_a_row.copy()
         try:
-            return self._bring(records, self._codec.decode_all(records))
+            return self._bring(records, self._codec.facts(records))
         except _POISON as error:
             self._rejects_in_a_row = rejects_before
             if len(records) == 1:
-                poisoned = self._poisoned(records[0], error)
+                poisoned = self._poisoned(error)
                 return self._bring(records, [poisoned], books=self._home(records[0]))
             middle = len(records) // 2
-            return self._carry(records[:middle]) + self._carry(records[middle:])
+            first, rest = self._carry(records[:middle]), self._carry(records[middle:])
+            return Turn(
+                len(records), first.rejected + rest.rejected, first.partitions | rest.partitions
+            )
 
-    def _poisoned(self, record: Record, error: Exception) -> Envelope:
+    def _poisoned(self, error: Exception) -> Rejected:
         """Names the place in the code alone: the text of the error may quote the message."""
         where = extract_tb(error.__traceback__, limit=-1)[-1]
         detail = f"{type(error).__name__} in {where.name}, {Path(where.filename).name}"
-        fact = Rejected(Reason.UNPROCESSABLE, f"{detail}:{where.lineno}")
-        return Envelope(self._codec.kind_of(record), record.position, fact, record.log_ms)
+        return Rejected(Reason.UNPROCESSABLE, f"{detail}:{where.lineno}")
 
     def _home(self, record: Record) -> int:
         """The shard that books a record our code fails on: its own one, if it can be decoded.
@@ -174,23 +200,21 @@ class Flow:
         Shards before that one may have passed the record already.
         """
         try:
-            envelope = self._codec.decode(record)
+            fact = self._codec.fact(record)
         except _POISON:
             return 0
-        if envelope is None or isinstance(envelope.fact, Rejected):
+        if fact is None or isinstance(fact, Rejected):
             return 0
-        return shard_of(envelope.fact.prediction_id, self._store.shards)
+        return shard_of(fact.prediction_id, self._store.shards)
 
-    def _bring(
-        self, records: Sequence[Record], envelopes: list[Envelope], *, books: int = 0
-    ) -> int:
+    def _bring(self, records: Sequence[Record], facts: _Facts, *, books: int = 0) -> Turn:
         """Dead letters, then one commit per shard; only then have the records been dealt with."""
-        rejected = self._divert(records, envelopes)
-        reached = _reached(records)
-        for shard, share in enumerate(self._split(envelopes, books)):
-            self._commit(shard, share, reached)
+        rejected = self._divert(records, facts)
+        reached, first = _reached(records)
+        for shard, (of_shard, told) in enumerate(self._split(records, facts, books)):
+            self._commit(shard, of_shard, told, reached, first, records)
         self._place.update({p: progress.next_offset for p, progress in reached.items()})
-        return rejected
+        return Turn(len(records), rejected, frozenset(reached))
 
     def mark_idle(self, partitions: Iterable[Partition], *, only_unread: bool = False) -> None:
         """Say of partitions read to their end that they hold the watermark back no longer.
@@ -351,6 +375,7 @@ class Flow:
         is_booked = read.is_level and (bool(transitions) or minute != self._booked_minute)
         if is_booked:
             self._booked_minute = minute
+        books = ledger.merged(list(read.ledgers)) if is_booked else {}
         is_told = self._told == before.chain != ""
         entry = JournalEntry(
             after.sequence,
@@ -359,11 +384,12 @@ class Flow:
             under.settings,
             under.code,
             state_digest(after),
-            books_digest(ledger.merged(list(read.ledgers))) if is_booked else "",
+            books_digest(books) if is_booked else "",
             tuple(transition.id for transition in transitions),
             found_digest(transitions),
             before.chain,
             document="" if is_told else under.document,
+            inputs=tuple(ledger.inputs_of(books).items()) if is_booked else (),
         )
         entry = sealed(entry)
         self._told = entry.hash
@@ -512,30 +538,49 @@ class Flow:
             for cut in cuts
         ]
 
-    def _divert(self, records: Sequence[Record], envelopes: Sequence[Envelope]) -> int:
+    def _divert(self, records: Sequence[Record], facts: _Facts) -> int:
         """Write rejected records to the dead-letter topic before they count as dealt with."""
-        rejects = [(e.position, e.fact) for e in envelopes if isinstance(e.fact, Rejected)]
-        for kind, position, fact, _ in envelopes:
-            in_a_row = self._rejects_in_a_row
-            in_a_row[kind] = in_a_row[kind] + 1 if isinstance(fact, Rejected) else 0
-            if isinstance(fact, Rejected) and in_a_row[kind] > self._limits.max_consecutive_rejects:
-                raise TooManyRejects(
-                    f"{position}: {in_a_row[kind]} {kind} in a row were rejected, the last as "
-                    f"{fact.reason}; stopped before this batch was counted. Look at `recallwatch "
-                    "check` and mend the producer or the mapping; to send those that are in the "
-                    "log to the dead-letter topic, raise worker.max_consecutive_rejects"
-                )
+        rejects = [
+            (record, fact)
+            for record, fact in zip(records, facts, strict=True)
+            if isinstance(fact, Rejected)
+        ]
+        if rejects or any(self._rejects_in_a_row.values()):
+            self._count_in_a_row(records, facts)
         if rejects and self._dead_letters is not None:
-            by_position = {record.position: record for record in records}
             self._dead_letters.publish(
-                dead_letter(by_position[position], fact, self._dead_letter_topic)
-                for position, fact in rejects
+                dead_letter(record, fact, self._dead_letter_topic) for record, fact in rejects
             )
         return len(rejects)
 
+    def _count_in_a_row(self, records: Sequence[Record], facts: _Facts) -> None:
+        in_a_row = self._rejects_in_a_row
+        for record, fact in zip(records, facts, strict=True):
+            if fact is None:
+                continue
+            kind = self._codec.kind_of(record)
+            in_a_row[kind] = in_a_row[kind] + 1 if isinstance(fact, Rejected) else 0
+            if isinstance(fact, Rejected) and in_a_row[kind] > self._limits.max_consecutive_rejects:
+                raise TooManyRejects(
+                    f"{record.position}: {in_a_row[kind]} {kind} in a row were rejected, the last "
+                    f"as {fact.reason}; stopped before this batch was counted. Look at "
+                    "`recallwatch check` and mend the producer or the mapping; to send those that "
+                    "are in the log to the dead-letter topic, raise worker.max_consecutive_rejects"
+                )
+
     def _commit(
-        self, shard: int, envelopes: Sequence[Envelope], reached: Mapping[Partition, Progress]
+        self,
+        shard: int,
+        records: Sequence[Record],
+        facts: _Facts,
+        reached: Mapping[Partition, Progress],
+        first: NextOffsets,
+        read: Sequence[Record],
     ) -> None:
+        """Count a shard's share of what was ``read``; the first shard books the checksums of all.
+
+        Every shard passes every record, so that one of them sees each exactly once.
+        """
         while True:
             cut = self._cuts[shard]
             if any(_next_offset(cut, p) < self._place.get(p, 0) for p in reached):
@@ -547,16 +592,34 @@ class Flow:
             }
             if not progress:
                 return
-            fresh = _not_before(cut, envelopes)
+            if any(offset < _next_offset(cut, p) for p, offset in first.items()):
+                batch = self._batch(*_not_before(cut, records, facts))
+            else:
+                batch = self._batch(records, facts)
             changes = engine.step(
                 self._spec,
-                self._store.load(shard, engine.ids_of(fresh)),
-                fresh,
+                self._store.load(shard, engine.ids_of(batch)),
+                batch,
                 progress=progress,
                 watermark_ms=self._watermark_ms,
             )
+            if shard == 0:
+                inputs = _checksums(read, cut, self.redacted)
+                changes = replace(changes, ledger={**changes.ledger, **inputs})
             if self._is_committed(shard, changes):
                 return
+
+    def _batch(self, records: Sequence[Record], facts: _Facts) -> Batch:
+        predictions = [fact for fact in facts if isinstance(fact, Prediction)]
+        labels = [fact for fact in facts if isinstance(fact, Label)]
+        if len(predictions) + len(labels) == len(facts):
+            return Batch(predictions, labels)
+        rejected = [
+            (self._codec.kind_of(record), fact.reason, record.log_ms)
+            for record, fact in zip(records, facts, strict=True)
+            if isinstance(fact, Rejected)
+        ]
+        return Batch(predictions, labels, rejected)
 
     def _commit_progress(
         self,
@@ -565,7 +628,7 @@ class Flow:
         books: Mapping[str, int] | None = None,
     ) -> bool:
         """Commit without records; False when somebody else committed in between."""
-        changes = engine.step(self._spec, {}, [], progress=progress, watermark_ms=None)
+        changes = engine.step(self._spec, {}, Batch(), progress=progress, watermark_ms=None)
         return self._is_committed(shard, replace(changes, ledger=books or {}))
 
     def _is_committed(self, shard: int, changes: Changes) -> bool:
@@ -579,17 +642,37 @@ class Flow:
         self._cuts[shard] = {**cut, **changes.progress}
         return True
 
-    def _split(self, envelopes: list[Envelope], books: int) -> list[list[Envelope]]:
-        """One list for each shard. Rejected records have no id; shard ``books`` counts them."""
+    def _split(
+        self, records: Sequence[Record], facts: _Facts, books: int
+    ) -> list[tuple[Sequence[Record], _Facts]]:
+        """What each shard has to count; shard ``books`` the rejected, which have no id."""
         shards = self._store.shards
         if shards == 1:
-            return [envelopes]
-        split: list[list[Envelope]] = [[] for _ in range(shards)]
-        for envelope in envelopes:
-            fact = envelope.fact
-            shard = books if isinstance(fact, Rejected) else shard_of(fact.prediction_id, shards)
-            split[shard].append(envelope)
-        return split
+            return [(records, facts)]
+        split: list[tuple[list[Record], list[Fact | None]]] = [([], []) for _ in range(shards)]
+        for record, fact in zip(records, facts, strict=True):
+            if fact is not None:
+                shard = books
+                if not isinstance(fact, Rejected):
+                    shard = shard_of(fact.prediction_id, shards)
+                split[shard][0].append(record)
+                split[shard][1].append(fact)
+        return list(split)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection: a batch makes many objects, none of them in a circle.
+
+    Looking for circles among them and all that waits took as long as the work itself.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @dataclass(frozen=True)
@@ -634,16 +717,38 @@ def dead_letter(record: Record, rejected: Rejected, topic: str) -> OutRecord:
     return OutRecord(topic, str(record.position).encode(), record.value, headers)
 
 
-def _reached(records: Iterable[Record]) -> dict[Partition, Progress]:
-    last: dict[tuple[str, int], tuple[int, int]] = {}
-    for record in records:
-        place = record.topic, record.partition
-        newest = max(last[place][1], record.log_ms) if place in last else record.log_ms
-        last[place] = record.offset, newest
-    return {
-        Partition(*place): Progress(offset + 1, newest, newest)
-        for place, (offset, newest) in last.items()
-    }
+def _reached(records: Iterable[Record]) -> tuple[dict[Partition, Progress], NextOffsets]:
+    """How far the records go in each partition, and the offset of the first of them."""
+    first: dict[Partition, int] = {}
+    reached: dict[Partition, Progress] = {}
+    for place, run in groupby(records, key=itemgetter(0, 1)):
+        of_run, partition = list(run), Partition(*place)
+        first.setdefault(partition, of_run[0].offset)
+        newest_ms = max([record.log_ms for record in of_run])
+        new = Progress(of_run[-1].offset + 1, newest_ms, newest_ms)
+        reached[partition] = _further(reached.get(partition), new)
+    return reached, first
+
+
+def _checksums(
+    records: Iterable[Record], cut: Cut, redacted: Mapping[Position, int]
+) -> dict[str, int]:
+    """For each partition the sum of the checksums of the records that ``cut`` has not passed."""
+    sums: Counter[str] = Counter()
+    for place, run in groupby(records, key=itemgetter(0, 1)):
+        partition = Partition(*place)
+        past = _next_offset(cut, partition)
+        if redacted:
+            found = [redacted.get(r.position, checksum(r)) for r in run if r.offset >= past]
+        else:
+            found = [crc32(r[5] or b"", r[2] & _CRC_BITS) for r in run if r[2] >= past]
+        sums[ledger.input_of(partition)] += sum(found)
+    return dict(sums)
+
+
+def checksum(record: Record) -> int:
+    """CRC-32 of the value, which begins with the offset: records that change places are noticed."""
+    return crc32(record.value or b"", record.offset & _CRC_BITS)
 
 
 def _further(known: Progress | None, new: Progress) -> Progress:
@@ -656,10 +761,13 @@ def _next_offset(cut: Cut, partition: Partition) -> int:
     return progress.next_offset if progress else 0
 
 
-def _not_before(cut: Cut, envelopes: Sequence[Envelope]) -> list[Envelope]:
+def _not_before(
+    cut: Cut, records: Sequence[Record], facts: _Facts
+) -> tuple[list[Record], list[Fact | None]]:
     """Those that the cut has not passed: the others were redelivered."""
     start = {tuple(partition): progress.next_offset for partition, progress in cut.items()}
-    return [e for e in envelopes if e.position[2] >= start.get(e.position[:2], 0)]
+    is_new = [record.offset >= start.get(record[:2], 0) for record in records]
+    return list(compress(records, is_new)), list(compress(facts, is_new))
 
 
 def _missing(cut: Cut, partitions: Iterable[Partition], oldest: NextOffsets) -> list[Gap]:

@@ -8,7 +8,7 @@ faults always gets the same reason.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -16,11 +16,22 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import msgspec
 
+from monitor.codec import quick
 from monitor.codec.mapping import FieldMapping, TimeUnit, concerns_us, flattened
+from monitor.codec.wire import (
+    FUTURE_MS,
+    MAX_NAME_CHARS,
+    MAX_RECORD_BYTES,
+    MAX_REVISION,
+    LabelWire,
+    PredictionWire,
+    Time,
+)
 from monitor.domain.counts import bucket_of
 from monitor.domain.estimate import bin_of, score_name
 from monitor.domain.events import (
     Envelope,
+    Fact,
     Kind,
     Label,
     Prediction,
@@ -30,55 +41,11 @@ from monitor.domain.events import (
     Rejected,
 )
 
-MAX_RECORD_BYTES = 256 * 1024
-MAX_NAME_CHARS = 256
-"""Longest id, intent, variant and slice value: they become keys, and are kept."""
-
-FUTURE_MS = 24 * 3_600_000
-"""How far an event may lie after its own log time before its clock is held to be wrong."""
-
-MAX_REVISION = 2**63 - 1
-"""Room for an instant in nanoseconds, and the most that a packed entry can hold."""
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _GREATEST_INSTANT = 1e15
-_Time = str | int | float
+_Quick = Callable[[bytes | None, int], Prediction | Label]
 _Wire = TypeVar("_Wire", bound=msgspec.Struct)
-
-
-class PredictionWire(msgspec.Struct):
-    """Fields of a ``predictions`` record; unknown ones are ignored."""
-
-    prediction_id: str
-    event_time: _Time
-    predicted_intent: str
-    variant: str
-    request_id: str | None = None
-    conversation_id: str | None = None
-    model_version: str | None = None
-    prompt_version: str | None = None
-    confidence: float | None = None
-    scores: dict[str, float] | None = None
-    latency_ms: float | None = None
-    relevance: float | None = None
-    channel: str | None = None
-
-
-class LabelWire(msgspec.Struct):
-    """Fields of a ``labels`` record; ``true_intent`` may be missing when ``withdrawn``."""
-
-    prediction_id: str
-    label_time: _Time
-    true_intent: str | None = None
-    label_id: str | None = None
-    revision: int = 1
-    supersedes: str | None = None
-    annotator: str | None = None
-    source: str | None = None
-    relevance: float | None = None
-    sampling_rate: float | None = None
-    withdrawn: bool = False
 
 
 class _RejectedError(Exception):
@@ -106,9 +73,8 @@ class RecordCodec:
     predictions: FieldMapping = field(default_factory=FieldMapping)
     labels: FieldMapping = field(default_factory=FieldMapping)
     groups: tuple[tuple[str, frozenset[str]], ...] = ()
-    _scored: tuple[tuple[str, frozenset[str], tuple[str, ...]], ...] = field(
-        init=False, repr=False, compare=False
-    )
+    _scored: quick.Scored = field(init=False, repr=False, compare=False)
+    _quick: Mapping[Kind, _Quick | None] = field(init=False, repr=False, compare=False)
     _read_prediction: Callable[[bytes], PredictionWire | None] = field(
         init=False, repr=False, compare=False
     )
@@ -119,31 +85,64 @@ class RecordCodec:
 
     def __post_init__(self) -> None:
         """Prepare the typed decoders once; they are the hot path."""
-        wire, attributes = _declared(self.slice_names)
+        wire, attributes = _declared(self.slice_names, PredictionWire)
         put = object.__setattr__
         scored = ((score_name(n, group), group, tuple(sorted(group))) for n, group in self.groups)
         put(self, "_scored", tuple(scored))
         put(self, "_read_prediction", _reader(wire, self.predictions))
         put(self, "_read_label", _reader(LabelWire, self.labels))
         put(self, "_slices", _slice_getter(attributes))
+        put(self, "_quick", self._quick_readers(attributes))
+
+    def _quick_readers(self, attributes: tuple[str, ...]) -> dict[Kind, _Quick | None]:
+        """Only messages in our own shape are read quickly."""
+        prediction = quick.prediction_reader(
+            _declared(self.slice_names, quick.QuickPredictionWire)[0],
+            _quick_instant(self.predictions.time_unit),
+            quick.slice_reader(attributes, _text),
+            self.known,
+            self._scored,
+            self.max_bytes,
+        )
+        label = quick.label_reader(
+            _quick_instant(self.labels.time_unit), self.known, self.max_bytes
+        )
+        return {
+            Kind.PREDICTIONS: prediction if self.predictions.is_flat else None,
+            Kind.LABELS: label if self.labels.is_flat else None,
+        }
 
     def decode(self, record: Record) -> Envelope | None:
         """The fact in ``record``; None when its mapping says that it does not concern us."""
-        kind = self.kind_of(record)
-        try:
-            value = self._value(record)
-            fact = (
-                self._prediction(value, record.log_ms)
-                if kind is Kind.PREDICTIONS
-                else self._label(value, record.log_ms)
-            )
-        except _RejectedError as error:
-            return Envelope(kind, record.position, error.rejected, record.log_ms)
+        kind, fact = self.kind_of(record), self.fact(record)
         return None if fact is None else Envelope(kind, record.position, fact, record.log_ms)
 
     def decode_all(self, records: Iterable[Record]) -> list[Envelope]:
         """The facts in ``records``, in their order."""
         return [envelope for record in records if (envelope := self.decode(record)) is not None]
+
+    def fact(self, record: Record) -> Fact | None:
+        """What ``record`` says, looked at closely; None when it does not concern us."""
+        try:
+            value = self._value(record)
+            if self.kind_of(record) is Kind.PREDICTIONS:
+                return self._prediction(value, record.log_ms)
+            return self._label(value, record.log_ms)
+        except _RejectedError as error:
+            return error.rejected
+
+    def facts(self, records: Iterable[Record]) -> list[Fact | None]:
+        """``fact`` of each record, in order; those in order are read in a fraction of the time."""
+        predictions, labels = self._quick[Kind.PREDICTIONS], self._quick[Kind.LABELS]
+        topic, found = self.predictions_topic, list[Fact | None]()
+        for record in records:
+            read = predictions if record[0] == topic else labels
+            try:
+                fact = read(record[5], record[3]) if read else self.fact(record)
+            except _UNCLEAR:
+                fact = self.fact(record)
+            found.append(fact)
+        return found
 
     def kind_of(self, record: Record) -> Kind:
         """Which of the two logs the record stands in."""
@@ -253,12 +252,18 @@ class RecordCodec:
             _reject(Reason.UNKNOWN_INTENT, f"{name} is not among the known intents")
 
 
-def _declared(slice_names: tuple[str, ...]) -> tuple[type[PredictionWire], tuple[str, ...]]:
+_UNCLEAR = (msgspec.MsgspecError, RecursionError, TypeError, ValueError, _RejectedError)
+"""What a quick reader raises about a record that has to be looked at closely."""
+
+
+def _declared(
+    slice_names: tuple[str, ...], base: type[PredictionWire]
+) -> tuple[type[PredictionWire], tuple[str, ...]]:
     """The wire struct with the declared slice attributes, and where in it each of them stands.
 
     An attribute may have any name in a record, but in a struct only one that Python allows.
     """
-    fixed = PredictionWire.__struct_fields__
+    fixed = base.__struct_fields__
     places = {
         name: name if name in fixed else f"slice_{number}"
         for number, name in enumerate(slice_names)
@@ -270,7 +275,7 @@ def _declared(slice_names: tuple[str, ...]) -> tuple[type[PredictionWire], tuple
             for name, place in places.items()
             if name not in fixed
         ],
-        bases=(PredictionWire,),
+        bases=(base,),
         rename={place: name for name, place in places.items()},
     )
     return cast(type[PredictionWire], wire), tuple(places.values())
@@ -342,7 +347,7 @@ def _micros(share: float | None) -> int | None:
     return None if share is None else round(share * 1e6)
 
 
-def _instant(value: _Time, name: str, unit: TimeUnit) -> int:
+def _instant(value: Time, name: str, unit: TimeUnit) -> int:
     """Milliseconds since the epoch, rounded down."""
     if unit is TimeUnit.ISO:
         if not isinstance(value, str):
@@ -364,6 +369,12 @@ def _instant(value: _Time, name: str, unit: TimeUnit) -> int:
     if millis < 0:
         _reject(Reason.BAD_TIME, f"{name} lies before 1970")
     return millis
+
+
+def _quick_instant(unit: TimeUnit) -> Callable[[Any], int]:
+    if unit is TimeUnit.ISO:
+        return quick.iso_reader()
+    return lambda value: _instant(value, "", unit)
 
 
 def _not_future(instant_ms: int, log_ms: int, name: str) -> None:

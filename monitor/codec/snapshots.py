@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from monitor.codec.vocabulary import NOTHING, code_of
+from monitor.domain import ledger as books
 from monitor.domain.alerts import AlertKey, AlertState, Transition
 from monitor.domain.counts import Counts, without_zeros
 from monitor.domain.evaluation import Evaluation
@@ -51,7 +52,8 @@ def digest_of(
     Left out is what depends on how the records were read: partitions, offsets, batches, shards.
     """
     sha = hashlib.sha256(f"recallwatch digest {DIGEST_VERSION}\n".encode())
-    sha.update(canonical({name: count for name, count in ledger.items() if count}))
+    kept = {name: count for name, count in ledger.items() if count and not books.is_input(name)}
+    sha.update(canonical(kept))
     for pane, counts in sorted(panes, key=lambda item: item[0]):
         cells = [[*cell, count] for cell, count in without_zeros(counts.cells).items()]
         if cells:

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import ceil, log
 
 from monitor.domain.events import Intent
 
@@ -32,12 +33,23 @@ LEAST_BUCKET = math.ceil(math.log(1e-3) / _GAMMA)
 GREATEST_BUCKET = math.ceil(math.log(1e12) / _GAMMA)
 """Bucket of everything from about 10**12 on: 30 years of milliseconds."""
 
+_FAR = 1e11
+"""Between 1 and this, as nearly all values are, both bounds are far away."""
+
 
 def bucket_of(value: float) -> int:
     """Sketch bucket of a value >= 0 and finite; the least and the greatest take in the rest."""
+    if 1 <= value < _FAR:
+        return ceil(log(value) / _GAMMA)
     if value <= 0:
         return LEAST_BUCKET
     return min(max(LEAST_BUCKET, math.ceil(math.log(value) / _GAMMA)), GREATEST_BUCKET)
+
+
+DELAY_CELLS: Mapping[int, Cell] = {
+    bucket: ("delay", str(bucket)) for bucket in range(LEAST_BUCKET, GREATEST_BUCKET + 1)
+}
+"""Bucket -> the cell that counts its delays."""
 
 
 def value_of(bucket: int) -> float:

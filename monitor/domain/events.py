@@ -4,7 +4,7 @@ All instants are whole milliseconds since 1970-01-01T00:00Z, UTC. ``event_ms`` i
 predicted, ``log_ms`` when the broker wrote the record, ``label_ms`` when the annotator decided.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, NewType
 
@@ -129,13 +129,40 @@ class Rejected(NamedTuple):
     detail: str
 
 
+Fact = Prediction | Label | Rejected
+
+
 class Envelope(NamedTuple):
     """A decoded record with the log it came from, its position and its log time."""
 
     kind: Kind
     position: Position
-    fact: Prediction | Label | Rejected
+    fact: Fact
     log_ms: int = 0
+
+
+class Batch(NamedTuple):
+    """What one step counts; the order is of no matter. Each fact is received at its log time.
+
+    ``rejected`` holds the topic's kind, the reason and the log time of each rejected record.
+    """
+
+    predictions: Sequence[Prediction] = ()
+    labels: Sequence[Label] = ()
+    rejected: Sequence[tuple[Kind, Reason, int]] = ()
+
+    @classmethod
+    def of(cls, envelopes: Iterable[Envelope]) -> "Batch":
+        """The facts in these envelopes."""
+        predictions, labels, rejected = list[Prediction](), list[Label](), []
+        for kind, _, fact, log_ms in envelopes:
+            if isinstance(fact, Prediction):
+                predictions.append(fact)
+            elif isinstance(fact, Label):
+                labels.append(fact)
+            else:
+                rejected.append((kind, fact.reason, log_ms))
+        return cls(predictions, labels, rejected)
 
 
 NextOffsets = Mapping[Partition, int]

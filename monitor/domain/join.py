@@ -99,6 +99,8 @@ def applicable(entry: Entry, horizon_ms: int) -> tuple[Label, ...]:
     if prediction is None or not labels:
         return ()
     end_ms, log_ms = expiry_ms(prediction.event_ms, horizon_ms), prediction.log_ms
+    if len(labels) == 1 and log_ms <= labels[0].log_ms < end_ms:
+        return labels
     if all(log_ms <= label.log_ms < end_ms for label in labels):
         return labels
     return tuple(
@@ -133,6 +135,9 @@ def first_decided(entry: Entry, *, mature_ms: int, horizon_ms: int) -> tuple[int
     then name a truth. A later correction does not change it: evidence is never rewound.
     """
     labels = applicable(entry, horizon_ms)
+    if len(labels) == 1:
+        label = labels[0]
+        return None if label.withdrawn else (max(mature_ms, label.log_ms), label.actual)
     for release_ms in sorted({max(mature_ms, label.log_ms) for label in labels}):
         known = [label for label in labels if label.log_ms <= release_ms]
         if not known[-1].withdrawn:

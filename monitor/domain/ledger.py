@@ -87,6 +87,11 @@ def input_of(partition: Partition) -> str:
     return f"{_INPUT}{partition}"
 
 
+def is_input(counter: str) -> bool:
+    """Whether a counter holds checksums."""
+    return counter.startswith(_INPUT)
+
+
 def inputs_of(ledger: Ledger) -> dict[str, int]:
     """``topic[partition]`` -> sum of the checksums of all its records that were read."""
     found = {name.removeprefix(_INPUT): n for name, n in ledger.items() if name.startswith(_INPUT)}

@@ -135,6 +135,8 @@ def key_of(
     slice_names: tuple[str, ...],
 ) -> SliceKey | None:
     """The alert among those ``per`` value that a prediction speaks to; None outside ``where``."""
+    if not where and per == ("variant",):
+        return SliceKey(prediction.variant)
     values = dict(zip(slice_names, prediction.slices, strict=True))
     values["variant"] = prediction.variant
     if any(values.get(name, "") != value for name, value in where):

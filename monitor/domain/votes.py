@@ -61,18 +61,25 @@ def votes_of(
     prediction = entry.prediction
     if prediction is None or not entry.labels:
         return
+    if (
+        len(entry.labels) == 1
+        and rule.verdict(prediction.predicted, entry.labels[0].actual) is None
+    ):
+        return
     key = rule.key_of(prediction, slice_names)
     if key is None:
         return
-    is_auto = rule.maturity_ms is None
-    first = _first(rule, key, entry, prediction, rule.maturity_ms or 0, horizon_ms)
+    role = Role.ARRIVAL if rule.maturity_ms is None else Role.LIVE
+    first = _first(rule, key, entry, prediction, rule.maturity_ms or 0, horizon_ms, role)
     if first is not None:
-        yield Role.LIVE, first._replace(role=Role.ARRIVAL) if is_auto else first
-        yield from _corrections(rule, entry, first, horizon_ms)
+        yield Role.LIVE, first
+        if len(entry.labels) > 1:
+            yield from _corrections(rule, entry, prediction, first, horizon_ms)
     if rule.hindsight_ms is not None:
-        last = _first(rule, key, entry, prediction, rule.hindsight_ms, horizon_ms)
+        age_ms, role = rule.hindsight_ms, Role.HINDSIGHT
+        last = _first(rule, key, entry, prediction, age_ms, horizon_ms, role)
         if last is not None:
-            yield Role.HINDSIGHT, last._replace(role=Role.HINDSIGHT)
+            yield role, last
 
 
 def _first(
@@ -82,6 +89,7 @@ def _first(
     prediction: Prediction,
     age_ms: int,
     horizon_ms: int,
+    role: Role,
 ) -> Vote | None:
     """What the labels say once the prediction is ``age_ms`` old, or at the first one after."""
     mature_ms = max(prediction.event_ms + age_ms, prediction.log_ms)
@@ -101,24 +109,23 @@ def _first(
         key,
         prediction.event_ms,
         hit,
-        version=prediction.version,
-        conversation=prediction.conversation,
-        predicted="" if hit else prediction.predicted,
-        actual="" if hit else actual,
+        role,
+        prediction.version,
+        prediction.conversation,
+        "" if hit else prediction.predicted,
+        "" if hit else actual,
     )
 
 
 def _corrections(
-    rule: AlertRule, entry: Entry, first: Vote, horizon_ms: int
+    rule: AlertRule, entry: Entry, prediction: Prediction, first: Vote, horizon_ms: int
 ) -> Iterator[tuple[str, Vote]]:
     """A vote for each instant after the release at which the labels changed what it said."""
-    if len(entry.labels) == 1 or entry.prediction is None:
-        return
     labels = join.applicable(entry, horizon_ms)
     said: bool | None = first.hit
     for at_ms in sorted({label.log_ms for label in labels if label.log_ms > first.release_ms}):
         last = [label for label in labels if label.log_ms <= at_ms][-1]
-        says = None if last.withdrawn else rule.verdict(entry.prediction.predicted, last.actual)
+        says = None if last.withdrawn else rule.verdict(prediction.predicted, last.actual)
         if says != said:
             said = says
             changed = first._replace(release_ms=at_ms, hit=bool(says), role=Role.CORRECTION)

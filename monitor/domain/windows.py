@@ -12,6 +12,7 @@ watermark has passed its end. Signals read such panes alone.
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from math import inf
 from typing import NamedTuple
 
 from monitor.domain.slices import SliceKey
@@ -63,9 +64,13 @@ class WindowSpec(NamedTuple):
 
     def is_kept(self, size_ms: int, start_ms: int, watermark_ms: int | None) -> bool:
         """Whether a pane is still stored when the log is complete up to ``watermark_ms``."""
+        return start_ms > self.kept_after(size_ms, watermark_ms)
+
+    def kept_after(self, size_ms: int, watermark_ms: int | None) -> float:
+        """Panes that start after this are still stored; minus infinity where all are."""
         if size_ms == ALL_TIME or watermark_ms is None:
-            return True
-        return start_ms + size_ms + self.keep_ms[size_ms] > watermark_ms
+            return -inf
+        return watermark_ms - size_ms - self.keep_ms[size_ms]
 
 
 def pane_start(instant_ms: int, size_ms: int) -> int:

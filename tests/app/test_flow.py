@@ -5,7 +5,7 @@ A crash is an error out of a port; what comes after it is a new flow on the same
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import count
@@ -28,7 +28,8 @@ from monitor.domain.errors import (
 )
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import (
-    Envelope,
+    Batch,
+    Fact,
     Kind,
     NextOffsets,
     Partition,
@@ -745,10 +746,13 @@ def test_a_partition_stops_being_idle_when_another_worker_reads_on_elsewhere_at_
 class BrittleCodec(RecordCodec):
     """Fails on values that contain ``poison``."""
 
-    def decode(self, record: Record) -> Envelope | None:
+    def fact(self, record: Record) -> Fact | None:
         if b"poison" in (record.value or b""):
             raise RecursionError("maximum recursion depth exceeded")
-        return super().decode(record)
+        return super().fact(record)
+
+    def facts(self, records: Iterable[Record]) -> list[Fact | None]:
+        return [self.fact(record) for record in records]
 
 
 class BrittleStore(MemoryStore):
@@ -840,7 +844,7 @@ def test_a_record_that_cannot_be_decoded_is_rejected_alone() -> None:
     assert without_poison(store, 2) == of_variants(numbers(undisturbed()))
     assert len(unprocessable(sink)) == 2
     assert {about["detail"].split(", ")[0] for about in unprocessable(sink).values()} == {
-        "RecursionError in decode"
+        "RecursionError in fact"
     }
 
 
@@ -852,14 +856,14 @@ def test_a_record_that_the_engine_fails_on_is_rejected_alone(
     def failing(
         spec: Spec,
         loaded: Mapping[PredictionId, Entry],
-        envelopes: Sequence[Envelope],
+        batch: Batch,
         *,
         progress: Mapping[Partition, Progress],
         watermark_ms: int | None,
     ) -> Changes:
-        if any("poison" in name for name in engine.ids_of(envelopes)):
+        if any("poison" in name for name in engine.ids_of(batch)):
             raise ZeroDivisionError("division by zero")
-        return step(spec, loaded, envelopes, progress=progress, watermark_ms=watermark_ms)
+        return step(spec, loaded, batch, progress=progress, watermark_ms=watermark_ms)
 
     monkeypatch.setattr(engine, "step", failing)
     log, store, sink = with_poison(50), MemoryStore(2), TrappedSink(Trap())

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from monitor.adapters.memory import MemoryStore
 from monitor.codec.mapping import PRESETS, FieldMapping, TimeUnit
-from monitor.codec.records import MAX_RECORD_BYTES, MAX_REVISION, RecordCodec
+from monitor.codec.records import RecordCodec
 from monitor.codec.snapshots import pack_entry
+from monitor.codec.wire import MAX_RECORD_BYTES, MAX_REVISION
 from monitor.domain.counts import Counts, bucket_of
 from monitor.domain.engine import Spec
 from monitor.domain.estimate import bin_of, score_name

@@ -24,6 +24,7 @@ from monitor.domain.engine import Changes, Spec, VoteChange
 from monitor.domain.errors import CommitConflict
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import (
+    Batch,
     Envelope,
     Kind,
     Label,
@@ -117,12 +118,12 @@ def prepared(
     start = cut[partition].next_offset if partition in cut else 0
     mine = [fact for fact in facts if shard_of(fact.prediction_id, store.shards) == shard]
     position = Position(*partition, start)
-    envelopes = [Envelope(kind_of(fact), position, fact, fact.log_ms) for fact in mine]
+    batch = Batch.of(Envelope(kind_of(fact), position, fact, fact.log_ms) for fact in mine)
     newest_ms = max(fact.log_ms for fact in facts)
     changes = engine.step(
         SPEC,
-        store.load(shard, engine.ids_of(envelopes)),
-        envelopes,
+        store.load(shard, engine.ids_of(batch)),
+        batch,
         progress={partition: Progress(start + len(facts), newest_ms, newest_ms)},
         watermark_ms=None,
     )

@@ -18,7 +18,15 @@ from monitor.domain.counts import Counts
 from monitor.domain.cut import Cut, Progress
 from monitor.domain.engine import Changes
 from monitor.domain.errors import CommitConflict
-from monitor.domain.events import Envelope, Label, Partition, Position, Prediction, PredictionId
+from monitor.domain.events import (
+    Batch,
+    Envelope,
+    Label,
+    Partition,
+    Position,
+    Prediction,
+    PredictionId,
+)
 from monitor.domain.windows import ALL_TIME, HOUR_MS, PaneKey
 from monitor.ports import StateStore, shard_of
 from tests.contracts.state_store import (
@@ -163,10 +171,11 @@ class Writer:
             if isinstance(e.fact, Prediction | Label)
             and shard_of(e.fact.prediction_id, self._store.shards) == shard
         ]
+        batch = Batch.of(mine)
         changes = engine.step(
             SPEC,
-            self._store.load(shard, engine.ids_of(mine)),
-            mine,
+            self._store.load(shard, engine.ids_of(batch)),
+            batch,
             progress=_progress(cut, fresh),
             watermark_ms=None,
         )

@@ -19,6 +19,7 @@ from monitor.domain.engine import Changes, Spec
 from monitor.domain.errors import StoreError
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import (
+    Batch,
     Envelope,
     Kind,
     Label,
@@ -102,7 +103,7 @@ def filled(chat: Chat, spec: Spec = SPEC, as_of_ms: int = NOON_MS) -> MemoryStor
     past.sort(key=_log_ms)
     reached = Progress(len(past), as_of_ms, as_of_ms)
     progress = {Partition(kind, 0): reached for kind in Kind}
-    changes = engine.step(spec, {}, past, progress=progress, watermark_ms=None)
+    changes = engine.step(spec, {}, Batch.of(past), progress=progress, watermark_ms=None)
     store.commit(0, {}, changes)
     judged = alerts.evaluate(spec.rules, {}, store.waiting(as_of_ms), as_of_ms)
     told = _signalled(store, spec, as_of_ms)

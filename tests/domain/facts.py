@@ -11,7 +11,7 @@ from monitor.domain import engine, ledger
 from monitor.domain.counts import Cells
 from monitor.domain.cut import Progress
 from monitor.domain.engine import Spec
-from monitor.domain.events import Envelope, Kind, Label, Partition, Prediction, Rejected
+from monitor.domain.events import Batch, Envelope, Kind, Label, Partition, Prediction, Rejected
 from monitor.domain.events import Reason as RejectReason
 from monitor.domain.join import HOUR_MS, expiry_ms
 from monitor.domain.votes import Vote
@@ -112,10 +112,11 @@ def carry(store: MemoryStore, spec: Spec, batch: Sequence[Envelope]) -> engine.C
     (cut,) = store.cuts()
     partition = Partition("predictions", 0)
     read = cut[partition].next_offset if partition in cut else 0
+    facts = Batch.of(batch)
     changes = engine.step(
         spec,
-        store.load(0, engine.ids_of(batch)),
-        batch,
+        store.load(0, engine.ids_of(facts)),
+        facts,
         progress={partition: Progress(read + len(batch))},
         watermark_ms=None,
     )

@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -11,6 +12,7 @@ from monitor.domain.counts import Cell, Cells, Counts, bucket_of
 from monitor.domain.cut import Progress
 from monitor.domain.engine import Changes, Spec, VoteChange, ids_of
 from monitor.domain.events import (
+    Batch,
     Envelope,
     Kind,
     Label,
@@ -21,6 +23,7 @@ from monitor.domain.events import (
     Rejected,
 )
 from monitor.domain.join import Entry
+from monitor.domain.rules import Metric
 from monitor.domain.slices import ALL, Groups, SliceKey
 from monitor.domain.votes import Role, Vote, votes_of
 from monitor.domain.windows import ALL_TIME, DAY_MS, HOUR_MS, MINUTE_MS, Clock, PaneKey, WindowSpec
@@ -61,7 +64,9 @@ def stepped(
     *facts: Prediction | Label | Rejected, spec: Spec = PLAIN, watermark_ms: int | None = None
 ) -> Changes:
     """What a first batch with these facts changes in an empty shard."""
-    return engine.step(spec, {}, envelopes(*facts), progress={}, watermark_ms=watermark_ms)
+    return engine.step(
+        spec, {}, Batch.of(envelopes(*facts)), progress={}, watermark_ms=watermark_ms
+    )
 
 
 def total_of(store: MemoryStore) -> Counts:
@@ -70,19 +75,26 @@ def total_of(store: MemoryStore) -> Counts:
 
 def test_step_needs_the_entries_of_all_facts_but_not_of_rejected_records() -> None:
     rejected = Rejected(Reason.NOT_JSON, "for a test")
-    assert ids_of(envelopes(prediction("a"), label("b"), rejected, label("a"))) == {"a", "b"}
+    assert ids_of(Batch.of(envelopes(prediction("a"), label("b"), rejected, label("a")))) == {
+        "a",
+        "b",
+    }
 
 
 def test_empty_batch_only_carries_the_cut_forward() -> None:
     progress = {Partition("predictions", 0): Progress(7, 100, 100)}
-    changes = engine.step(PLAIN, {}, [], progress=progress, watermark_ms=None)
+    changes = engine.step(PLAIN, {}, Batch(), progress=progress, watermark_ms=None)
     assert changes == Changes({}, {}, {}, {}, [], progress)
 
 
 def test_changes_name_what_was_loaded_for_each_entry_they_touch() -> None:
     held = {PredictionId("p1"): entry_of(prediction())}
     changes = engine.step(
-        PLAIN, held, envelopes(label(), prediction("p2")), progress={}, watermark_ms=None
+        PLAIN,
+        held,
+        Batch.of(envelopes(label(), prediction("p2"))),
+        progress={},
+        watermark_ms=None,
     )
     assert changes.loaded == {"p1": entry_of(prediction()), "p2": Entry()}
     assert changes.entries == {
@@ -249,7 +261,7 @@ def test_copy_that_was_first_in_the_log_takes_the_place_of_one_read_before_it() 
 def test_rejected_records_are_booked_by_kind_and_reason() -> None:
     rejected = Rejected(Reason.BAD_TIME, "for a test")
     batch = [envelope(rejected, kind=kind) for kind in (Kind.LABELS, Kind.LABELS, Kind.PREDICTIONS)]
-    changes = engine.step(PLAIN, {}, batch, progress={}, watermark_ms=None)
+    changes = engine.step(PLAIN, {}, Batch.of(batch), progress={}, watermark_ms=None)
     assert changes.ledger == {
         "labels.received": 2,
         "labels.rejected.bad_time": 2,
@@ -292,7 +304,7 @@ def test_late_label_still_counts_in_the_panes_that_are_kept() -> None:
     store = carried(PLAIN, [envelopes(prediction(at_ms=T0))])
     held = store.load(0, [PredictionId("p1")])
     changes = engine.step(
-        PLAIN, held, envelopes(label()), progress={}, watermark_ms=T0 + 8 * DAY_MS
+        PLAIN, held, Batch.of(envelopes(label())), progress={}, watermark_ms=T0 + 8 * DAY_MS
     )
     outcomes = {
         pane
@@ -401,7 +413,7 @@ def test_books_balance_after_every_step(stream: list[Envelope], watermark_ms: in
 @given(streams())
 def test_sums_are_what_the_entries_say(stream: list[Envelope]) -> None:
     store = carried(SPEC, [[one] for one in stream])
-    held = store.load(0, ids_of(stream))
+    held = store.load(0, ids_of(Batch.of(stream)))
     found = [join.outcome_of(entry, HORIZON_MS) for entry in held.values()]
     keys = [key for key in store.pane_keys(ALL_TIME) if key.key.slice == ALL]
     panes = store.panes(keys)
@@ -440,3 +452,64 @@ def test_no_vote_appears_behind_the_watermark(stream: list[Envelope], draw: Rand
             assert change.new is None or change.new.release_ms >= watermark_ms
         assert not isinstance(one.fact, Rejected)
         frontier[kind] = one.fact.log_ms
+
+
+def changed_by(spec: Spec, held: Mapping[PredictionId, Entry], batch: Batch) -> list[Changes]:
+    """By the loops, and by merging fact for fact; votes sorted, as their order is of no matter."""
+    by_loops = engine.step(spec, held, batch, progress={}, watermark_ms=EXPIRY_MS)
+    work = engine.Work(spec, held)
+    facts: list[Prediction | Label] = [*batch.labels, *batch.predictions]
+    for fact in facts:
+        work.merge(fact, Kind.LABELS if isinstance(fact, Label) else Kind.PREDICTIONS)
+    for kind, reason, log_ms in batch.rejected:
+        work.tally.reject(kind, reason, log_ms)
+    both = (by_loops, work.changes({}, EXPIRY_MS))
+    return [replace(one, votes=sorted(one.votes, key=repr)) for one in both]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SPEC,
+        replace(SPEC, rules=()),
+        replace(SPEC, rules=(rule(metric=Metric.ACCURACY, hindsight_ms=HOUR_MS),)),
+        replace(SPEC, rules=(rule(metric=Metric.PRECISION, maturity_ms=None),)),
+    ],
+)
+@REPEATABLE
+@given(st.lists(streams([f"p{number}" for number in range(5)]), max_size=4))
+def test_counting_in_bulk_gives_what_merging_each_fact_gives(
+    spec: Spec, batches: list[list[Envelope]]
+) -> None:
+    """With what batches before have left: pending, labelled and orphaned entries."""
+    store = MemoryStore()
+    for stream in batches:
+        batch = Batch.of(stream)
+        by_loops, by_merging = changed_by(spec, store.load(0, ids_of(batch)), batch)
+        assert by_loops == by_merging
+        store.commit(0, {}, by_loops)
+
+
+def test_bulk_and_merging_agree_on_scores_and_on_many_places() -> None:
+    scores = [(), (("urgent#5f28", 57),), (("urgent#5f28", 3), ("other#0000", 4))]
+    spec = replace(SPEC, groups=Groups({"urgent": frozenset({"lost_card"})}))
+    assert "urgent#5f28" in spec.scored
+    facts: list[Prediction | Label] = []
+    for number in range(60):
+        at_ms = T0 + number * 47_000
+        facts.append(
+            prediction(
+                f"p{number}",
+                ["lost_card", "balance"][number % 2],
+                at_ms=at_ms,
+                slices=(["web", "", "voice"][number % 3],),
+                scores=scores[number % 3],
+                latency_bucket=number % 5 or None,
+                relevance_micros=number if number % 7 == 0 else None,
+            )
+        )
+        if number % 4:
+            facts.append(label(f"p{number}", "lost_card", at_ms=at_ms + number * 90_000))
+    by_loops, by_merging = changed_by(spec, {}, Batch.of(envelopes(*facts)))
+    assert by_loops == by_merging
+    assert any(cell[0] == "truth" for cells in by_loops.cells.values() for cell in cells)

@@ -18,7 +18,16 @@ from monitor.domain import engine
 from monitor.domain.counts import Cells, bucket_of
 from monitor.domain.engine import Spec
 from monitor.domain.estimate import bin_of, score_name
-from monitor.domain.events import Envelope, Kind, Label, Position, Prediction, Reason, Rejected
+from monitor.domain.events import (
+    Batch,
+    Envelope,
+    Kind,
+    Label,
+    Position,
+    Prediction,
+    Reason,
+    Rejected,
+)
 from monitor.domain.slices import ALL, Groups, SliceKey
 from monitor.domain.windows import HOUR_MS, MINUTE_MS, Clock, PaneKey, WindowSpec
 from tests.builders import FINE_TUNED, T0, URGENT, label, prediction
@@ -165,6 +174,6 @@ def test_truth_of_a_score_that_no_declared_group_has_is_not_told() -> None:
 
 def test_dropped_pane_is_not_written_again() -> None:
     late_ms = T0 + 8 * 24 * HOUR_MS
-    changes = engine.step(SPEC, {}, [told(answer())], progress={}, watermark_ms=late_ms)
+    changes = engine.step(SPEC, {}, Batch.of([told(answer())]), progress={}, watermark_ms=late_ms)
     sizes = {key.size_ms for key in changes.cells if key.clock is Clock.LOG}
     assert sizes == {HOUR_MS}
