@@ -183,11 +183,9 @@ class Work:
             cells[delay_cells[delay]] += 1
             hours[event_ms // HOUR_MS] += 1
             met = by_log[log_ms // slot_ms, variant, slices]
-            met.outcomes[actual, predicted] += 1
+            met.outcomes[actual, predicted, scores] += 1
             met.delays[delay] += 1
             met.known[bucket_of(log_ms - event_ms)] += 1
-            if scores:
-                met.truths[scores, actual] += 1
             if voting is None or actual in voting[0] or predicted in voting[1]:
                 self._voters[key] = None
 
