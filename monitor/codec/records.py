@@ -1,8 +1,8 @@
 """Record bytes -> Prediction, Label or Rejected. Bad data is a value here, never an exception.
 
-The common case is one msgspec decode of a typed struct; only a record that fails it is looked at
-again to say what is wrong with it. The order of the checks is fixed, so that a record with several
-faults always gets the same reason.
+Records in order are read by ``codec.quick``; only what it raises on is looked at closely here, to
+say what is wrong with it. The order of the checks is fixed, so that a record with several faults
+always gets the same reason.
 """
 
 import hashlib

@@ -8,7 +8,8 @@
 
 Everything counted is a sum over entries of a function of the entry, so a step adds what the new
 entries count and takes away what the old ones did. That is why a correction is nothing special,
-and why neither reading order nor batch size shows in any number.
+and why neither reading order nor batch size shows in any number. It is also why the loops of
+``Work`` may count what nearly all facts are in bulk: see ``domain.tally``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
