@@ -136,16 +136,17 @@ def label_reader(
         if not 0 < len(prediction_id) <= MAX_NAME_CHARS or prediction_id.isspace():
             raise ValueError
         label_id, revision, relevance = wire.label_id, wire.revision, wire.relevance
-        if wire.withdrawn or not label_id or label_ms < 0 or label_ms > log_ms + FUTURE_MS:
+        if wire.withdrawn or label_ms < 0 or label_ms > log_ms + FUTURE_MS:
             raise ValueError
+        actual = intents[wire.true_intent]
         return _new(
             Label,
             (
                 prediction_id,
-                intents[wire.true_intent],
+                actual,
                 label_ms,
                 log_ms,
-                f"{label_id}#{revision}",
+                label_key(label_id, revision, label_ms, actual),
                 revision,
                 False,
                 None if relevance is None else round(relevance * 1e6),
@@ -153,6 +154,15 @@ def label_reader(
         )
 
     return read
+
+
+def label_key(
+    label_id: str | None, revision: int, label_ms: int, actual: Intent, *, withdrawn: bool = False
+) -> str:
+    """What copies of a label have in common: its id and revision, or its content without an id."""
+    if label_id:
+        return f"{label_id}#{revision}"
+    return f"={label_ms}:{revision}:{withdrawn:d}:{actual}"
 
 
 def iso_reader() -> Callable[[str], int]:

@@ -1,8 +1,8 @@
 """Record bytes -> Prediction, Label or Rejected. Bad data is a value here, never an exception.
 
-The common case is one msgspec decode of a typed struct; only a record that fails it is looked at
-again to say what is wrong with it. The order of the checks is fixed, so that a record with several
-faults always gets the same reason.
+Records in order are read by ``codec.quick``; only what it raises on is looked at closely here, to
+say what is wrong with it. The order of the checks is fixed, so that a record with several faults
+always gets the same reason.
 """
 
 import hashlib
@@ -235,15 +235,15 @@ class RecordCodec:
         if actual:
             self._intent(actual, "true_intent")
         _not_future(label_ms, log_ms, "label_time")
-        content = f"={label_ms}:{wire.revision}:{wire.withdrawn:d}:{actual}"
+        revision, withdrawn = wire.revision, wire.withdrawn
         return Label(
             PredictionId(wire.prediction_id),
             actual,
             label_ms,
             log_ms,
-            f"{wire.label_id}#{wire.revision}" if wire.label_id else content,
-            wire.revision,
-            wire.withdrawn,
+            quick.label_key(wire.label_id, revision, label_ms, actual, withdrawn=withdrawn),
+            revision,
+            withdrawn,
             _micros(wire.relevance),
         )
 

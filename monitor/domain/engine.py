@@ -8,7 +8,8 @@
 
 Everything counted is a sum over entries of a function of the entry, so a step adds what the new
 entries count and takes away what the old ones did. That is why a correction is nothing special,
-and why neither reading order nor batch size shows in any number.
+and why neither reading order nor batch size shows in any number. It is also why the loops of
+``Work`` may count what nearly all facts are in bulk: see ``domain.tally``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -183,11 +184,9 @@ class Work:
             cells[delay_cells[delay]] += 1
             hours[event_ms // HOUR_MS] += 1
             met = by_log[log_ms // slot_ms, variant, slices]
-            met.outcomes[actual, predicted] += 1
+            met.outcomes[actual, predicted, scores] += 1
             met.delays[delay] += 1
             met.known[bucket_of(log_ms - event_ms)] += 1
-            if scores:
-                met.truths[scores, actual] += 1
             if voting is None or actual in voting[0] or predicted in voting[1]:
                 self._voters[key] = None
 

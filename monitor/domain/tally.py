@@ -45,17 +45,14 @@ class Fresh:
 class Met:
     """Labels of one place that met a prediction: what came of it, as often as it was seen.
 
-    ``known`` are the delays until the log told, ``truths`` scores with the actual intent.
+    ``outcomes`` hold the scores that the predictions had, ``known`` the delays until the log told.
     """
 
-    outcomes: defaultdict[tuple[Intent, Intent], int] = field(
+    outcomes: defaultdict[tuple[Intent, Intent, Scores], int] = field(
         default_factory=lambda: defaultdict(int)
     )
     delays: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     known: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
-    truths: defaultdict[tuple[Scores, Intent], int] = field(
-        default_factory=lambda: defaultdict(int)
-    )
 
 
 class Tally:
@@ -174,7 +171,7 @@ class Tally:
             by_log = self._by_log[slot, variant]
             _unfold_outcomes(met, met.delays, self._by_label[slot, variant, slices])
             n = _unfold_outcomes(met, met.known, by_log)
-            for (scores, actual), truths in met.truths.items():
+            for (actual, _, scores), truths in met.outcomes.items():
                 self._count_truths(scores, actual, truths, by_log)
             self.receive(Kind.LABELS, slot * self.slot_ms, n)
             self.books["predictions.labelled"] += n
@@ -245,7 +242,7 @@ def _unfold_answers(fresh: Fresh, into: CellCounts) -> None:
 def _unfold_outcomes(met: Met, delays: Mapping[int, int], into: CellCounts) -> int:
     """The number of outcomes."""
     total = 0
-    for (actual, predicted), n in met.outcomes.items():
+    for (actual, predicted, _), n in met.outcomes.items():
         into["outcome", actual, predicted] += n
         total += n
     for bucket, n in delays.items():

@@ -204,6 +204,7 @@ def test_what_is_in_order_is_not_looked_at_closely() -> None:
     message = prediction_message(
         event_time=PLAIN_TIMES[0], channel="web", tier=2, confidence=0.5, latency_ms=3
     )
-    batch = [record(message), record(label_message(label_id="l1"), topic="labels")]
+    truths = [label_message(label_id="l1"), label_message(revision=2, relevance=1)]
+    batch = [record(message), *(record(truth, topic="labels") for truth in truths)]
     quick = Quick(slice_names=("channel", "tier"), groups=GROUPS)
     assert quick.facts(batch) == CODECS["slices"].facts(batch)
