@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from monitor.app.audit_forgotten import Forgetting, Names, notes_of
 from monitor.app.replay import OffsetHistory, Replay
 from monitor.app.report import iso
 from monitor.app.settings import Settings
 from monitor.codec.journal import books_digest, found_digest, state_digest
 from monitor.domain import ledger
-from monitor.domain.alerts import AlertKey, Transition, fingerprint
+from monitor.domain.alerts import AlertKey, Event, Status, Transition, fingerprint
 from monitor.domain.errors import NotVerifiable
-from monitor.domain.events import NextOffsets, Partition, Record
+from monitor.domain.events import NextOffsets, Partition, Position, Record
+from monitor.domain.forgetting import masked
 from monitor.domain.journal import Chain, JournalEntry, Offsets
 from monitor.domain.votes import Vote
 
@@ -65,6 +67,7 @@ class Case:
     ``settings_for`` gives the settings of an entry by their digest. ``stored`` are the transitions
     as the store has them now, empty when there is none. Entries outside ``from_ms`` to ``to_ms``,
     by tick, are replayed, but not compared. ``until`` is the last sequence that matters.
+    ``redacted`` are the checksums that redacted records had.
     """
 
     chain: Chain
@@ -73,6 +76,7 @@ class Case:
     until: int | None = None
     from_ms: int | None = None
     to_ms: int | None = None
+    redacted: Mapping[Position, int] = field(default_factory=dict)
 
     def entries(self) -> list[JournalEntry]:
         """Those that have to be replayed."""
@@ -116,6 +120,7 @@ def verify(
             f"the journal begins with entry {entries[0].sequence}: what came before is replayed, "
             "but cannot be compared"
         )
+    result.notes += notes_of(entries)
     _Verifier(log, case, result).run(entries, on_votes, on_progress)
     return result
 
@@ -127,6 +132,8 @@ class _Verifier:
         self._holes = _Holes(log)
         self._log, self._case, self._result = log, case, result
         self._good: Offsets = ()
+        self._forgetting = Forgetting(log, offsets_of)
+        self._forgotten = Names(each for entry in case.chain.entries for each in entry.forgot)
 
     def run(
         self,
@@ -137,20 +144,23 @@ class _Verifier:
         under = entries[0].settings
         replay = Replay(self._holes, self._case.settings_for(under))
         replay.flow.on_votes = on_votes
+        replay.flow.redacted = self._case.redacted
         last = dict(entries[-1].cut)
         for entry in entries:
             if entry.settings != under:
                 under = entry.settings
                 replay.follow(self._case.settings_for(under))
-            self._log.bound(offsets_of(entry.cut), strict=True)
-            replay.read()
+            self._forgetting.read_to(entry, replay)
             on_progress(replay.records, _left(self._log.places(), last))
             if not self._is_reached(entry):
                 break
-            moved = replay.flow.evaluate(entry.tick_ms)
+            moved = self._evaluated(entry, replay)
             self._result.moved |= {transition.id: transition for transition in moved}
             replay.flow.sweep()
             self._result.entries += 1
+            if entry.previous and entry is entries[0]:
+                # What the entries before it had found, which are gone, came about as well.
+                moved = [each for each in moved if each.id in entry.transitions]
             if self._case.is_compared(entry) and not self._is_same(entry, replay, moved):
                 self._refuse_half_a_log()
                 break
@@ -158,6 +168,12 @@ class _Verifier:
                 self._good = entry.cut
                 self._holes.forget()
         self._result.records = replay.records
+
+    def _evaluated(self, entry: JournalEntry, replay: Replay) -> list[Transition]:
+        if entry.forgot:
+            self._forgetting.apply(entry, replay)
+            return []
+        return replay.flow.evaluate(entry.tick_ms)
 
     def _refuse_half_a_log(self) -> None:
         """Without the records of the beginning nothing can come out the same."""
@@ -218,7 +234,7 @@ class _Verifier:
         if len(stored) == len(entry.transitions) and found_digest(stored) != entry.found:
             for each in stored:
                 again = next((m for m in moved if m.id == each.id), None)
-                self._compare_facts("stored transition", again, each)
+                self._compare_facts("stored transition", again and self._as_stored(again), each)
         if found_digest(moved) == entry.found:
             return
         again_ids = tuple(each.id for each in moved)
@@ -233,10 +249,14 @@ class _Verifier:
         before = len(self._result.differences)
         for each in moved:
             if (known := self._case.stored.get(each.id)) is not None:
-                self._compare_facts("transition", known, each)
+                self._compare_facts("transition", known, self._as_stored(each))
         if len(self._result.differences) == before:
             where = f"{', '.join(entry.transitions)} of {entry}"
             self._differs("transition", where, _short(entry.found), _short(found_digest(moved)))
+
+    def _as_stored(self, transition: Transition) -> Transition:
+        """Without what was forgotten by request, then or later."""
+        return masked(transition, self._forgotten.__contains__)
 
     def _compare_facts(self, what: str, expected: Transition | None, found: Transition) -> None:
         if expected is None:
@@ -393,19 +413,37 @@ class Ballot:
     def evidence_for(self, transition: Transition) -> list[Vote]:
         """The votes that the transition's evidence counts, in the order in which they counted.
 
-        [] when it has none, or it is not about votes, or they are not all known any more.
+        [] when it has none, or it is not about votes as they then were, or they are not all known.
         """
         evidence = transition.evidence
-        if evidence is None or not evidence.n:
+        if transition.event is not Event.MOVED or evidence is None or not evidence.n:
             return []
         votes = [vote for vote in self.votes if vote.release_ms <= transition.at_ms]
         for last in range(len(votes), evidence.n - 1, -1):
             span = votes[last - evidence.n : last]
-            if sum(vote.hit for vote in span) == evidence.hits:
+            is_since = span[0].event_ms == evidence.since_ms or not is_raised(transition)
+            if is_since and sum(vote.hit for vote in span) == evidence.hits:
                 return span
             if votes[last - 1].release_ms < transition.at_ms:
                 break
         return []
+
+
+def explained(moved: Iterable[Transition], name: str) -> Transition | None:
+    """The transition of that id; of an alert its latest alarm, or else what it last did."""
+    own = [each for each in moved if name in (each.id, each.id.rsplit("-", 1)[0])]
+    exact = [each for each in own if each.id == name]
+    return next(reversed(exact or [each for each in own if is_raised(each)] or own), None)
+
+
+def is_raised(transition: Transition) -> bool:
+    """Whether it raised an alarm, rather than went on or ended one."""
+    raised = {Status.WARNING, Status.FIRING}
+    return (
+        transition.event is Event.MOVED
+        and transition.moved_to in raised
+        and transition.moved_from is not Status.RECOVERING
+    )
 
 
 def document_of(result: Verification) -> dict[str, object]:

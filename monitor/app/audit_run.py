@@ -16,12 +16,13 @@ from monitor.app.audit import (
     Difference,
     Verification,
     entry_of,
+    explained,
     offsets_of,
     verify,
 )
 from monitor.app.audit_show import Shown, Witness
-from monitor.app.history import Where, opened_history
-from monitor.app.replay import OnProgress, Replay
+from monitor.app.history import Where, opened_history, place_of
+from monitor.app.replay import OnProgress, Replay, replay_to
 from monitor.app.report import present_report
 from monitor.app.settings import Settings
 from monitor.app.wiring import (
@@ -35,7 +36,7 @@ from monitor.app.wiring import (
 from monitor.codec.journal import chain_of_lines, pack_journal_entry
 from monitor.domain.alerts import Transition, hindsight_of
 from monitor.domain.errors import NotVerifiable, StoreError
-from monitor.domain.events import Kind, Rejected
+from monitor.domain.events import Kind, Position, Rejected
 from monitor.domain.journal import Chain, JournalEntry
 from monitor.domain.votes import Vote
 from monitor.ports import RecordLog, StateReader
@@ -44,7 +45,7 @@ MOST_LEAVES = 20
 """Differing numbers of a report that are named."""
 
 POLLED = 4_000
-_NOT_COMPARED = {"cut", "audit", "prediction_id"}
+_NOT_COMPARED = {"cut", "audit", "prediction_id", "known_then"}
 
 
 class Scope(NamedTuple):
@@ -70,6 +71,7 @@ class Known:
     documents: dict[str, str] = field(default_factory=dict)
     stored: dict[str, Transition] = field(default_factory=dict)
     head: tuple[int, str] = (0, "")
+    redacted: dict[Position, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -89,6 +91,7 @@ def verified(settings: Settings, scope: Scope, on_progress: OnProgress) -> Verif
         until,
         scope.from_ms,
         scope.to_ms,
+        known.redacted,
     )
     with opened_history(settings, scope.where) as log:
         result = verify(log, case, on_progress=on_progress)
@@ -108,6 +111,12 @@ def gathered(settings: Settings, scope: Scope) -> Known:
         archive = open_archive(scope.archive)
         known.lines += archive.journal_lines(settings.redis.namespace)
         known.documents |= archive.manifest.documents
+        known.redacted = archive.redacted()
+        if known.redacted:
+            known.notes.append(
+                f"{len(known.redacted):,} records were redacted by request: only what is counted "
+                "is left of them, and the checksums of what they were"
+            )
     if scope.is_offline:
         return known
     try:
@@ -214,20 +223,14 @@ def verified_report(
     with opened_history(settings, scope.where) as log:
         log.bound(offsets_of(tuple(told["cut"].items())), strict=True)
         replay = Replay(log, settings)
-        replay.run(on_progress)
-        replay.finish()
+        replay_to(told["as_of"] and place_of(told["as_of"]).instant_ms, log, replay, on_progress)
         again = json.loads(json.dumps(present_report(replay.store, settings)))
     result.records, result.digests = replay.records, 1
     result.transitions = len(told["transitions"])
-    if again["digest"] != told["digest"]:
-        leaves = _leaves(told, again)
-        for place, was, now in leaves[:MOST_LEAVES]:
-            result.differences.append(Difference("number", place, was, now))
-        if not leaves:
-            digests = str(told["digest"]), str(again["digest"])
-            result.differences.append(Difference("digest", str(path), *digests))
-        if len(leaves) > MOST_LEAVES:
-            result.notes.append(f"{len(leaves)} numbers differ, of which these are the first")
+    leaves = _leaves(told, again)
+    result.differences += [Difference("number", *leaf) for leaf in leaves[:MOST_LEAVES]]
+    if len(leaves) > MOST_LEAVES:
+        result.notes.append(f"{len(leaves)} numbers differ, of which these are the first")
     return result
 
 
@@ -237,6 +240,7 @@ def _report_in(path: Path) -> dict[str, Any]:
         if not told["digest"]:
             raise NotVerifiable(f"{path}: it was written while counts moved, and has no digest")
         offsets_of(tuple(told["cut"].items()))
+        place_of(told["as_of"] or "1970-01-01T00:00Z")
         len(told["transitions"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotVerifiable(f"{path}: not a report ({type(error).__name__}: {error})") from None
@@ -246,7 +250,8 @@ def _report_in(path: Path) -> dict[str, Any]:
 def _leaves(was: object, now: object, place: str = "") -> list[tuple[str, str, str]]:
     """Every single value that differs, with its path, of those that are numbers of the report.
 
-    Cuts of transitions are provenance, ids of missed requests may be masked.
+    Cuts of transitions are provenance, ids of missed requests may be masked, and what was known at
+    an earlier instant is another report.
     """
     if isinstance(was, dict) and isinstance(now, dict):
         names = [name for name in {**was, **now} if name not in _NOT_COMPARED]
@@ -271,13 +276,14 @@ def shown(settings: Settings, scope: Scope, on_progress: OnProgress) -> Shown:
     entry, wanted = entry_of(chain, scope.alert or "")
     documents = _Documents(settings, chain, known.documents)
     ballot = Ballot(wanted.rsplit("-", 1)[0])
-    case = Case(chain, documents, known.stored, entry.sequence)
+    case = Case(chain, documents, known.stored, entry.sequence, redacted=known.redacted)
     with opened_history(settings, scope.where) as log:
         result = verify(log, case, on_votes=ballot, on_progress=on_progress)
-    transition = result.moved.get(wanted)
+    transition = explained(result.moved.values(), scope.alert or "")
     if transition is None:
         first = str(result.differences[0]) if result.differences else "the log ended before it"
         raise NotVerifiable(f"{wanted} does not come about again: {first}")
+    entry, wanted = entry_of(chain, transition.id)
     votes = ballot.evidence_for(transition)
     then = documents(entry.settings)
     with opened_history(settings, scope.where) as log:

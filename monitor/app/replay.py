@@ -39,7 +39,11 @@ class OffsetHistory(History, Protocol):
 
 
 class Replay:
-    """The flow between a log and a store of its own. ``read`` may be called again and again."""
+    """The flow between a log and a store of its own. ``read`` may be called again and again.
+
+    ``after_turn`` is called between turns of ``run``: what it raises breaks the replay off where
+    the store can be saved. ``records`` counts those read.
+    """
 
     def __init__(
         self,
@@ -51,15 +55,22 @@ class Replay:
     ) -> None:
         self._log, self._dead_letters = log, dead_letters
         spec = spec or spec_of(settings)
+        self._settings, self._spec = settings, spec
         self.store = MemoryStore(keep_ms=spec.windows.keep_ms)
         self.flow = self._flow(settings, spec)
         self.records = 0
+        self.after_turn: Callable[[], None] = lambda: None
 
     def follow(self, settings: Settings) -> None:
         """Go on under other settings, as a worker does that was started anew with them."""
-        on_votes = self.flow.on_votes
+        on_votes, redacted = self.flow.on_votes, self.flow.redacted
         self.flow = self._flow(settings, spec_of(settings))
-        self.flow.on_votes = on_votes
+        self.flow.on_votes, self.flow.redacted = on_votes, redacted
+
+    def reopen(self) -> None:
+        """Go on at the store's cut, after something was brought into it from outside."""
+        self.flow = self._flow(self._settings, self._spec)
+        self._log.seek({p: at.next_offset for cut in self.store.cuts() for p, at in cut.items()})
 
     def read(self, on_progress: OnProgress = lambda _done, _left: None) -> None:
         """Count all that the log gives now, without looking at the rules."""
@@ -76,6 +87,7 @@ class Replay:
             on_progress(self.records, self._left())
             moved += self.flow.evaluate()
             self.flow.sweep()
+            self.after_turn()
         return moved
 
     def finish(self) -> list[Transition]:
@@ -99,6 +111,23 @@ class Replay:
             dead_letter_topic=settings.kafka.dead_letters.topic,
             limits=limits_of(settings),
         )
+
+
+def replay_to(
+    watermark_ms: int | None, log: History, replay: Replay, on_progress: OnProgress
+) -> None:
+    """Count all that the log gives, but evaluate up to an instant alone; None: not at all.
+
+    So a report comes about again that was written when more had been read than was complete.
+    """
+    if watermark_ms is not None:
+        log.bound_ms(watermark_ms)
+        replay.run(on_progress)
+        log.bound_ms(None)
+    replay.read(on_progress)
+    if watermark_ms is not None:
+        replay.flow.evaluate(watermark_ms)
+        replay.flow.sweep()
 
 
 def replay_files(

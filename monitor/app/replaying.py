@@ -1,21 +1,28 @@
 """What ``recallwatch replay`` does: a history through the engine, and what came of it."""
 
+import hashlib
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from monitor.adapters.checkpoint import load_checkpoint, save_checkpoint
 from monitor.adapters.files import FilesLog
 from monitor.app.audit_report import AsKnown, write_report
 from monitor.app.backtest import NotTriable, backtest, document_of
 from monitor.app.history import Place, Where, opened_history, place_of
-from monitor.app.replay import History, OnProgress, Replay
+from monitor.app.replay import History, OnProgress, Replay, replay_to
 from monitor.app.report import iso, present_report
 from monitor.app.settings import Settings, SettingsError
 from monitor.app.settings.candidates import load_candidates
-from monitor.app.wiring import open_reader, topics_of
+from monitor.app.telemetry import SystemClock
+from monitor.app.wiring import open_reader, provenance_of, topics_of
 from monitor.domain.alerts import Transition
-from monitor.domain.errors import StoreError
+from monitor.domain.errors import RecallwatchError, StoreError
+
+SAVE_EVERY_MS = 60_000
+"""How much work a crash may cost."""
 
 PRESENT = "Are urgent requests being caught?"
 
@@ -31,12 +38,48 @@ class Asked(NamedTuple):
     as_of: str | None = None
 
 
+class Broken(RecallwatchError):  # noqa: N818 - says what happened
+    """Somebody broke a replay off."""
+
+
+class Checkpoint:
+    """Saves a replay now and then, and when it is broken off; goes on from what was saved."""
+
+    def __init__(self, path: Path | None, stop: threading.Event) -> None:
+        self._path, self._stop = path, stop
+        self._clock = SystemClock()
+        self._saved_ms = self._clock.now_ms()
+
+    def attach(self, replay: Replay, purpose: str) -> None:
+        """Take over what was saved for the same purpose, and save what comes."""
+        path = self._path
+        if path is not None and path.exists():
+            replay.records = load_checkpoint(path, replay.store, purpose=purpose)
+            replay.reopen()
+
+        def look() -> None:
+            is_due = self._clock.now_ms() - self._saved_ms >= SAVE_EVERY_MS
+            if path is not None and (is_due or self._stop.is_set()):
+                save_checkpoint(path, replay.store, purpose=purpose, records=replay.records)
+                self._saved_ms = self._clock.now_ms()
+            if self._stop.is_set():
+                where = "run it again to go on from here" if path else "--checkpoint keeps the work"
+                raise Broken(f"stopped after {replay.records:,} records: {where}")
+
+        replay.after_turn = look
+
+
 def replayed(
-    settings: Settings, asked: Asked, out: Path | None, on_progress: OnProgress
+    settings: Settings,
+    asked: Asked,
+    out: Path | None,
+    on_progress: OnProgress,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """The report of a history; files are written to ``out`` if it is given.
 
-    With ``asked.as_of`` the report of then stands under ``known_then``.
+    With ``asked.as_of`` the report of then stands under ``known_then``. Broken when it was broken
+    off.
     """
     end, as_of = _place("--to", asked.end), _place("--as-of", asked.as_of)
     if asked.as_of is not None and as_of.instant_ms is None:
@@ -44,17 +87,15 @@ def replayed(
     then: dict[str, Any] | None = None
     with _opened(settings, asked, end) as log:
         replay = Replay(log, settings)
+        if checkpoint is not None:
+            checkpoint.attach(replay, _purpose(settings, asked))
         if as_of.instant_ms is not None:
             log.bound_ms(as_of.instant_ms)
             replay.run(on_progress)
             replay.flow.evaluate(as_of.instant_ms)
             then = present_report(replay.store, settings)
             log.bound_ms(end.instant_ms)
-        replay.run(on_progress)
-        if end.instant_ms is None:
-            replay.finish()
-        else:
-            replay.flow.evaluate(end.instant_ms)
+        _read_to(end, log, replay, on_progress)
         now = present_report(replay.store, settings)
         if out is not None:
             known = None if then is None else AsKnown(as_of.instant_ms or 0, then)
@@ -63,6 +104,23 @@ def replayed(
     if then is not None:
         now["known_then"] = then
     return now
+
+
+def _read_to(end: Place, log: History, replay: Replay, on_progress: OnProgress) -> None:
+    if end.as_of_ms is not None:
+        replay_to(end.as_of_ms, log, replay, on_progress)
+        return
+    replay.run(on_progress)
+    if end.instant_ms is None:
+        replay.finish()
+    else:
+        replay.flow.evaluate(end.instant_ms)
+
+
+def _purpose(settings: Settings, asked: Asked) -> str:
+    """What a checkpoint may be used for: the same settings over the same history."""
+    history = repr((provenance_of(settings).document, asked))
+    return hashlib.sha256(history.encode()).hexdigest()
 
 
 def tried(settings: Settings, asked: Asked, rules: Path, on_progress: OnProgress) -> dict[str, Any]:

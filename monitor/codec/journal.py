@@ -11,7 +11,7 @@ from monitor.domain import ledger as books
 from monitor.domain.alerts import Transition
 from monitor.domain.errors import JournalError
 from monitor.domain.evaluation import Evaluation
-from monitor.domain.journal import Chain, JournalEntry, chain_of
+from monitor.domain.journal import Chain, Forgotten, JournalEntry, chain_of
 
 JOURNAL_VERSION = 1
 
@@ -30,6 +30,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     previous: str
     document: str
     inputs: tuple[tuple[str, int], ...]
+    forgot: tuple[Forgotten, ...]
     hash: str
 
 
@@ -88,7 +89,16 @@ def _content(entry: JournalEntry) -> dict[str, object]:
         "previous": entry.previous,
         "document": entry.document,
         "inputs": entry.inputs,
+        "forgot": entry.forgot,
     }
+
+
+def forgotten_hash(request_id: str, prediction_id: str) -> str:
+    """How the journal names a forgotten prediction: only who has the id can tell that it was it.
+
+    The request's id stands in front, so that two requests about one person do not show as such.
+    """
+    return hashlib.sha256(f"{request_id}\n{prediction_id}".encode()).hexdigest()
 
 
 def state_digest(evaluation: Evaluation) -> str:

@@ -14,6 +14,17 @@ Offsets = tuple[tuple[str, int], ...]
 """``topic[partition]`` and next offset, sorted."""
 
 
+class Forgotten(NamedTuple):
+    """What one shard forgot by request, when it stood at ``cut``: hashes of prediction ids.
+
+    ``request`` is the id of the request; it goes into the hashes, see ``codec.journal``.
+    """
+
+    request: str
+    cut: Offsets
+    hashes: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One evaluation. ``tick_ms`` is its watermark: the log was complete before this instant.
@@ -24,8 +35,10 @@ class JournalEntry:
     knows, ``found`` that of its transitions, whose ids are ``transitions``, ``books`` that of the
     ledger at ``cut``; "" when it was not taken, since shards stood at different places or it was
     taken less than a minute before; ``inputs`` are then the checksums of all that was read, for
-    each ``topic[partition]``, so that a difference can be placed. ``hash`` is that of the entry
-    itself, "" while it is not sealed, ``previous`` that of the entry before, "" for the first one.
+    each ``topic[partition]``, so that a difference can be placed. Where ``forgot`` says that
+    predictions were forgotten, that is all that was done: no rule was asked. ``hash`` is that of
+    the entry itself, "" while it is not sealed, ``previous`` that of the entry before, "" for the
+    first one.
     """
 
     sequence: int
@@ -40,6 +53,7 @@ class JournalEntry:
     previous: str
     document: str = ""
     inputs: Offsets = ()
+    forgot: tuple[Forgotten, ...] = ()
     hash: str = ""
 
     def __str__(self) -> str:
