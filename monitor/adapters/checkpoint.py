@@ -6,6 +6,8 @@ A file is written under another name first, so that a broken-off write leaves th
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
+from errno import EISDIR
 from itertools import islice
 from pathlib import Path
 
@@ -58,17 +60,51 @@ _unpack_head = msgspec.msgpack.Decoder(_Head).decode
 _unpack: msgspec.msgpack.Decoder[_Frame] = msgspec.msgpack.Decoder(_Frame)
 
 
+def try_checkpoint(path: Path) -> None:
+    """Whether a checkpoint could be written to ``path``; CheckpointError when not.
+
+    What stands there already is left alone.
+    """
+    partial = _partial(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, "is a folder")
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
 def save_checkpoint(path: Path, store: MemoryStore, *, purpose: str, records: int) -> None:
-    """Write ``store`` to ``path``; ``purpose`` says for what alone it may be used again."""
-    partial = path.with_name(f"{path.name}.partial")
+    """Write ``store`` to ``path``; ``purpose`` says for what alone it may be used again.
+
+    CheckpointError when it cannot be written; what stood there before still does.
+    """
+    partial = _partial(path)
     sha = hashlib.sha256()
-    with partial.open("wb") as file:
-        for frame in _frames(store, purpose, records):
-            data = len(frame).to_bytes(LENGTH_BYTES, "big") + frame
-            sha.update(data)
-            file.write(data)
-        file.write(sha.digest())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            for frame in _frames(store, purpose, records):
+                data = len(frame).to_bytes(LENGTH_BYTES, "big") + frame
+                sha.update(data)
+                file.write(data)
+            file.write(sha.digest())
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise _unwritable(path, error) from None
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")
+
+
+def _unwritable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: cannot be written ({error.strerror}); "
+        "name a file in a folder that exists, can be written to and has room"
+    )
 
 
 def load_checkpoint(path: Path, store: MemoryStore, *, purpose: str) -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,8 @@ from monitor.app.wiring import (
     provenance_of,
     settings_of,
 )
-from monitor.codec.journal import chain_of_lines, pack_journal_entry
+from monitor.codec.journal import chain_of_lines, entries_in, pack_journal_entry
+from monitor.domain import ledger
 from monitor.domain.alerts import Transition, hindsight_of
 from monitor.domain.errors import NotVerifiable, StoreError
 from monitor.domain.events import Kind, Position, Rejected
@@ -45,7 +46,11 @@ MOST_LEAVES = 20
 """Differing numbers of a report that are named."""
 
 POLLED = 4_000
-_NOT_COMPARED = {"cut", "audit", "prediction_id", "known_then"}
+
+STEP_BACK = 1_000
+"""Journal entries looked at together when the store has gone back."""
+
+_NOT_COMPARED = {"cut", "audit", "gaps", "prediction_id", "known_then"}
 
 
 class Scope(NamedTuple):
@@ -69,7 +74,8 @@ class Known:
 
     lines: list[bytes] = field(default_factory=list)
     documents: dict[str, str] = field(default_factory=dict)
-    stored: dict[str, Transition] = field(default_factory=dict)
+    stored: dict[str, Transition] | None = None
+    gaps: list[ledger.Gap] = field(default_factory=list)
     head: tuple[int, str] = (0, "")
     redacted: dict[Position, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -81,7 +87,8 @@ def verified(settings: Settings, scope: Scope, on_progress: OnProgress) -> Verif
     NotVerifiable when there is nothing to compare with; WorldError when the log cannot be read.
     """
     known = gathered(settings, scope)
-    chain = chain_of_lines(known.lines)
+    chain = chain_of_lines(known.lines, head=known.head[1])
+    known.lines.clear()
     _refuse_empty(chain)
     until = None if scope.alert is None else entry_of(chain, scope.alert)[0].sequence
     case = Case(
@@ -92,11 +99,12 @@ def verified(settings: Settings, scope: Scope, on_progress: OnProgress) -> Verif
         scope.from_ms,
         scope.to_ms,
         known.redacted,
+        known.gaps,
     )
     with opened_history(settings, scope.where) as log:
         result = verify(log, case, on_progress=on_progress)
     result.notes += known.notes
-    result.differences[:0] = [*_head_differs(chain, known), *_settings_differ(settings, case)]
+    result.differences[:0] = [*head_differs(chain, known), *_settings_differ(settings, case)]
     result.notes += _releases(chain.entries)
     return result
 
@@ -118,12 +126,15 @@ def gathered(settings: Settings, scope: Scope) -> Known:
                 "is left of them, and the checksums of what they were"
             )
     if scope.is_offline:
+        known.notes.append(
+            "the store was not asked: its transitions and the end of the journal were not compared"
+        )
         return known
     try:
         with closing(open_reader(settings)) as reader:
             _ask(reader, known)
             known.lines += open_journal(settings)
-            known.lines += _unpublished(reader, known.lines)
+            known.lines += _unpublished(reader, known)
     except StoreError as error:
         known.notes.append(f"the store was not asked: {error}")
         known.lines += open_journal(settings)
@@ -135,14 +146,29 @@ def _ask(reader: StateReader, known: Known) -> None:
     known.head = evaluation.sequence, evaluation.chain
     known.documents |= reader.documents()
     known.stored = {transition.id: transition for transition in reader.transitions()}
+    known.gaps = ledger.gaps_of(reader.ledger())
+    known.notes += [
+        f"{gap}: the log had dropped them before they were counted" for gap in known.gaps
+    ]
 
 
-def _unpublished(reader: StateReader, lines: Iterable[bytes]) -> Iterable[bytes]:
-    """What the store's own journal has beyond the topic's."""
-    entries = chain_of_lines(lines).entries
-    after = entries[-1].sequence if entries else 0
+def _unpublished(reader: StateReader, known: Known) -> list[bytes]:
+    """What the store's own journal has beyond the topic's, or in its place."""
+    held = {entry.hash: entry for entry in entries_in(known.lines)}
+    if not known.head[1] or known.head[1] in held:
+        return []
+    after = max((entry.sequence for entry in held.values()), default=0)
+    while True:
+        found = list(_stored_entries(reader, after))
+        if not after or (found and found[0].previous in held):
+            return [pack_journal_entry(entry) for entry in found]
+        # The store may have lost what the topic has, and have gone on from before.
+        after = max(0, after - STEP_BACK)
+
+
+def _stored_entries(reader: StateReader, after: int) -> Iterator[JournalEntry]:
     while found := reader.journal(after):
-        yield from map(pack_journal_entry, found)
+        yield from found
         after = found[-1].sequence
 
 
@@ -178,13 +204,11 @@ class _Documents:
 def _settings_differ(settings: Settings, case: Case) -> list[Difference]:
     """The settings at hand must be those that the monitor ran with last."""
     last = case.chain.entries[-1]
-    present = provenance_of(settings)
-    if present.settings == last.settings:
-        return []
-    documents = case.settings_for
-    assert isinstance(documents, _Documents)
+    present = provenance_of(settings).document
+    # As this release writes them: a setting that is new has its default in both.
+    then = provenance_of(case.settings_for(last.settings)).document
     found = []
-    for line in differences(documents.document(last.settings), present.document):
+    for line in differences(then, present):
         place, _, what = line.partition(": ")
         was, _, now = what.rpartition(", is ")
         expected = was.removeprefix("was ") or "as the monitor last ran"
@@ -192,7 +216,7 @@ def _settings_differ(settings: Settings, case: Case) -> list[Difference]:
     return found
 
 
-def _head_differs(chain: Chain, known: Known) -> list[Difference]:
+def head_differs(chain: Chain, known: Known) -> list[Difference]:
     sequence, head = known.head
     if not head or any(entry.hash == head for entry in chain.entries):
         return []
@@ -271,7 +295,8 @@ def _at(values: list[object], place: int) -> object:
 def shown(settings: Settings, scope: Scope, on_progress: OnProgress) -> Shown:
     """One alert's evidence, re-derived from the log; NotVerifiable when there is no such alert."""
     known = gathered(settings, scope)
-    chain = chain_of_lines(known.lines)
+    chain = chain_of_lines(known.lines, head=known.head[1])
+    known.lines.clear()
     _refuse_empty(chain)
     entry, wanted = entry_of(chain, scope.alert or "")
     documents = _Documents(settings, chain, known.documents)
@@ -294,7 +319,7 @@ def shown(settings: Settings, scope: Scope, on_progress: OnProgress) -> Shown:
         next((rule for rule in then.rules if rule.name == transition.rule), None),
         entry,
         [Witness(vote, *places[vote.prediction_id]) for vote in votes],
-        hindsight_of(known.stored.values()).get(wanted),
+        hindsight_of((known.stored or result.moved).values()).get(wanted),
         [str(difference) for difference in result.differences],
     )
 

@@ -71,6 +71,7 @@ _POISON = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeErr
 """What a record raises that our own code does not cope with."""
 
 _CRC_BITS = 0xFFFFFFFF
+_CRC_MEAN = 1 << 31
 
 _Facts = Sequence[Fact | None]
 """What each of the records in hand says; None for those that do not concern us."""
@@ -243,13 +244,26 @@ class Flow:
             if idle:
                 self._commit_progress(shard, idle)
 
-    def evaluate(self, until_ms: int | None = None) -> list[Transition]:
+    def take_over(self) -> None:
+        """Before the first turn: enter how far was counted under other settings than ours.
+
+        An audit changes settings at that very place. Nothing when they are the same, or another
+        worker evaluates.
+        """
+        if self.provenance is None:
+            return
+        last = self._store.journal(self._store.evaluation().sequence - 1)
+        if last and last[-1].settings != self.provenance.settings:
+            self.evaluate(is_anew=True)
+
+    def evaluate(self, until_ms: int | None = None, *, is_anew: bool = False) -> list[Transition]:
         """Release what the watermark allows to the rules, and save; [] when nothing is new.
 
         Only one worker at a time does; for the others there is never anything new. A long backlog
         is released in slices, each saved on its own. When another evaluator has taken over, its
         result stands and this one is dropped. ``until_ms`` is the watermark if the caller knows
-        better: an audit goes to where the evaluation that it replays had come.
+        better: an audit goes to where the evaluation that it replays had come. With ``is_anew``
+        something always is: the rules are new.
         """
         self.forget()
         evaluation = self._store.evaluation()
@@ -264,7 +278,13 @@ class Flow:
         cuts = self._awake(self._known(cuts))
         reached_ms = watermark(cuts) if until_ms is None else until_ms
         transitions: list[Transition] = []
-        while reached_ms is not None and reached_ms > (evaluation.watermark_ms or UNREAD):
+        known_ms = evaluation.watermark_ms
+        if is_anew and known_ms is not None:
+            reached_ms = max(known_ms, UNREAD if reached_ms is None else reached_ms)
+        while reached_ms is not None and (
+            is_anew or reached_ms > (evaluation.watermark_ms or UNREAD)
+        ):
+            is_anew = False
             try:
                 read = _Read(reached_ms, cuts, [mark.ledger for mark in marks])
                 evaluation, found = self._release(evaluation, read, self._lease)
@@ -805,7 +825,8 @@ def _checksums(
             found = [redacted.get(r.position, checksum(r)) for r in run if r.offset >= past]
         else:
             found = [crc32(r[5] or b"", r[2] & _CRC_BITS) for r in run if r[2] >= past]
-        sums[ledger.input_of(partition)] += sum(found)
+        # About 0, so that the sum stays within 64 bits for more records than there will ever be.
+        sums[ledger.input_of(partition)] += sum(found) - len(found) * _CRC_MEAN
     return dict(sums)
 
 

@@ -11,8 +11,10 @@ from monitor.adapters.archive import open_archive
 from monitor.adapters.history import HistoryLog, Source
 from monitor.adapters.history_sources import Later, LogSources, joined
 from monitor.app.audit import offsets_of, partition_of
+from monitor.app.replay import History, Replay
 from monitor.app.settings import Settings
 from monitor.app.wiring import open_log, topics_of
+from monitor.domain.alerts import Transition
 from monitor.domain.events import Partition
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -29,6 +31,11 @@ class Place:
     instant_ms: int | None = None
     offsets: Mapping[Partition, int] | None = None
     as_of_ms: int | None = None
+
+    @property
+    def evaluated_ms(self) -> int | None:
+        """Up to where numbers that end here are evaluated; None where nothing says so."""
+        return self.as_of_ms if self.instant_ms is None else self.instant_ms
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,20 @@ def _place_in(path: Path) -> Place:
         return Place(offsets=offsets, as_of_ms=as_of and place_of(as_of).instant_ms)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a report ({type(error).__name__}: {error})") from None
+
+
+def completed(replay: Replay, log: History, until_ms: int | None) -> list[Transition]:
+    """Evaluate what the records before ``until_ms``, which were all read, complete; what moved.
+
+    Where the log ends before that instant, or without one, what its end completes: a log that has
+    not come so far does not say that nothing happened. Lifts the bound by log time.
+    """
+    log.bound_ms(None)
+    if until_ms is None or log.next_ms() is None:
+        return replay.finish()
+    moved = replay.flow.evaluate(until_ms)
+    replay.flow.sweep()
+    return moved
 
 
 @contextmanager

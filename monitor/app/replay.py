@@ -1,6 +1,8 @@
 """The same engine over history, into a store in memory: nothing live is read from or written to."""
 
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -109,7 +111,8 @@ class Replay:
             self.store,
             dead_letters=self._dead_letters,
             dead_letter_topic=settings.kafka.dead_letters.topic,
-            limits=limits_of(settings),
+            # What was counted was not too much: each worker had its own count of rejects in a row.
+            limits=replace(limits_of(settings), max_consecutive_rejects=sys.maxsize),
         )
 
 

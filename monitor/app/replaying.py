@@ -7,11 +7,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from monitor.adapters.checkpoint import load_checkpoint, save_checkpoint
+from monitor.adapters.checkpoint import load_checkpoint, save_checkpoint, try_checkpoint
 from monitor.adapters.files import FilesLog
 from monitor.app.audit_report import AsKnown, write_report
 from monitor.app.backtest import NotTriable, backtest, document_of
-from monitor.app.history import Place, Where, opened_history, place_of
+from monitor.app.history import Place, Where, completed, opened_history, place_of
 from monitor.app.replay import History, OnProgress, Replay, replay_to
 from monitor.app.report import iso, present_report
 from monitor.app.settings import Settings, SettingsError
@@ -50,6 +50,11 @@ class Checkpoint:
         self._clock = SystemClock()
         self._saved_ms = self._clock.now_ms()
 
+    def try_out(self) -> None:
+        """CheckpointError when nothing could be saved: better known before the work than after."""
+        if self._path is not None:
+            try_checkpoint(self._path)
+
     def attach(self, replay: Replay, purpose: str) -> None:
         """Take over what was saved for the same purpose, and save what comes."""
         path = self._path
@@ -79,11 +84,12 @@ def replayed(
     """The report of a history; files are written to ``out`` if it is given.
 
     With ``asked.as_of`` the report of then stands under ``known_then``. Broken when it was broken
-    off.
+    off, CheckpointError, before anything is read, when nothing could be saved.
     """
-    end, as_of = _place("--to", asked.end), _place("--as-of", asked.as_of)
-    if asked.as_of is not None and as_of.instant_ms is None:
-        raise SettingsError("--as-of: must be a time, such as 2026-11-22T13:00:00Z")
+    end = _place("--to", asked.end)
+    as_of = _known_at(asked.as_of, end)
+    if checkpoint is not None:
+        checkpoint.try_out()
     then: dict[str, Any] | None = None
     with _opened(settings, asked, end) as log:
         replay = Replay(log, settings)
@@ -92,7 +98,7 @@ def replayed(
         if as_of.instant_ms is not None:
             log.bound_ms(as_of.instant_ms)
             replay.run(on_progress)
-            replay.flow.evaluate(as_of.instant_ms)
+            completed(replay, log, as_of.instant_ms)
             then = present_report(replay.store, settings)
             log.bound_ms(end.instant_ms)
         _read_to(end, log, replay, on_progress)
@@ -111,10 +117,18 @@ def _read_to(end: Place, log: History, replay: Replay, on_progress: OnProgress) 
         replay_to(end.as_of_ms, log, replay, on_progress)
         return
     replay.run(on_progress)
-    if end.instant_ms is None:
-        replay.finish()
-    else:
-        replay.flow.evaluate(end.instant_ms)
+    completed(replay, log, end.instant_ms)
+
+
+def _known_at(text: str | None, end: Place) -> Place:
+    """What ``--as-of`` names: an instant no later than the end of what is read."""
+    as_of = _place("--as-of", text)
+    if text is not None and as_of.instant_ms is None:
+        raise SettingsError("--as-of: must be a time, such as 2026-11-22T13:00:00Z")
+    latest_ms = end.evaluated_ms
+    if as_of.instant_ms is not None and latest_ms is not None and as_of.instant_ms > latest_ms:
+        raise SettingsError(f"--as-of: {text} is later than --to ({iso(latest_ms)})")
+    return as_of
 
 
 def _purpose(settings: Settings, asked: Asked) -> str:
@@ -128,9 +142,17 @@ def tried(settings: Settings, asked: Asked, rules: Path, on_progress: OnProgress
     candidates = load_candidates(rules, settings)
     live = None if asked.files is not None or asked.is_offline else _live(settings)
     try:
-        with _opened(settings, asked, _place("--to", asked.end)) as log:
+        end = _place("--to", asked.end)
+        with _opened(settings, asked, end) as log:
             return document_of(
-                backtest(log, settings, candidates, live=live, on_progress=on_progress)
+                backtest(
+                    log,
+                    settings,
+                    candidates,
+                    live=live,
+                    end_ms=end.evaluated_ms,
+                    on_progress=on_progress,
+                )
             )
     except NotTriable as error:
         raise SettingsError(f"{rules}: {error}") from None

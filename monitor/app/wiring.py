@@ -378,7 +378,7 @@ _DECIDING: dict[str, bool | set[str]] = {
     "rules": True,
     "signals": True,
     "mapping": True,
-    "kafka": {"predictions", "labels"},
+    "kafka": {"predictions", "labels", "isolation_level"},
     "redis": {"shards"},
     "worker": {"max_record_bytes"},
 }

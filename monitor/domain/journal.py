@@ -5,7 +5,7 @@ more. When the store has lost what it had acknowledged, the evaluator goes back 
 entries under the same numbers; both branches stand in the journal, the later one holds.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -67,7 +67,6 @@ class Fault(StrEnum):
     ALTERED = "altered"
     MISSING = "missing"
     REORDERED = "reordered"
-    CUT_OFF = "cut_off"
 
 
 class Break(NamedTuple):
@@ -89,13 +88,16 @@ class Chain(NamedTuple):
     replaced: int
 
 
-def chain_of(entries: Iterable[JournalEntry], *, altered: Iterable[int] = ()) -> Chain:
+def chain_of(
+    entries: Iterable[JournalEntry], *, altered: Iterable[int] = (), head: str = ""
+) -> Chain:
     """Follow the chain back from the last of ``entries``, which come as they were found.
 
     Copies of an entry are passed over: the journal is delivered at least once. What the chain does
-    not lead to was replaced by a later branch. ``altered`` are the sequence numbers of entries
-    whose hash is not that of their content. The first entry may have any predecessor: older ones
-    may have been dropped.
+    not lead to was replaced by another branch; ``head`` is the hash of an entry that the branch
+    that holds must lead to, "" for unknown. ``altered`` are the sequence numbers of entries whose
+    hash is not that of their content. The first entry may have any predecessor: older ones may
+    have been dropped.
     """
     found = {entry.hash: entry for entry in entries}
     place = {key: number for number, key in enumerate(found)}
@@ -112,19 +114,33 @@ def chain_of(entries: Iterable[JournalEntry], *, altered: Iterable[int] = ()) ->
         for entry in found.values()
         if place.get(entry.previous, -1) > place[entry.hash]
     ]
+    held, missing = _branch(found, next(reversed(found), ""))
+    if head in found and found[head] not in held:
+        held, missing = _branch(found, head)
+    breaks = sorted([*breaks, *missing], key=lambda b: b.sequence)
+    return Chain(tuple(held), tuple(breaks), len(found) - len(held))
+
+
+def _branch(found: Mapping[str, JournalEntry], last: str) -> tuple[list[JournalEntry], list[Break]]:
+    """From the beginning to the entry with the hash ``last``, and what is missing on the way."""
+    in_order = list(found.values())
     held: list[JournalEntry] = []
-    entry = next(reversed(found.values()), None)
+    missing: list[Break] = []
+    entry = found.get(last)
     while entry is not None:
         held.append(entry)
         before = found.get(entry.previous)
-        if before is None and entry.previous and (before := _latest_before(entry, found.values())):
-            text = f"journal entry {entry.sequence - 1}, which {entry} follows, is missing"
-            breaks.append(Break(Fault.MISSING, entry.sequence - 1, text))
+        if before is None or before.sequence >= entry.sequence:
+            before = None
+            if entry.previous:
+                before = _latest_before(entry, in_order)
+            if before is not None:
+                text = f"journal entry {entry.sequence - 1}, which {entry} follows, is missing"
+                missing.append(Break(Fault.MISSING, entry.sequence - 1, text))
         entry = before
-    breaks.sort(key=lambda b: b.sequence)
-    return Chain(tuple(held[::-1]), tuple(breaks), len(found) - len(held))
+    return held[::-1], missing
 
 
-def _latest_before(entry: JournalEntry, found: Iterable[JournalEntry]) -> JournalEntry | None:
+def _latest_before(entry: JournalEntry, in_order: Sequence[JournalEntry]) -> JournalEntry | None:
     """The last one found with a lower sequence, from which a broken chain goes on."""
-    return next((e for e in reversed(list(found)) if e.sequence < entry.sequence), None)
+    return next((each for each in reversed(in_order) if each.sequence < entry.sequence), None)

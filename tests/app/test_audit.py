@@ -27,6 +27,7 @@ from monitor.app.audit import (
     lines_of,
     verify,
 )
+from monitor.app.audit_run import Known, head_differs
 from monitor.app.flow import Flow, Limits
 from monitor.app.settings import Settings
 from monitor.app.wiring import codec_of, provenance_of, settings_of, spec_of
@@ -249,7 +250,7 @@ def changed_half_way(*, read_on: int) -> Watched:
         first.turn()
     first.resign()
     second = flow_on(log := PickedLog(records, any_order(5)), store, STRICTER, batch=50)
-    second.evaluate()
+    second.take_over()
     while second.turn().records:
         second.evaluate()
     second.mark_idle(log.at_end())
@@ -257,8 +258,9 @@ def changed_half_way(*, read_on: int) -> Watched:
     return left_by(records, store)
 
 
-def test_each_stretch_is_replayed_under_the_settings_of_then() -> None:
-    watched = changed_half_way(read_on=0)
+@pytest.mark.parametrize("read_on", [0, 1, 5])
+def test_each_stretch_is_replayed_under_the_settings_of_then(read_on: int) -> None:
+    watched = changed_half_way(read_on=read_on)
     under = [entry.settings for entry in watched.entries]
     assert under == sorted(under, key=[*dict.fromkeys(under)].index)
     assert len(set(under)) == 2
@@ -483,6 +485,21 @@ def with_hits(watched: Watched) -> Watched:
     return with_stored(watched, evidence=evidence._replace(hits=evidence.hits + 1))
 
 
+def without_stored(watched: Watched) -> Watched:
+    gone = fired(watched).id
+    return replace(watched, stored={i: t for i, t in watched.stored.items() if i != gone})
+
+
+def with_invented(watched: Watched) -> Watched:
+    return with_stored(watched, id="cccccccc-1")
+
+
+def unreadable(watched: Watched) -> Watched:
+    lines = list(watched.lines)
+    lines[20] = lines[20].replace(b'"code":"', b'"code":"\xff')
+    return replace(watched, lines=tuple(lines))
+
+
 def with_document(watched: Watched) -> Watched:
     """A rule is changed in the journal's own document, under the old digest."""
     documents = {
@@ -493,7 +510,7 @@ def with_document(watched: Watched) -> Watched:
     return replace(watched, documents=documents)
 
 
-CHECKSUM = r"expected checksum \d+, found \d+$"
+CHECKSUM = r"expected checksum -?\d+, found -?\d+$"
 STRETCH = r"@\d+-\d+: "
 TAMPERINGS: Mapping[str, tuple[Callable[[Watched], Watched], str]] = {
     "other text": (other_text, rf"^records predictions\[\d\]{STRETCH}{CHECKSUM}"),
@@ -532,6 +549,19 @@ TAMPERINGS: Mapping[str, tuple[Callable[[Watched], Watched], str]] = {
     "stored reason": (
         lambda w: with_stored(w, reason="all is well"),
         r"^stored transition \w+-\d+, reason: expected .*, found all is well$",
+    ),
+    "stored transition removed": (
+        without_stored,
+        r"^stored transition \w+-\d+: expected .*, found none in the store$",
+    ),
+    "stored transition invented": (
+        with_invented,
+        r"^stored transition cccccccc-1: expected an entry of the journal that found it, found ",
+    ),
+    "entry unreadable": (unreadable, r"^journal entry 21: .* behind journal entry 20 cannot be"),
+    "entry pointing forward": (
+        lambda w: with_entry(w, 20, seal=False, previous=w.entries[30].hash),
+        r"^journal entry 20: .* which journal entry 21 follows, is missing$",
     ),
     "document": (with_document, r"^(state|ledger|transition) "),
 }
@@ -589,3 +619,19 @@ def test_entries_that_were_published_twice_make_no_difference() -> None:
     watched = usual()
     twice = [*watched.lines[:9], *watched.lines[4:]]
     assert audited(replace(watched, lines=tuple(twice))).holds
+
+
+def test_a_journal_without_its_last_entries_is_named_as_long_as_the_store_knows_better() -> None:
+    watched = usual()
+    last = watched.entries[-1]
+    known = Known(head=(last.sequence, last.hash))
+    whole, short = chain_of_lines(watched.lines), chain_of_lines(watched.lines[:-3])
+    assert head_differs(whole, known) == []
+    (found,) = head_differs(short, known)
+    assert found.where == f"after entry {last.sequence - 3}"
+    assert f"entry {last.sequence}, which the store evaluated last" in found.expected
+
+
+def test_a_range_that_holds_no_entry_is_no_proof() -> None:
+    with pytest.raises(NotVerifiable, match="no journal entry lies in the range"):
+        audited(usual(), from_ms=10**15)

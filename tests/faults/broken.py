@@ -51,8 +51,8 @@ class NoOutbox(Flow):
 
     _found: Sequence[Transition] = ()
 
-    def evaluate(self, until_ms: int | None = None) -> list[Transition]:
-        self._found = super().evaluate(until_ms)
+    def evaluate(self, until_ms: int | None = None, *, is_anew: bool = False) -> list[Transition]:
+        self._found = super().evaluate(until_ms, is_anew=is_anew)
         return self._found
 
     def deliver(self, to: Callable[[Transition], None]) -> None:
