@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.adapters.checkpoint import load_checkpoint, save_checkpoint
+from monitor.adapters.checkpoint import load_checkpoint, save_checkpoint, try_checkpoint
 from monitor.adapters.files import FilesLog
 from monitor.adapters.memory import MemoryStore
 from monitor.app import replaying
@@ -20,6 +20,7 @@ from tests.app.captures import captured
 from tests.replay.streams import SCENARIO, SETTINGS, T0_MS, by_key, digest_of, simulated
 
 BATCH = 97
+FULL = Path("/dev/full")
 
 
 def settings_of_small_batches() -> Settings:
@@ -104,3 +105,45 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: bytes | None) -
     path.write_bytes(bytes(data) if damage is None else damage)
     with pytest.raises(CheckpointError, match=rf"^{path}: cannot be used"):
         load_checkpoint(path, MemoryStore(), purpose="test")
+
+
+def test_a_checkpoint_that_cannot_be_saved_is_told_before_anything_is_read(
+    folder: Path, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    for path in (tmp_path / "missing" / "replay.checkpoint", tmp_path):
+        saved = Checkpoint(path, threading.Event())
+        with pytest.raises(CheckpointError, match=rf"^{path}: cannot be written .*; name a file"):
+            replaying.replayed(
+                SETTINGS, Asked(files=folder), None, lambda done, _: seen.append(done), saved
+            )
+    assert not seen
+
+
+def test_trying_leaves_no_file_and_what_was_saved_alone(tmp_path: Path) -> None:
+    path = tmp_path / "replay.checkpoint"
+    try_checkpoint(path)
+    assert not list(tmp_path.iterdir())
+    save_checkpoint(path, MemoryStore(), purpose="test", records=0)
+    saved = path.read_bytes()
+    try_checkpoint(path)
+    assert path.read_bytes() == saved
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no device that is always full")
+def test_a_full_disk_leaves_the_checkpoint_of_before(tmp_path: Path) -> None:
+    path = tmp_path / "replay.checkpoint"
+    save_checkpoint(path, MemoryStore(), purpose="test", records=0)
+    saved = path.read_bytes()
+    (tmp_path / "replay.checkpoint.partial").symlink_to(FULL)
+    with pytest.raises(CheckpointError, match=rf"^{path}: cannot be written \(No space left"):
+        save_checkpoint(path, MemoryStore(), purpose="test", records=1)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == saved
+
+
+def test_a_folder_that_went_away_is_told_with_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "gone" / "replay.checkpoint"
+    with pytest.raises(CheckpointError, match=r"cannot be written \(No such file"):
+        save_checkpoint(path, MemoryStore(), purpose="test", records=0)

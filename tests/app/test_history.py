@@ -39,6 +39,12 @@ def test_a_report_stands_for_its_cut_and_the_instant_up_to_which_it_was_evaluate
     assert place_of(told) == Place(offsets=OFFSETS, as_of_ms=9_000)
 
 
+def test_numbers_are_evaluated_up_to_an_instant_or_up_to_where_a_report_was() -> None:
+    assert Place(instant_ms=5).evaluated_ms == 5
+    assert Place(offsets=OFFSETS, as_of_ms=9).evaluated_ms == 9
+    assert Place(offsets=OFFSETS).evaluated_ms is None
+
+
 def test_a_report_from_before_anything_was_evaluated_stands_for_its_cut_alone(
     tmp_path: Path,
 ) -> None:

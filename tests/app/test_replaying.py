@@ -74,6 +74,31 @@ def test_the_report_is_written_with_what_was_known_then_beside_what_is_known_now
     assert place_of(str(out / "report.json")).offsets
 
 
+BEYOND = iso(T0 + 100 * 24 * 60 * MINUTE_MS)
+
+
+@pytest.mark.parametrize("beyond", [Asked(end=BEYOND), Asked(as_of=BEYOND)])
+def test_an_instant_that_the_log_has_not_reached_does_not_move_the_watermark(
+    files: Path, beyond: Asked
+) -> None:
+    whole = answered(Asked(files=files))
+    found = answered(beyond._replace(files=files))
+    assert found.pop("known_then", whole) == whole
+    assert found == whole
+
+
+def test_what_was_known_may_be_asked_for_at_the_end_itself(files: Path) -> None:
+    end = iso(MIDDLE_MS)
+    now = answered(Asked(files=files, end=end, as_of=end))
+    assert now.pop("known_then") == now
+
+
+def test_what_was_known_later_than_the_end_is_refused(files: Path) -> None:
+    asked = Asked(files=files, end=iso(MIDDLE_MS), as_of=iso(MIDDLE_MS + 1))
+    with pytest.raises(SettingsError, match=r"--as-of: .* is later than --to \("):
+        replayed(SHOWN, asked, None, lambda _done, _left: None)
+
+
 def test_no_records_give_a_report_without_data(tmp_path: Path) -> None:
     assert answered(Asked(files=captured(tmp_path, [])))["as_of"] is None
 
@@ -101,3 +126,5 @@ def test_rules_are_tried_on_captured_records_without_a_store(files: Path, tmp_pa
     )
     tally = tried(SHOWN, Asked(files=files), rules, lambda _done, _left: None)
     assert "naive" in json.dumps(tally)
+    until = tried(SHOWN, Asked(files=files, end=iso(MIDDLE_MS)), rules, lambda _done, _left: None)
+    assert until["range"]["to"] == iso(MIDDLE_MS)
