@@ -55,7 +55,7 @@ def settings_of(bootstrap: str = "127.0.0.1:9092") -> Settings:
 
 
 def stream(predictions: int, seed: int = 1) -> Iterator[Record]:
-    """All records, each topic in log order; what is to come is kept as numbers alone, eight bytes a label."""
+    """All records, each topic in log order; of a label to come a number alone is kept."""
     dice = random.Random(seed)
     step_ms = DAY_MS / PREDICTIONS_A_DAY
     due: dict[int, array[int]] = {}  # minute -> numbers of the labels that arrive in it
@@ -137,8 +137,8 @@ def _prediction(number: int, event_ms: int) -> str:
         f'{{"schema_version": 1, "prediction_id": "{key}", "request_id": "r{key[1:]}", '
         f'"event_time": "{iso(event_ms)}", "variant": "{variant}", "model_version": {model}, '
         f'"prompt_version": {prompt}, "predicted_intent": "{predicted}", '
-        f'"confidence": {0.3 + mixed % 7000 / 10_000:.4f}, "latency_ms": {5 + mixed % 90_000 / 1e3}, '
-        f'"channel": "{CHANNELS[mixed % 3]}", "text_hash": "{mixed:016x}", '
+        f'"confidence": {0.3 + mixed % 7000 / 10_000:.4f}, '
+        f'"latency_ms": {5 + mixed % 90_000 / 1e3}, "channel": "{CHANNELS[mixed % 3]}", "text_hash": "{mixed:016x}", '
         f'"text": "{TEXTS[mixed >> 4 & 3]}"}}'
     )
 
