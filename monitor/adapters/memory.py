@@ -25,8 +25,8 @@ from monitor.ports import EVALUATOR, Heartbeat, Lease, Mark, OutRecord, is_forgo
 JOURNAL_ENTRIES = 10_000
 """Journal entries kept at least."""
 
-SWEEP_ENTRIES = 20_000
-"""Entries looked at in one sweep."""
+SWEEP_ENTRIES = 100_000
+"""Entries looked at in one sweep; more than a batch can bring, so that none pile up."""
 
 VOTES_MS = 10 * 60_000
 """Votes are kept together with those released in the same stretch of so many milliseconds."""

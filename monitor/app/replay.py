@@ -1,18 +1,23 @@
 """The same engine over history, into a store in memory: nothing live is read from or written to."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from monitor.adapters.files import FilesLog
 from monitor.adapters.memory import MemoryStore
-from monitor.app.flow import Flow
+from monitor.app.flow import Flow, uncollected
 from monitor.app.settings import Settings
 from monitor.app.wiring import codec_of, limits_of, spec_of, topics_of
 from monitor.domain.alerts import Transition
 from monitor.domain.engine import Spec
 from monitor.domain.events import NextOffsets
 from monitor.ports import RecordLog, RecordSink
+
+BATCH_RECORDS = 50_000
+"""Records counted at once: the more, the more often a pane is met again before it is stored."""
 
 OnProgress = Callable[[int, int | None], None]
 """Gets the records read, and those still to come, None when that is not known."""
@@ -39,7 +44,10 @@ class OffsetHistory(History, Protocol):
 
 
 class Replay:
-    """The flow between a log and a store of its own. ``read`` may be called again and again."""
+    """The flow between a log and a store of its own. ``read`` may be called again and again.
+
+    Alerts are evaluated after each batch; what becomes of them does not depend on its size.
+    """
 
     def __init__(
         self,
@@ -48,8 +56,9 @@ class Replay:
         *,
         spec: Spec | None = None,
         dead_letters: RecordSink | None = None,
+        batch_records: int = BATCH_RECORDS,
     ) -> None:
-        self._log, self._dead_letters = log, dead_letters
+        self._log, self._dead_letters, self._batch = log, dead_letters, batch_records
         spec = spec or spec_of(settings)
         self.store = MemoryStore(keep_ms=spec.windows.keep_ms)
         self.flow = self._flow(settings, spec)
@@ -63,17 +72,13 @@ class Replay:
 
     def read(self, on_progress: OnProgress = lambda _done, _left: None) -> None:
         """Count all that the log gives now, without looking at the rules."""
-        while records := self.flow.turn().records:
-            self.records += records
-            on_progress(self.records, self._left())
+        for _ in self._turns(on_progress):
             self.flow.sweep()
 
     def run(self, on_progress: OnProgress = lambda _done, _left: None) -> list[Transition]:
         """Count all that the log gives, and evaluate as the log goes on; what moved."""
         moved: list[Transition] = []
-        while records := self.flow.turn().records:
-            self.records += records
-            on_progress(self.records, self._left())
+        for _ in self._turns(on_progress):
             moved += self.flow.evaluate()
             self.flow.sweep()
         return moved
@@ -84,6 +89,18 @@ class Replay:
         moved = self.flow.evaluate()
         self.flow.sweep()
         return moved
+
+    def _turns(self, on_progress: OnProgress) -> Iterator[None]:
+        """Turn by turn to the end; only young objects are searched for garbage in between.
+
+        What waits in the store is no garbage, and there is more and more to search.
+        """
+        with uncollected():
+            while records := self.flow.turn().records:
+                self.records += records
+                on_progress(self.records, self._left())
+                yield
+                gc.collect(0)
 
     def _left(self) -> int | None:
         lag = self._log.lag()
@@ -97,7 +114,7 @@ class Replay:
             self.store,
             dead_letters=self._dead_letters,
             dead_letter_topic=settings.kafka.dead_letters.topic,
-            limits=limits_of(settings),
+            limits=replace(limits_of(settings), batch_records=self._batch),
         )
 
 
@@ -107,6 +124,7 @@ def replay_files(
     *,
     dead_letters: RecordSink | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
+    batch_records: int = BATCH_RECORDS,
 ) -> MemoryStore:
     """Read the captured records of ``folder`` to their end; ``on_progress`` gets the records read.
 
@@ -114,7 +132,7 @@ def replay_files(
     """
     log = FilesLog(folder, topics_of(settings))
     try:
-        replay = Replay(log, settings, dead_letters=dead_letters)
+        replay = Replay(log, settings, dead_letters=dead_letters, batch_records=batch_records)
         replay.run(lambda done, _: on_progress(done))
         replay.finish()
     finally:
