@@ -138,7 +138,8 @@ def _prediction(number: int, event_ms: int) -> str:
         f'"event_time": "{iso(event_ms)}", "variant": "{variant}", "model_version": {model}, '
         f'"prompt_version": {prompt}, "predicted_intent": "{predicted}", '
         f'"confidence": {0.3 + mixed % 7000 / 10_000:.4f}, '
-        f'"latency_ms": {5 + mixed % 90_000 / 1e3}, "channel": "{CHANNELS[mixed % 3]}", "text_hash": "{mixed:016x}", '
+        f'"latency_ms": {5 + mixed % 90_000 / 1e3}, "channel": "{CHANNELS[mixed % 3]}", '
+        f'"text_hash": "{mixed:016x}", '
         f'"text": "{TEXTS[mixed >> 4 & 3]}"}}'
     )
 
