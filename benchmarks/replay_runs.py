@@ -20,6 +20,7 @@ from river.metrics import ConfusionMatrix
 from benchmarks.replay_stream import settings_of
 from monitor.adapters.files import FilesLog
 from monitor.adapters.memory import MemoryStore
+from monitor.app.flow import uncollected
 from monitor.app.history import Where, opened_history
 from monitor.app.replay import History, Replay
 from monitor.app.report import report_of
@@ -124,7 +125,7 @@ def _opened(order: Order) -> Iterator[History]:
 
 def replay(order: Order) -> MemoryStore:
     """The product's replay, as ``recallwatch replay`` does it."""
-    with _opened(order) as log:
+    with uncollected(), _opened(order) as log:
         run = Replay(log, settings_of(order.bootstrap))
         run.run()
         run.finish()

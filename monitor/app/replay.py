@@ -1,6 +1,5 @@
 """The same engine over history, into a store in memory: nothing live is read from or written to."""
 
-import gc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -72,35 +71,33 @@ class Replay:
 
     def read(self, on_progress: OnProgress = lambda _done, _left: None) -> None:
         """Count all that the log gives now, without looking at the rules."""
-        for _ in self._turns(on_progress):
-            self.flow.sweep()
+        with uncollected():
+            for _ in self._turns(on_progress):
+                self.flow.sweep()
 
     def run(self, on_progress: OnProgress = lambda _done, _left: None) -> list[Transition]:
         """Count all that the log gives, and evaluate as the log goes on; what moved."""
         moved: list[Transition] = []
-        for _ in self._turns(on_progress):
-            moved += self.flow.evaluate()
-            self.flow.sweep()
+        with uncollected():
+            for _ in self._turns(on_progress):
+                moved += self.flow.evaluate()
+                self.flow.sweep()
         return moved
 
     def finish(self) -> list[Transition]:
         """The log is at its end, and nothing is to come: evaluate what that completes."""
-        self.flow.mark_idle(self._log.at_end())
-        moved = self.flow.evaluate()
-        self.flow.sweep()
+        with uncollected():
+            self.flow.mark_idle(self._log.at_end())
+            moved = self.flow.evaluate()
+            self.flow.sweep()
         return moved
 
     def _turns(self, on_progress: OnProgress) -> Iterator[None]:
-        """Turn by turn to the end; only young objects are searched for garbage in between.
-
-        What waits in the store is no garbage, and there is more and more to search.
-        """
-        with uncollected():
-            while records := self.flow.turn().records:
-                self.records += records
-                on_progress(self.records, self._left())
-                yield
-                gc.collect(0)
+        """Turn by turn to the end."""
+        while records := self.flow.turn().records:
+            self.records += records
+            on_progress(self.records, self._left())
+            yield
 
     def _left(self) -> int | None:
         lag = self._log.lag()

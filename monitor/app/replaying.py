@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from monitor.adapters.files import FilesLog
 from monitor.app.audit_report import AsKnown, write_report
 from monitor.app.backtest import NotTriable, backtest, document_of
+from monitor.app.flow import uncollected
 from monitor.app.history import Place, Where, opened_history, place_of
 from monitor.app.replay import History, OnProgress, Replay
 from monitor.app.report import iso, present_report
@@ -42,7 +43,8 @@ def replayed(
     if asked.as_of is not None and as_of.instant_ms is None:
         raise SettingsError("--as-of: must be a time, such as 2026-11-22T13:00:00Z")
     then: dict[str, Any] | None = None
-    with _opened(settings, asked, end) as log:
+    # What waits in the store at the end takes seconds to search for garbage, and there is none.
+    with uncollected(), _opened(settings, asked, end) as log:
         replay = Replay(log, settings)
         if as_of.instant_ms is not None:
             log.bound_ms(as_of.instant_ms)

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterable, Sequence
 from itertools import count
+from typing import Any
 
 import pytest
 from kafka import TopicPartition, codec
@@ -76,7 +77,12 @@ def bare_fetcher() -> Fetcher:
 
 
 def in_takes(
-    data: bytes, *, is_bulk: bool, at: int = 0, take: int | None = 3, **options: object
+    data: bytes,
+    *,
+    is_bulk: bool,
+    at: int = 0,
+    take: int | None = 3,
+    **options: Any,  # noqa: ANN401 - those of the client's class
 ) -> tuple[list[Record], list[tuple[int, int]]]:
     """What comes of a fetch; and after each take the place, and the batch's leader epoch."""
     fetching = bare_fetcher()
@@ -92,7 +98,10 @@ def in_takes(
     return found, places
 
 
-def assert_same(data: bytes, **options: object) -> list[Record]:
+def assert_same(
+    data: bytes,
+    **options: Any,  # noqa: ANN401 - those of the client's class
+) -> list[Record]:
     for take in (1, 3, 4, 8, 1_000, None):
         ours = in_takes(data, is_bulk=True, take=take, **options)
         assert ours == in_takes(data, is_bulk=False, take=take, **options)

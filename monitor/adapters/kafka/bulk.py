@@ -64,7 +64,8 @@ def read_in_bulk(fetcher: Fetcher) -> None:
     fetcher.PartitionRecords = _BulkRecords
 
 
-class _BulkRecords(Fetcher.PartitionRecords):
+# The client library has no types.
+class _BulkRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
     """What was fetched of one partition; the iterator of the base class yields whole batches."""
 
     def __init__(self, *args: object, **options: object) -> None:
