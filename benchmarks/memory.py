@@ -137,7 +137,7 @@ def _prediction(number: int, now_ms: int) -> dict[str, object]:
     is_right = number % 20 != 0
     return {
         "prediction_id": f"{number:016x}",
-        "event_time": _iso(now_ms),
+        "event_time": iso(now_ms),
         "variant": "fine_tuned",
         "predicted_intent": _actual(number if is_right else number + 1),
         "confidence": 0.9,
@@ -149,7 +149,7 @@ def _label(number: int, minute: int) -> dict[str, object]:
     return {
         "prediction_id": f"{number:016x}",
         "true_intent": _actual(number),
-        "label_time": _iso(minute * MINUTE_MS),
+        "label_time": iso(minute * MINUTE_MS),
         "label_id": f"L{number:015x}",
     }
 
@@ -227,7 +227,7 @@ def _line(
     entries = _entries(client, buckets)
     used = _used(client)
     print(
-        f"{side.received:>12,} {rate:>9,.0f} {_resident_mb():>10.1f} {entries:>10,} "
+        f"{side.received:>12,} {rate:>9,.0f} {resident_mb():>10.1f} {entries:>10,} "
         f"{side.parts['pending']:>10,} {used / 1e6:>10.1f} {used / max(1, entries):>12.1f}",
         flush=True,
     )
@@ -246,12 +246,13 @@ def _used(client: "redis.Redis") -> int:
     return int(client.info("memory")["used_memory"])
 
 
-def _resident_mb() -> float:
+def resident_mb() -> float:
     """Resident memory of this process; Linux counts it in pages of 4 KiB."""
     pages = Path("/proc/self/statm").read_text().split()[1]
     return int(pages) * 4096 / 1e6
 
 
-def _iso(instant_ms: int) -> str:
+def iso(instant_ms: int) -> str:
+    """ISO 8601 in UTC, with milliseconds."""
     seconds, millis = divmod(instant_ms, 1000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{millis:03d}Z"

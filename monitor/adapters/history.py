@@ -108,7 +108,13 @@ class HistoryLog:
 
     def poll(self, max_records: int) -> list[Record]:
         """The next records, aligned; [] at the bound or the end. Never waits for new ones."""
-        return aligned(self._lanes.values(), max_records, self._before_ms)
+        polled: list[Record] = []
+        while left := max_records - len(polled):
+            batch = aligned(self._lanes.values(), left, self._before_ms)
+            if not batch:
+                break
+            polled += batch
+        return polled
 
     def bound_ms(self, instant_ms: int | None) -> None:
         """Read the records that count as before this instant alone; None: to the end."""

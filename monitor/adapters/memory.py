@@ -28,8 +28,8 @@ from monitor.ports import EVALUATOR, Heartbeat, Lease, Mark, OutRecord, is_forgo
 JOURNAL_ENTRIES = 10_000
 """Journal entries kept at least."""
 
-SWEEP_ENTRIES = 20_000
-"""Entries looked at in one sweep."""
+SWEEP_ENTRIES = 100_000
+"""Entries looked at in one sweep; more than a batch can bring, so that none pile up."""
 
 END_MS = 2**62
 """After everything."""

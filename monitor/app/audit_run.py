@@ -217,6 +217,7 @@ def _settings_differ(settings: Settings, case: Case) -> list[Difference]:
 
 
 def head_differs(chain: Chain, known: Known) -> list[Difference]:
+    """That the journal ends before the entry that the store knows as the last one."""
     sequence, head = known.head
     if not head or any(entry.hash == head for entry in chain.entries):
         return []

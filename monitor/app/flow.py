@@ -168,7 +168,7 @@ class Flow:
         if not records:
             return Turn()
         try:
-            with _uncollected():
+            with uncollected():
                 done = self._carry(records)
         except _WentBack:
             self._read_again()
@@ -737,7 +737,7 @@ class Flow:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Without garbage collection: a batch makes many objects, none of them in a circle.
 
     Looking for circles among them and all that waits took as long as the work itself.

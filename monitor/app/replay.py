@@ -1,20 +1,23 @@
 """The same engine over history, into a store in memory: nothing live is read from or written to."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from monitor.adapters.files import FilesLog
 from monitor.adapters.memory import MemoryStore
-from monitor.app.flow import Flow
+from monitor.app.flow import Flow, uncollected
 from monitor.app.settings import Settings
 from monitor.app.wiring import codec_of, limits_of, spec_of, topics_of
 from monitor.domain.alerts import Transition
 from monitor.domain.engine import Spec
 from monitor.domain.events import NextOffsets
 from monitor.ports import RecordLog, RecordSink
+
+BATCH_RECORDS = 50_000
+"""Records counted at once: the more, the more often a pane is met again before it is stored."""
 
 OnProgress = Callable[[int, int | None], None]
 """Gets the records read, and those still to come, None when that is not known."""
@@ -43,6 +46,7 @@ class OffsetHistory(History, Protocol):
 class Replay:
     """The flow between a log and a store of its own. ``read`` may be called again and again.
 
+    Alerts are evaluated after each batch; what becomes of them does not depend on its size.
     ``after_turn`` is called between turns of ``run``: what it raises breaks the replay off where
     the store can be saved. ``records`` counts those read.
     """
@@ -54,8 +58,9 @@ class Replay:
         *,
         spec: Spec | None = None,
         dead_letters: RecordSink | None = None,
+        batch_records: int = BATCH_RECORDS,
     ) -> None:
-        self._log, self._dead_letters = log, dead_letters
+        self._log, self._dead_letters, self._batch = log, dead_letters, batch_records
         spec = spec or spec_of(settings)
         self._settings, self._spec = settings, spec
         self.store = MemoryStore(keep_ms=spec.windows.keep_ms)
@@ -76,28 +81,34 @@ class Replay:
 
     def read(self, on_progress: OnProgress = lambda _done, _left: None) -> None:
         """Count all that the log gives now, without looking at the rules."""
-        while records := self.flow.turn().records:
-            self.records += records
-            on_progress(self.records, self._left())
-            self.flow.sweep()
+        with uncollected():
+            for _ in self._turns(on_progress):
+                self.flow.sweep()
 
     def run(self, on_progress: OnProgress = lambda _done, _left: None) -> list[Transition]:
         """Count all that the log gives, and evaluate as the log goes on; what moved."""
         moved: list[Transition] = []
-        while records := self.flow.turn().records:
-            self.records += records
-            on_progress(self.records, self._left())
-            moved += self.flow.evaluate()
-            self.flow.sweep()
-            self.after_turn()
+        with uncollected():
+            for _ in self._turns(on_progress):
+                moved += self.flow.evaluate()
+                self.flow.sweep()
+                self.after_turn()
         return moved
 
     def finish(self) -> list[Transition]:
         """The log is at its end, and nothing is to come: evaluate what that completes."""
-        self.flow.mark_idle(self._log.at_end())
-        moved = self.flow.evaluate()
-        self.flow.sweep()
+        with uncollected():
+            self.flow.mark_idle(self._log.at_end())
+            moved = self.flow.evaluate()
+            self.flow.sweep()
         return moved
+
+    def _turns(self, on_progress: OnProgress) -> Iterator[None]:
+        """Turn by turn to the end."""
+        while records := self.flow.turn().records:
+            self.records += records
+            on_progress(self.records, self._left())
+            yield
 
     def _left(self) -> int | None:
         lag = self._log.lag()
@@ -112,7 +123,11 @@ class Replay:
             dead_letters=self._dead_letters,
             dead_letter_topic=settings.kafka.dead_letters.topic,
             # What was counted was not too much: each worker had its own count of rejects in a row.
-            limits=replace(limits_of(settings), max_consecutive_rejects=sys.maxsize),
+            limits=replace(
+                limits_of(settings),
+                batch_records=self._batch,
+                max_consecutive_rejects=sys.maxsize,
+            ),
         )
 
 
@@ -139,6 +154,7 @@ def replay_files(
     *,
     dead_letters: RecordSink | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
+    batch_records: int = BATCH_RECORDS,
 ) -> MemoryStore:
     """Read the captured records of ``folder`` to their end; ``on_progress`` gets the records read.
 
@@ -146,7 +162,7 @@ def replay_files(
     """
     log = FilesLog(folder, topics_of(settings))
     try:
-        replay = Replay(log, settings, dead_letters=dead_letters)
+        replay = Replay(log, settings, dead_letters=dead_letters, batch_records=batch_records)
         replay.run(lambda done, _: on_progress(done))
         replay.finish()
     finally:

@@ -11,6 +11,7 @@ from monitor.adapters.checkpoint import load_checkpoint, save_checkpoint, try_ch
 from monitor.adapters.files import FilesLog
 from monitor.app.audit_report import AsKnown, write_report
 from monitor.app.backtest import NotTriable, backtest, document_of
+from monitor.app.flow import uncollected
 from monitor.app.history import Place, Where, completed, opened_history, place_of
 from monitor.app.replay import History, OnProgress, Replay, replay_to
 from monitor.app.report import iso, present_report
@@ -91,7 +92,8 @@ def replayed(
     if checkpoint is not None:
         checkpoint.try_out()
     then: dict[str, Any] | None = None
-    with _opened(settings, asked, end) as log:
+    # What waits in the store at the end takes seconds to search for garbage, and there is none.
+    with uncollected(), _opened(settings, asked, end) as log:
         replay = Replay(log, settings)
         if checkpoint is not None:
             checkpoint.attach(replay, _purpose(settings, asked))

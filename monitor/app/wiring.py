@@ -217,7 +217,7 @@ def connection_of(settings: Settings) -> KafkaConnection:
 
 
 def open_log(settings: Settings, *, in_group: bool = True) -> KafkaLog:
-    """The two topics: as a member of the consumer group, or all partitions on its own."""
+    """The two topics: as a member of the consumer group, or all partitions on its own, in bulk."""
     kafka = settings.kafka
     group = ConsumerGroup(
         kafka.group, kafka.instance_id, in_ms(kafka.session_timeout), kafka.assignor
@@ -228,6 +228,7 @@ def open_log(settings: Settings, *, in_group: bool = True) -> KafkaLog:
         group if in_group else None,
         isolation_level=kafka.isolation_level,
         wait_ms=in_ms(settings.worker.poll_timeout),
+        is_bulk=not in_group,
     )
 
 

@@ -1,6 +1,6 @@
 """Kafka: the two topics as one consumer reads them, a sink to write to, and care for topics.
 
-    connection > log, sink, topics > journal
+    connection, bulk > log, sink, topics > journal
 
 The only package that knows the client library. Four rules keep its traps away: records are taken
 as bytes (a deserializer that raises hangs the client at its next poll), partitions are paused one

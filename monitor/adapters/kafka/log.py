@@ -17,6 +17,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import OffsetAndMetadata
 
+from monitor.adapters.kafka.bulk import read_in_bulk, records_of
 from monitor.adapters.kafka.connection import (
     ANSWER_TIMEOUT_MS,
     LEAVE_TIMEOUT_MS,
@@ -88,6 +89,8 @@ class KafkaLog:
     ``wait_ms`` bounds a poll that finds nothing, except that during a rebalance it takes up to
     ``JOIN_WAIT_MS`` more. A broker that restarts is waited for: nothing comes meanwhile.
 
+    With ``is_bulk`` the client library is bypassed where it takes most of its time, see ``bulk``.
+
     BrokerError from the constructor when no broker answers or a topic is missing; topics are never
     created here. After a poll failed the log is closed.
     """
@@ -101,6 +104,7 @@ class KafkaLog:
         isolation_level: Isolation = "read_committed",
         wait_ms: int = 200,
         look_around_ms: int = LOOK_AROUND_MS,
+        is_bulk: bool = False,
     ) -> None:
         self._connection, self._topics = connection, topics
         self._wait_ms = max(1, wait_ms)
@@ -122,6 +126,10 @@ class KafkaLog:
             metadata_max_age_ms=look_around_ms,
             **(group.options() if group else {}),
         )
+        self._ours: Callable[[TopicPartition, Sequence[Any]], Sequence[Record]] = records_of
+        if is_bulk:
+            read_in_bulk(self._consumer._fetcher)
+            self._ours = lambda _, found: found
         try:
             with translated(connection, "looking for the topics"):
                 self._begin()
@@ -147,7 +155,7 @@ class KafkaLog:
             if fetched is None:
                 self._generation += 1
                 return []
-            return [record for tp, found in fetched.items() for record in _records(tp, found)]
+            return [record for tp, found in fetched.items() for record in self._ours(tp, found)]
         except BrokerError:
             self.close()
             raise
@@ -446,7 +454,6 @@ class KafkaLog:
 
 
 _START_AFRESH = "Start on a fresh redis.namespace, or name the topic that was read before"
-_LOG_APPEND_TIME = 1
 _PASSING = (
     kafka_errors.RetriableError,
     kafka_errors.CommitFailedError,
@@ -454,20 +461,6 @@ _PASSING = (
     kafka_errors.IllegalGenerationError,
     kafka_errors.UnknownMemberIdError,
 )
-
-
-def _records(tp: TopicPartition, fetched: Iterable[Any]) -> Iterator[Record]:
-    topic, number = tp
-    for record in fetched:
-        yield Record(
-            topic,
-            number,
-            record.offset,
-            max(record.timestamp, 0),
-            record.key,
-            record.value,
-            record.timestamp_type == _LOG_APPEND_TIME,
-        )
 
 
 def _native(partitions: Iterable[Partition]) -> list[TopicPartition]:

@@ -1,0 +1,241 @@
+"""How fast is a replay, beside the loop that one would write by hand, and does it stay small?
+
+One stream is written once: to Apache Kafka, from there to an archive, and to captured files. Then
+the plain loop and the replays are run in turn, again and again, each in a process and on a core of
+its own; the broker has the other one. All replays must give the same digest, and the loop the same
+confusion matrices, minute by minute and cell by cell.
+
+    python -m benchmarks replay --events 1000000
+    python -m benchmarks replay --parts memory
+
+Needs Java 17 and Maven for the broker, as the tests do; ``--parts plain packed archive`` does not
+once ``--folder`` holds a stream that was written before.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.memory import resident_mb
+from benchmarks.replay_runs import CORE, Order, Run
+from benchmarks.replay_stream import (
+    EVENTS_A_PREDICTION,
+    PARTITIONS,
+    PREDICTIONS_A_DAY,
+    capture,
+    settings_of,
+    stream,
+)
+from monitor.adapters.files import FilesLog
+from monitor.adapters.kafka import KafkaConnection, KafkaSink, KafkaTopics
+from monitor.app.archive import copy
+from monitor.app.replay import Replay
+from monitor.app.wiring import topics_of
+from monitor.domain.events import NextOffsets, Partition, Record
+from monitor.ports import OutRecord
+from tests.servers.kafka import ApacheKafka
+
+NAMES = {
+    "loop": "plain loop: kafka-python, json, dict, river",
+    "kafka": "replay from Kafka",
+    "archive": "replay from an archive",
+    "plain": "replay from captured files",
+    "packed": "replay from captured files, gzipped",
+    "memory": "",
+}
+ON_BROKER = {"loop", "kafka"}
+NOWHERE = "127.0.0.1:9"
+POINTS = (1_000_000, 2_000_000, 5_000_000, 10_000_000, 15_000_000, 20_000_000)
+"""Events after which memory is looked at."""
+
+
+def main(argv: list[str]) -> None:
+    """Write the stream, measure, and print the tables."""
+    chosen = _options(argv)
+    parts = [part for part in chosen.parts if part != "memory"]
+    if parts:
+        _keep_off_the_measured_core()
+        with ExitStack() as stack:
+            _measure(parts, chosen, stack)
+    if "memory" in chosen.parts:
+        _memory(chosen.most)
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks replay", description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000, help="about so many (default 1 M)")
+    parser.add_argument("--rounds", type=int, default=5, help="of all parts in turn (default 5)")
+    parser.add_argument("--parts", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--folder", type=Path, help="keep the stream here, and use it again")
+    parser.add_argument("--most", type=int, default=POINTS[-1], help="events for memory")
+    return parser.parse_args(argv)
+
+
+def _keep_off_the_measured_core() -> None:
+    """For this process and all that it starts; runs go back to it by themselves."""
+    os.sched_setaffinity(0, (os.sched_getaffinity(0) - {CORE}) or {CORE})
+
+
+def _measure(parts: Sequence[str], chosen: argparse.Namespace, stack: ExitStack) -> None:
+    folder = chosen.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    if not (folder / "plain").is_dir():
+        capture(stream(round(chosen.events / EVENTS_A_PREDICTION)), folder)
+    events = sum(_lines(path) for path in (folder / "plain").iterdir())
+    bootstrap = NOWHERE
+    if ON_BROKER & {*parts} or not (folder / "archive").is_dir():
+        kafka = stack.enter_context(ApacheKafka(properties={"log.retention.ms": "-1"}))
+        bootstrap = kafka.bootstrap_servers[0]
+        _fill(bootstrap, folder)
+    if not (folder / "archive").is_dir():
+        copy(settings_of(bootstrap), str(folder / "archive"), now_ms=0)
+    runs: defaultdict[str, list[Run]] = defaultdict(list)
+    for _ in range(chosen.rounds):
+        for part in parts:
+            runs[part].append(_run(Order(part, str(folder), bootstrap, events)))
+            print(f"  {part}: {runs[part][-1]}", file=sys.stderr, flush=True)
+    _check_same(runs)
+    print("\n".join(_table(runs, events)), flush=True)
+
+
+def _fill(bootstrap: str, folder: Path) -> None:
+    """Write the captured stream to the topics, with its log times and partitions."""
+    settings = settings_of(bootstrap)
+    connection, topics = KafkaConnection((bootstrap,)), topics_of(settings)
+    with KafkaTopics(connection) as admin:
+        admin.ensure(dict.fromkeys(topics.values(), PARTITIONS), log_append_time=False)
+    sink, files = KafkaSink(connection), FilesLog(folder / "plain", topics)
+    while records := files.poll(10_000):
+        sink.publish(
+            OutRecord(r.topic, r.key, r.value, partition=r.partition, log_ms=r.log_ms)
+            for r in records
+        )
+    sink.close()
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def _run(order: Order) -> Run:
+    command = [sys.executable, "-m", "benchmarks.replay_runs", msgspec.json.encode(order).decode()]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    return msgspec.json.decode(done.stdout, type=Run)
+
+
+def _check_same(runs: Mapping[str, Sequence[Run]]) -> None:
+    cells = {run.cells for found in runs.values() for run in found}
+    digests = {run.digest for found in runs.values() for run in found} - {""}
+    if len(cells) != 1 or len(digests) > 1:
+        raise SystemExit(f"not the same: cells {cells}, digests {digests}")
+    print(f"one digest, {digests or '(loop alone)'}; {cells.pop().split(':')[0]} equal cells")
+
+
+def _table(runs: Mapping[str, Sequence[Run]], events: int) -> Iterable[str]:
+    """Markdown: rates by CPU, since the machine may have other work; best and median."""
+    yield f"{events:,} events, {len(next(iter(runs.values())))} runs each"
+    yield "| | events/s of one core, best (median) | CPU s per million | x plain loop | peak MB |"
+    yield "|---|---:|---:|---:|---:|"
+    plain = _best(runs["loop"]) if "loop" in runs else None
+    for part, found in runs.items():
+        best, median = _best(found), statistics.median(run.cpu_s for run in found)
+        ratio = f"{plain / best:.2f}" if plain else "-"
+        yield (
+            f"| {NAMES[part]} | {events / best:,.0f} ({events / median:,.0f}) "
+            f"| {best / events * 1e6:.2f} ({median / events * 1e6:.2f}) | {ratio} "
+            f"| {max(run.peak_mb for run in found):,.0f} |"
+        )
+
+
+def _best(found: Iterable[Run]) -> float:
+    return min(run.cpu_s for run in found)
+
+
+class StreamLog:
+    """The stream itself as a log, made as it is read."""
+
+    def __init__(self, predictions: int) -> None:
+        self._records = stream(predictions)
+        self._next: dict[Partition, int] = {
+            Partition(topic, number): 0
+            for topic in topics_of(settings_of()).values()
+            for number in range(PARTITIONS)
+        }
+        self._is_ended = False
+
+    def poll(self, max_records: int) -> list[Record]:
+        """The next records."""
+        batch = list(islice(self._records, max_records))
+        self._is_ended = len(batch) < max_records
+        self._next.update({Partition(r.topic, r.partition): r.offset + 1 for r in batch})
+        return batch
+
+    @property
+    def generation(self) -> int:
+        """Always 0."""
+        return 0
+
+    def assigned(self) -> frozenset[Partition]:
+        """All."""
+        return frozenset(self._next)
+
+    def partitions(self) -> frozenset[Partition]:
+        """All."""
+        return frozenset(self._next)
+
+    def oldest(self, partitions: Iterable[Partition]) -> NextOffsets:
+        """Nothing is ever dropped."""
+        return dict.fromkeys(partitions, 0)
+
+    def newest(self, partitions: Iterable[Partition]) -> NextOffsets:
+        """As far as was made."""
+        return {partition: self._next[partition] for partition in partitions}
+
+    def places(self) -> NextOffsets:
+        """As far as was made."""
+        return dict(self._next)
+
+    def seek(self, next_offsets: NextOffsets) -> None:
+        """Made once, from the start."""
+
+    def at_end(self) -> frozenset[Partition]:
+        """All, when everything was polled."""
+        return frozenset(self._next) if self._is_ended else frozenset()
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Not known."""
+        return {}
+
+    def commit(self, next_offsets: NextOffsets) -> None:
+        """No place is kept."""
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+def _memory(most: int) -> None:
+    """The curve, at a constant rate, over many times the label horizon."""
+    print("| events | days of log | memory, MB | events/s |\n|---:|---:|---:|---:|")
+    due, started = [point for point in POINTS if point <= most], time.perf_counter()
+
+    def tell(done: int, _left: int | None) -> None:
+        if due and done >= due[0]:
+            days = done / EVENTS_A_PREDICTION / PREDICTIONS_A_DAY
+            rate = done / (time.perf_counter() - started)
+            print(
+                f"| {due.pop(0):,} | {days:.0f} | {resident_mb():,.0f} | {rate:,.0f} |", flush=True
+            )
+
+    replay = Replay(StreamLog(round((most + 1_000_000) / EVENTS_A_PREDICTION)), settings_of())
+    replay.run(tell)
