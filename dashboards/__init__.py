@@ -2,7 +2,7 @@
 
 ::
 
-    store -> source -> queries -> models -> pictures (cache, last good) -> charts, views -> pages
+    store -> source -> queries -> models -> pictures (cache, last good) -> charts, views -> screens
 
 ``source`` is the only file that opens a store, read-only; ``queries``, ``banner``, ``signals`` and
 ``overlays`` know neither Streamlit nor a clock; ``charts`` turns view models into Vega-Lite specs

@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboards.views import common
 
-PAGES = Path(__file__).parent / "pages"
+SCREENS = Path(__file__).parent / "screens"
 
 st.set_page_config(
     page_title="Recallwatch", page_icon="🛟", layout="wide", initial_sidebar_state=300
@@ -15,11 +15,17 @@ common.freeze_once()
 page = st.navigation({
     "Now": [
         st.Page(
-            PAGES / "live.py", title="Live", icon=":material/monitor_heart:", default=True
+            SCREENS / "live.py", title="Live", icon=":material/monitor_heart:", default=True
         ),
     ],
     "Explain": [
-        st.Page(PAGES / "labels.py", title="Labels", icon=":material/label:", url_path="labels"),
+        st.Page(SCREENS / "labels.py", title="Labels", icon=":material/label:", url_path="labels"),
+    ],
+    "Prove": [
+        st.Page(
+            SCREENS / "replay.py", title="Replay and audit", icon=":material/history:",
+            url_path="replay",
+        ),
     ],
 })  # fmt: skip
 common.check_settings()

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from dashboards import words
 from dashboards.models import ArrivalPoint, IntentRow, LabelsView, Point, Span, Trend
+from dashboards.replay_models import Known, Replayed
 from dashboards.theme import Palette
 from monitor.domain.scores import Score
 from monitor.domain.windows import DAY_MS, Window
@@ -23,6 +24,9 @@ HALF = 0.5
 
 MOST_INTENTS = 8
 RECALL_HEIGHT, COVERAGE_HEIGHT, LABELS_HEIGHT, INTENT_HEIGHT = 270, 130, 230, 44
+
+_BLANK = 10
+"""The part of a replay's range that is left blank after the instant."""
 
 _Y_EXTENT = 46
 _EDGE = 0.3
@@ -72,6 +76,73 @@ def recall(view: Trend, palette: Palette) -> Spec:
         "under": _under_rows(view),
         "spans": _span_rows(view.spans, view.window),
     })  # fmt: skip
+
+
+def replayed(view: Replayed, palette: Palette) -> Spec:
+    """Rolling recall up to an instant, with what lies after it left blank.
+
+    The line with the band is what is asked for; in a comparison the dashed one is today's.
+    """
+    shown = view.shown
+    points = shown.points if shown else ()
+    other = view.now.points if view.known is Known.COMPARE and view.now else ()
+    blank_ms = (view.at_ms - view.window.start_ms) // _BLANK
+    window = Window(view.window.start_ms, view.at_ms + blank_ms)
+    x = _time(window, labels=True)
+    y = _share_axis("Recall", recall_domain([*points, *other], view.objective))
+    place = {"x": {"field": "t", **x}}
+    detail = {"detail": {"field": "segment"}}
+    line = {**place, "y": {"field": "value", **y}, **detail}
+    band = {**place, "y": {"field": "low", **y}, "y2": {"field": "high"}, **detail}
+    dashed = _mark("line", palette.second, strokeWidth=2, strokeDash=[4, 3], clip=True)
+    layers: list[Spec] = [
+        _layer("blank", _mark("rect", palette.unknown, opacity=0.14), {
+            "x": {"field": "t", **x}, "x2": _UNTIL,
+        }),
+        *_alert_layers(x, palette),
+        _layer("recall", _mark("area", palette.line, opacity=0.18, clip=True), band),
+        *_objective_layers(y, palette),
+        _layer("recall", _mark("line", palette.line, strokeWidth=2.2, clip=True), line),
+        _layer("other", dashed, line),
+        _layer("blank", _mark("rule", palette.text, strokeWidth=2), place),
+        *_note("spans", {"x": {"field": "start", **x}}, palette.critical, palette, foot=True),
+        *_note("blank", place, palette.text, palette, dy=10),
+        _layer("recall", {"type": "point", "opacity": 0, "size": 90}, {
+            **place, "y": {"field": "value", **y},
+            "tooltip": _tips("Time (UTC)", "Recall", "95% interval", "Labels (n)"),
+        }),
+    ]  # fmt: skip
+    blank = {
+        "t": float(view.at_ms),
+        "end": float(window.end_ms),
+        "side": "left",
+        "text": words.clock(view.at_ms).removesuffix(" UTC"),
+    }
+    limit = view.objective
+    return _chart(RECALL_HEIGHT, layers, {
+        "recall": _plain_rows(points),
+        "other": _plain_rows(other),
+        "limit": [] if limit is None else [_limit_row(limit)],
+        "blank": [blank],
+        "spans": _span_rows(view.spans, view.window),
+    })  # fmt: skip
+
+
+def replayed_alt(view: Replayed) -> str:
+    """The chart of a replay in a sentence."""
+    told = "as known now" if view.known is Known.NOW else "as known then"
+    points = view.shown.points if view.shown else ()
+    seen = [point for point in points if point.recall.value is not None]
+    until = words.moment(view.at_ms)
+    if not seen:
+        return f"{view.of} recall up to {until}, {told}: no label in this range."
+    last, low = seen[-1].recall, min(seen, key=lambda point: point.recall.value or 0.0)
+    return (
+        f"{view.of} recall up to {until}, {told}, rolling {words.duration(view.rolling_ms)}: last "
+        f"{words.percent(last.value)} ({words.interval(last)}), lowest "
+        f"{words.percent(low.recall.value)} at {words.clock(low.end_ms)}. "
+        f"{len(view.spans)} alert periods."
+    )
 
 
 def recall_domain(points: Sequence[Point], objective: float | None) -> tuple[float, float]:
@@ -393,9 +464,23 @@ def _recall_row(point: Point, segment: int, *, solid: bool) -> Row:
 
 
 def _objective_rows(view: Trend) -> list[Row]:
-    if view.objective is None:
-        return []
-    return [{"value": view.objective, "text": f"objective {words.limit(view.objective)}"}]
+    return [] if view.objective is None else [_limit_row(view.objective)]
+
+
+def _limit_row(objective: float) -> Row:
+    return {"value": objective, "text": f"objective {words.limit(objective)}"}
+
+
+def _plain_rows(points: Sequence[Point]) -> list[Row]:
+    """Points with a value, each with the stretch of line it belongs to."""
+    rows: list[Row] = []
+    segment = 0
+    for point in points:
+        if point.recall.value is None:
+            segment += 1
+        else:
+            rows.append(_recall_row(point, segment, solid=True))
+    return rows
 
 
 def _under_rows(view: Trend) -> list[Row]:

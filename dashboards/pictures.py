@@ -7,12 +7,14 @@ store be asked once in a while and not once for each viewer.
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Generic, Protocol, TypeVar, cast
 
 import streamlit as st
 
-from dashboards import queries, source
+from dashboards import queries, replay_queries, source
 from dashboards.models import Choice, LabelsView, LiveNow, Trend
+from dashboards.replay_models import Ask, Moments, Replayed
 from monitor.domain.engine import Spec
 from monitor.domain.errors import StoreError
 from monitor.domain.windows import DAY_MS
@@ -67,6 +69,16 @@ def labels(choice: Choice) -> Picture[LabelsView]:
     return read(source.serial(), choice)
 
 
+def moments() -> Picture[Moments]:
+    """The instants that can be replayed."""
+    return _moments(source.serial())
+
+
+def replayed(choice: Choice, ask: Ask) -> Picture[Replayed]:
+    """The page "Replay and audit"."""
+    return _replayed(source.serial(), choice, ask)
+
+
 def variants() -> tuple[str, ...]:
     """The variants seen so far, by whomever of this process's viewers."""
     return _album().variants.get(source.serial(), ())
@@ -102,6 +114,17 @@ def _labels(serial: int, choice: Choice) -> Picture[LabelsView]:
 @st.cache_data(ttl=LONG_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
 def _long_labels(serial: int, choice: Choice) -> Picture[LabelsView]:
     return _take(("labels", serial, choice), queries.labels, choice)
+
+
+@st.cache_data(ttl=LONG_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+def _moments(serial: int) -> Picture[Moments]:
+    return _take(("moments", serial), replay_queries.moments, Choice())
+
+
+@st.cache_data(ttl=LONG_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+def _replayed(serial: int, choice: Choice, ask: Ask) -> Picture[Replayed]:
+    query = partial(replay_queries.replayed, ask=ask, settings=source.current().settings)
+    return _take(("replayed", serial, choice, ask), query, choice)
 
 
 @dataclass

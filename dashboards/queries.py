@@ -65,7 +65,7 @@ GONE_AFTER_MS = MINUTE_MS
 
 
 @dataclass(frozen=True, slots=True)
-class _Grid:
+class Grid:
     """Panes of one size; ``warmup`` of them come before the window, ``step`` make a point."""
 
     size_ms: int
@@ -75,6 +75,7 @@ class _Grid:
 
     @property
     def starts(self) -> range:
+        """Start of each pane, those of the warmup among them."""
         first = self.window.start_ms - self.warmup * self.size_ms
         return range(first, self.window.end_ms, self.size_ms)
 
@@ -89,14 +90,14 @@ def live_now(
     reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, now_ms: int
 ) -> LiveNow:
     """Banner and cards as of the last complete pane. Raises StoreError when the store is gone."""
-    freshness = _freshness(reader, now_ms)
-    variants = _variants(reader)
+    freshness = freshness_of(reader, now_ms)
+    variants = variants_of(reader)
     pane_ms = spec.windows.pane_ms
     rolling = _panes(recent_ms, pane_ms)
     end_ms = pane_start(freshness.as_of_ms or 0, pane_ms)
     before_ms = max(SPARK_MS // pane_ms, 1) * pane_ms
-    grid = _Grid(pane_ms, Window(end_ms - before_ms, end_ms), rolling, 1)
-    panes = _read(reader, choice.variant, variants, Clock.EVENT, grid)
+    grid = Grid(pane_ms, Window(end_ms - before_ms, end_ms), rolling, 1)
+    panes = read_panes(reader, choice.variant, variants, Clock.EVENT, grid)
     group = spec.groups.of(choice.of)
     told = _told(reader, spec, choice, now_ms)
     has_windows = _has_windows(reader, variants, grid, panes)
@@ -117,14 +118,14 @@ def live_now(
 
 def trend(reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, now_ms: int) -> Trend:
     """The charts of the Live page. Raises StoreError when the store is gone."""
-    freshness = _freshness(reader, now_ms)
-    variants = _variants(reader)
-    grid = _grid(spec, choice.span, recent_ms, freshness.as_of_ms or 0)
-    panes = _read(reader, choice.variant, variants, Clock.EVENT, grid)
+    freshness = freshness_of(reader, now_ms)
+    variants = variants_of(reader)
+    grid = grid_of(spec, choice.span, recent_ms, freshness.as_of_ms or 0)
+    panes = read_panes(reader, choice.variant, variants, Clock.EVENT, grid)
     group = spec.groups.of(choice.of)
     alert_ms = _evidence_ms(reader, spec, choice.of)
     detail = _detail(spec, alert_ms, freshness.as_of_ms or 0)
-    counts = merge(_read(reader, choice.variant, variants, Clock.EVENT, detail))
+    counts = merge(read_panes(reader, choice.variant, variants, Clock.EVENT, detail))
     rules = [r for r in spec.rules if r.of == choice.of and covers(r, choice.variant)]
     has_windows = _has_windows(reader, variants, grid, panes)
     return Trend(
@@ -133,8 +134,8 @@ def trend(reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, no
         objective=next((r.objective for r in rules if r.metric is Metric.RECALL), None),
         rolling_ms=grid.warmup * grid.size_ms,
         window=grid.window,
-        points=tuple(_points(panes, group, grid)) if has_windows else (),
-        spans=_spans(reader.transitions(), rules, choice.variant, grid.window),
+        points=tuple(points_of(panes, group, grid)) if has_windows else (),
+        spans=spans_of(reader.transitions(), rules, choice.variant, grid.window),
         detail=detail.window,
         is_of_alert=alert_ms is not None,
         intents=_intent_rows(counts, group),
@@ -146,12 +147,12 @@ def labels(
     reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, now_ms: int
 ) -> LabelsView:
     """The Labels page. Raises StoreError when the store is gone."""
-    freshness = _freshness(reader, now_ms)
-    variants = _variants(reader)
+    freshness = freshness_of(reader, now_ms)
+    variants = variants_of(reader)
     as_of_ms = freshness.as_of_ms or 0
-    grid = _grid(spec, choice.span, recent_ms, as_of_ms)
-    predicted = _read(reader, choice.variant, variants, Clock.EVENT, grid)
-    arrived = _read(reader, choice.variant, variants, Clock.LABEL, grid)
+    grid = grid_of(spec, choice.span, recent_ms, as_of_ms)
+    predicted = read_panes(reader, choice.variant, variants, Clock.EVENT, grid)
+    arrived = read_panes(reader, choice.variant, variants, Clock.LABEL, grid)
     return LabelsView(
         freshness=freshness,
         rolling_ms=grid.warmup * grid.size_ms,
@@ -187,7 +188,8 @@ def time_known(cohort: Sequence[tuple[int, Counts]]) -> Known:
     return Known(reached.get(0.5), reached.get(0.9), 1 - unknown)
 
 
-def _freshness(reader: StateReader, now_ms: int) -> Freshness:
+def freshness_of(reader: StateReader, now_ms: int) -> Freshness:
+    """How old the numbers of the store are at ``now_ms``, wall time."""
     newest = [p.last_log_ms for cut in reader.cuts() for p in cut.values() if p.last_log_ms >= 0]
     beats = reader.heartbeats()
     last_ms = max((beat.wall_ms for beat in beats), default=None)
@@ -198,7 +200,8 @@ def _freshness(reader: StateReader, now_ms: int) -> Freshness:
     )
 
 
-def _variants(reader: StateReader) -> tuple[str, ...]:
+def variants_of(reader: StateReader) -> tuple[str, ...]:
+    """All variants that were ever counted, sorted."""
     return tuple(sorted({key.variant for key in reader.slice_keys() if key.slice == ALL}))
 
 
@@ -206,17 +209,18 @@ def _panes(length_ms: int, size_ms: int) -> int:
     return max(1, math.ceil(length_ms / size_ms))
 
 
-def _grid(spec: Spec, span: str, recent_ms: int, as_of_ms: int) -> _Grid:
+def grid_of(spec: Spec, span: str, recent_ms: int, as_of_ms: int) -> Grid:
+    """The panes of a range that ends with the last one complete at ``as_of_ms``."""
     range_ms = RANGES[span]
     size_ms = spec.windows.pane_ms if range_ms <= DAY_MS else HOUR_MS
     step = _panes(range_ms, size_ms * MOST_POINTS)
     end_ms = pane_start(as_of_ms, size_ms)
     window = Window(end_ms - _panes(range_ms, size_ms * step) * step * size_ms, end_ms)
-    return _Grid(size_ms, window, _panes(recent_ms, size_ms), step)
+    return Grid(size_ms, window, _panes(recent_ms, size_ms), step)
 
 
-def _read(
-    reader: StateReader, variant: str, variants: tuple[str, ...], clock: Clock, grid: _Grid
+def read_panes(
+    reader: StateReader, variant: str, variants: tuple[str, ...], clock: Clock, grid: Grid
 ) -> list[Counts]:
     """One merged pane for each start of the grid."""
     keys = [SliceKey(name) for name in variants if variant in {ALL, name}]
@@ -229,7 +233,7 @@ def _read(
 
 
 def _has_windows(
-    reader: StateReader, variants: tuple[str, ...], grid: _Grid, panes: Sequence[Counts]
+    reader: StateReader, variants: tuple[str, ...], grid: Grid, panes: Sequence[Counts]
 ) -> bool:
     """Whether a pane has been completed: not before records, nor in the minute of the first."""
     if not variants or any(pane.predictions for pane in panes):
@@ -260,8 +264,8 @@ def _right(counts: Counts) -> int:
     return sum(n for (actual, predicted), n in counts.confusion.items() if actual == predicted)
 
 
-def _sparks(panes: Sequence[Counts], group: frozenset[Intent], grid: _Grid) -> Sparks:
-    points = list(_points(panes, group, grid))
+def _sparks(panes: Sequence[Counts], group: frozenset[Intent], grid: Grid) -> Sparks:
+    points = list(points_of(panes, group, grid))
     shown = [pane.hits_and_support(group) for pane in panes[grid.warmup :]]
     return Sparks(
         recall=tuple(p.recall.value for p in points if p.recall.value is not None),
@@ -272,7 +276,7 @@ def _sparks(panes: Sequence[Counts], group: frozenset[Intent], grid: _Grid) -> S
     )
 
 
-def _accuracies(panes: Sequence[Counts], grid: _Grid) -> Iterator[float]:
+def _accuracies(panes: Sequence[Counts], grid: Grid) -> Iterator[float]:
     """Rolling accuracy at the end of each pane of the window; those without a label left out."""
     right = [0, *accumulate(_right(pane) for pane in panes)]
     labelled = [0, *accumulate(pane.labelled for pane in panes)]
@@ -282,7 +286,7 @@ def _accuracies(panes: Sequence[Counts], grid: _Grid) -> Iterator[float]:
             yield (right[number] - right[number - grid.warmup]) / n
 
 
-def _points(panes: Sequence[Counts], group: frozenset[Intent], grid: _Grid) -> Iterator[Point]:
+def points_of(panes: Sequence[Counts], group: frozenset[Intent], grid: Grid) -> Iterator[Point]:
     """A point for each step of the window; the panes before it only fill the rolling matrix."""
     matrix = RollingMatrix(grid.warmup)
     predicted = [0, *accumulate(pane.predictions for pane in panes)]
@@ -348,7 +352,7 @@ def _overlays(
     }
 
 
-def _spans(
+def spans_of(
     transitions: Sequence[Transition], rules: Sequence[AlertRule], variant: str, window: Window
 ) -> tuple[Span, ...]:
     """When alerts of these rules were not ok, as far as it reaches into the window."""
@@ -387,13 +391,13 @@ def _evidence_ms(reader: StateReader, spec: Spec, of: str) -> int | None:
     return min((at_ms for at_ms in worst if at_ms is not None), default=None)
 
 
-def _detail(spec: Spec, alert_ms: int | None, as_of_ms: int) -> _Grid:
+def _detail(spec: Spec, alert_ms: int | None, as_of_ms: int) -> Grid:
     """From the evidence of an alert to now, at least one pane; without an alert ``DETAIL_MS``."""
     start_ms = as_of_ms - DETAIL_MS if alert_ms is None else alert_ms
     size_ms = spec.windows.pane_ms if as_of_ms - start_ms <= DAY_MS else HOUR_MS
     end_ms = pane_start(as_of_ms, size_ms)
     window = Window(min(pane_start(start_ms, size_ms), end_ms - size_ms), end_ms)
-    return _Grid(size_ms, window, warmup=0, step=1)
+    return Grid(size_ms, window, warmup=0, step=1)
 
 
 def _intent_rows(counts: Counts, group: frozenset[Intent]) -> tuple[IntentRow, ...]:
@@ -424,7 +428,7 @@ def _routes(counts: Counts, group: frozenset[Intent]) -> tuple[Route, ...]:
 
 
 def _arrivals(
-    predicted: Sequence[Counts], arrived: Sequence[Counts], grid: _Grid
+    predicted: Sequence[Counts], arrived: Sequence[Counts], grid: Grid
 ) -> Iterator[ArrivalPoint]:
     sketches = [_sketch(pane) for pane in arrived]
     for done in range(grid.step, len(predicted) - grid.warmup + 1, grid.step):
@@ -454,7 +458,7 @@ def _delays(counts: Counts) -> Delays | None:
     return Delays(p50, p90, p99, n)
 
 
-def _cohort(panes: Sequence[Counts], grid: _Grid, as_of_ms: int) -> list[tuple[int, Counts]]:
+def _cohort(panes: Sequence[Counts], grid: Grid, as_of_ms: int) -> list[tuple[int, Counts]]:
     return [
         (as_of_ms - start_ms - grid.size_ms, pane)
         for start_ms, pane in zip(grid.starts, panes, strict=True)

@@ -8,10 +8,12 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
-from monitor.app.settings import load_settings
+from monitor.app.audit import Verification
+from monitor.app.replay import OnProgress
+from monitor.app.settings import Settings, load_settings
 from monitor.app.wiring import in_ms, open_reader, spec_of
 from monitor.domain.engine import Spec
 from monitor.domain.windows import MINUTE_MS
@@ -23,13 +25,17 @@ class Source:
     """A store with what is needed to read its numbers. ``recent_ms`` is what "now" spans.
 
     ``connect`` gives the same reader each time, or raises StoreError. ``now_ms`` is wall time: it
-    tells how old the data is, and nothing else.
+    tells how old the data is, and nothing else. ``settings`` are what the settings of the journal
+    are laid over. ``verify`` replays the history of an alert, or of one of its transitions, from
+    the log, as ``audit_run.verified`` does; None where there is a store and no log.
     """
 
     connect: Callable[[], StateReader]
     spec: Spec
     now_ms: Callable[[], int]
     recent_ms: int = 15 * MINUTE_MS
+    settings: Settings = field(default_factory=Settings)
+    verify: Callable[[str, OnProgress], Verification] | None = None
 
 
 class _Opened:
@@ -85,7 +91,16 @@ def _open() -> Source:
         spec=spec_of(settings),
         now_ms=_wall_ms,
         recent_ms=in_ms(settings.windows.recent),
+        settings=settings,
+        verify=functools.partial(_verified, settings),
     )
+
+
+def _verified(settings: Settings, alert: str, on_progress: OnProgress) -> Verification:
+    # Imported by those who prove something alone: archives take long to import.
+    from monitor.app.audit_run import Scope, verified  # noqa: PLC0415 - see above
+
+    return verified(settings, Scope(alert=alert), on_progress)
 
 
 def _wall_ms() -> int:

@@ -1,6 +1,6 @@
 """Numbers, shares and instants as people read them; all times are UTC."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from monitor.domain.scores import Score
 
@@ -22,6 +22,32 @@ def instant(at_ms: int) -> datetime:
 def iso(at_ms: int) -> str:
     """``2026-11-22T14:05:07Z``."""
     return instant(at_ms).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def link(at_ms: int) -> str:
+    """``2026-11-22T14:05Z``, as it stands in an address; with seconds where there are any."""
+    return instant(at_ms).strftime(
+        "%Y-%m-%dT%H:%MZ" if at_ms % _MINUTE_MS == 0 else "%Y-%m-%dT%H:%M:%SZ"
+    )
+
+
+def instant_of(text: str) -> int | None:
+    """Milliseconds of an ISO 8601 time, UTC where it names no zone; None for anything else.
+
+    >>> instant_of("1970-01-01T00:01Z"), instant_of("1970-01-01 01:01+01:00"), instant_of("now")
+    (60000, 60000, None)
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    aware = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return (aware - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1)
+
+
+def moment(at_ms: int) -> str:
+    """``2026-11-22 14:05 UTC``."""
+    return instant(at_ms).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def clock(at_ms: int, *, near_ms: int | None = None) -> str:

@@ -16,6 +16,7 @@ from monitor.domain.cut import Cut
 from monitor.domain.engine import Changes
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import NextOffsets, Partition, PredictionId, Record
+from monitor.domain.forgetting import Request
 from monitor.domain.join import Entry
 from monitor.domain.journal import JournalEntry
 from monitor.domain.ledger import Ledger
@@ -185,7 +186,10 @@ class StateReader(Protocol):
         """The workers' last signs of life, sorted by name."""
 
     def actions(self) -> list[Action]:
-        """All that people ever did about alerts, oldest first."""
+        """All that people ever did, oldest first."""
+
+    def to_forget(self) -> list[Request]:
+        """The requests that are yet to be carried out, sorted by id."""
 
     def close(self) -> None:
         """Leave; harmless when repeated."""
@@ -279,6 +283,27 @@ class StateStore(StateReader, Protocol):
 
     def act(self, action: Action) -> None:
         """Enter what somebody did; one that has been entered, by its id, is passed over."""
+
+    def ask_to_forget(self, request: Request) -> None:
+        """Keep a request until it is ``fulfilled``; harmless when repeated."""
+
+    def known(self, ids: Iterable[PredictionId]) -> set[PredictionId]:
+        """Those among ``ids`` that have an entry, a waiting vote, or are an example of a miss."""
+
+    def erase(self, request: Request) -> dict[int, Cut]:
+        """Remove everything but counts; returns each shard that was concerned, with its cut then.
+
+        In each shard at once: the entries of these ids, their waiting votes, and the cut is read.
+        In transitions and in what receivers were told their ids become ``FORGOTTEN``; the
+        evaluation is the evaluator's, who has to commit it without them. A record of such an id
+        that is read later is one of a prediction never heard of.
+
+        Asked again with the same request id, a shard that has done it returns the cut of then and
+        touches nothing, unless it has carried out another request since.
+        """
+
+    def fulfilled(self, request_id: str) -> None:
+        """Drop a request, with the ids in it; harmless when repeated."""
 
     def delivery(self, receiver: str) -> str:
         """What ``save_delivery`` saved for a receiver; "" when it never did."""

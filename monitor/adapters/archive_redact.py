@@ -52,7 +52,7 @@ class Kept:
         """The prediction id in a value; None when there is none that can be read."""
         try:
             found = dig(msgspec.json.decode(value), self.id_path)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return None
         return found if isinstance(found, str) else None
 

@@ -2,10 +2,12 @@
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import repeat
+from typing import NamedTuple
 
+from monitor.codec.notices import without_ids
 from monitor.domain import ledger as books
 from monitor.domain.alerts import Transition, is_silent
 from monitor.domain.counts import Cell, Counts, merge, without_zeros
@@ -14,6 +16,7 @@ from monitor.domain.engine import Changes
 from monitor.domain.errors import BrokerError, CommitConflict
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import NextOffsets, Partition, Position, PredictionId, Record
+from monitor.domain.forgetting import Request, examples_in, masked
 from monitor.domain.join import EMPTY, HOUR_MS, RETENTION_SLACK_MS, Entry
 from monitor.domain.journal import JournalEntry
 from monitor.domain.overlays import Action
@@ -27,6 +30,12 @@ JOURNAL_ENTRIES = 10_000
 
 SWEEP_ENTRIES = 100_000
 """Entries looked at in one sweep; more than a batch can bring, so that none pile up."""
+
+END_MS = 2**62
+"""After everything."""
+
+FOR_EVER = 1 << 62
+"""Beyond any instant."""
 
 VOTES_MS = 10 * 60_000
 """Votes are kept together with those released in the same stretch of so many milliseconds."""
@@ -111,6 +120,26 @@ class _Shard:
             if at * VOTES_MS < before_ms:
                 yield from (vote for vote in votes if vote.release_ms < before_ms)
 
+    def erase(self, ids: Collection[PredictionId]) -> None:
+        """Remove entries and waiting votes."""
+        for key in ids:
+            self.entries.pop(key, None)
+        for vote in [vote for votes in self._votes.values() for vote in votes]:
+            if vote.prediction_id in ids:
+                self.withdraw(vote)
+        for due in self.ends.values():
+            due[:] = [key for key in due if key not in ids]
+
+
+class Saved(NamedTuple):
+    """What one shard holds."""
+
+    cut: Mapping[Partition, Progress]
+    ledger: Mapping[str, int]
+    entries: Mapping[PredictionId, Entry]
+    panes: Mapping[PaneKey, Mapping[Cell, int]]
+    waiting: Iterable[Vote]
+
 
 class MemoryStore:
     """State in this process, gone with it. ``keep_ms`` is the panes' retention by size.
@@ -132,12 +161,58 @@ class MemoryStore:
         self._led: set[str] = set()
         self._actions: dict[str, Action] = {}
         self._deliveries: dict[str, str] = {}
+        self._to_forget: dict[str, Request] = {}
+        self._erased: dict[int, tuple[str, Cut]] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
 
     @property
     def shards(self) -> int:
         """Number of shards."""
         return len(self._shards)
+
+    def saved(self) -> Iterator["Saved"]:
+        """What each shard holds, as it stands: not to be changed."""
+        for state in self._shards:
+            yield Saved(state.cut, state.ledger, state.entries, state.panes, state.votes(FOR_EVER))
+
+    def voices(self) -> dict[str, int]:
+        """All that have spoken, with the release of their latest vote."""
+        return dict(self._spoken)
+
+    def restore(
+        self,
+        evaluation: Evaluation,
+        transitions: Iterable[Transition],
+        spoken: Mapping[str, int],
+    ) -> None:
+        """Take over what the evaluator knew when the store was saved."""
+        self._evaluation, self._transitions = evaluation, list(transitions)
+        self._spoken.update(spoken)
+
+    def restore_shard(
+        self,
+        shard: int,
+        cut: Mapping[Partition, Progress],
+        ledger: Mapping[str, int],
+        votes: Iterable[Vote],
+    ) -> None:
+        """Take over one shard, without its entries and panes."""
+        state = self._shards[shard]
+        state.cut.update(cut)
+        state.ledger.update(ledger)
+        for vote in votes:
+            state.vote(vote)
+
+    def restore_entries(self, shard: int, entries: Mapping[PredictionId, Entry]) -> None:
+        """Take over entries of one shard."""
+        self._shards[shard].enter(entries)
+
+    def restore_panes(
+        self, shard: int, panes: Iterable[tuple[PaneKey, Mapping[Cell, int]]]
+    ) -> None:
+        """Take over panes of one shard."""
+        for pane, cells in panes:
+            self._shards[shard].count(pane, cells, self._keep_ms.get(pane.size_ms))
 
     def load(self, shard: int, ids: Iterable[PredictionId]) -> dict[PredictionId, Entry]:
         """The entries that exist among ``ids``."""
@@ -256,6 +331,42 @@ class MemoryStore:
     def act(self, action: Action) -> None:
         """Enter what somebody did, once."""
         self._actions.setdefault(action.id, action)
+
+    def ask_to_forget(self, request: Request) -> None:
+        """Keep a request until it is fulfilled."""
+        self._to_forget[request.id] = request
+
+    def to_forget(self) -> list[Request]:
+        """The requests that are yet to be carried out."""
+        return [self._to_forget[key] for key in sorted(self._to_forget)]
+
+    def known(self, ids: Iterable[PredictionId]) -> set[PredictionId]:
+        """Those among ``ids`` of which something is held."""
+        return set(ids) & (self.held() | examples_in(self._transitions, self._evaluation))
+
+    def erase(self, request: Request) -> dict[int, Cut]:
+        """Remove everything but counts; the cuts of the shards concerned, as they were then."""
+        ids = frozenset(request.ids)
+        concerned = sorted({shard_of(key, self.shards) for key in ids})
+        for shard in concerned:
+            state = self._shards[shard]
+            if self._erased.get(shard, ("", {}))[0] != request.id:
+                state.erase({key for key in ids if shard_of(key, self.shards) == shard})
+                self._erased[shard] = request.id, dict(state.cut)
+        self._transitions = [masked(each, ids.__contains__) for each in self._transitions]
+        self._deliveries = {
+            receiver: without_ids(told, ids) for receiver, told in self._deliveries.items()
+        }
+        return {shard: self._erased[shard][1] for shard in concerned}
+
+    def fulfilled(self, request_id: str) -> None:
+        """Drop a request, with the ids in it."""
+        self._to_forget.pop(request_id, None)
+
+    def held(self) -> set[PredictionId]:
+        """Every prediction id that an entry or a waiting vote has."""
+        found = {key for state in self._shards for key in state.entries}
+        return found | {PredictionId(vote.prediction_id) for vote in self.waiting(END_MS)}
 
     def delivery(self, receiver: str) -> str:
         """What was saved for a receiver; "" for nothing."""

@@ -12,7 +12,7 @@ the server may have lost it since.
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -34,6 +34,7 @@ from monitor.adapters.redis_namespace import (
 )
 from monitor.codec import snapshots
 from monitor.codec.journal import pack_journal_entry, unpack_journal_entry
+from monitor.codec.notices import without_ids
 from monitor.codec.vocabulary import NOTHING, code_of
 from monitor.domain import ledger as books
 from monitor.domain.alerts import CONVERSATION_MS, Transition
@@ -43,6 +44,7 @@ from monitor.domain.engine import Changes
 from monitor.domain.errors import CommitConflict, StoreError
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import PredictionId
+from monitor.domain.forgetting import Request, examples_in, masked
 from monitor.domain.join import EMPTY, HOUR_MS, RETENTION_SLACK_MS, Entry
 from monitor.domain.journal import JournalEntry
 from monitor.domain.overlays import Action
@@ -62,10 +64,14 @@ FIRST_SWEPT_BUCKETS = 256
 """Buckets looked at by the first sweep of a client: one that is opened again and again, since the
 server is out of memory, makes room with it."""
 
+VOTES_LOOKED_AT = 10_000
+"""Votes that are looked at in one round trip for those that are to be forgotten."""
+
 _NONE = ("", "", "")
 """What a script is given for a journal entry where there is none."""
 
 _pack = msgspec.msgpack.Encoder().encode
+_ids_of = msgspec.json.Decoder(tuple[PredictionId, ...]).decode
 _beat_of = msgspec.json.Decoder(Heartbeat).decode
 
 
@@ -117,9 +123,8 @@ class RedisStore:
         wanted = list(ids)
         if not wanted:
             return {}
-        payload = _pack([part for key in wanted for part in (self._bucket(key), key)])
         with self._reaching():
-            found = self._load(keys=self._space.keys(shard), args=[self._space.key(shard), payload])
+            found = self._packed(shard, wanted)
         self._raw.clear()
         entries: dict[PredictionId, Entry] = {}
         for key, raw in zip(wanted, found, strict=True):
@@ -127,6 +132,19 @@ class RedisStore:
                 entries[key] = snapshots.unpack_entry(key, raw, self._name_of(shard))
                 self._raw[key] = entries[key], raw
         return entries
+
+    def _packed(self, shard: int, ids: Sequence[PredictionId]) -> list[bytes | None]:
+        """The entries of these ids as they are held, in their order."""
+        payload = _pack([part for key in ids for part in (self._bucket(key), key)])
+        found = self._load(keys=self._space.keys(shard), args=[self._space.key(shard), payload])
+        return cast(list[bytes | None], found)
+
+    def _by_shard(self, ids: Iterable[PredictionId]) -> dict[int, list[PredictionId]]:
+        """Each id once."""
+        found: dict[int, list[PredictionId]] = {}
+        for key in sorted(set(ids)):
+            found.setdefault(shard_of(key, self._shards), []).append(key)
+        return dict(sorted(found.items()))
 
     def commit(self, shard: int, expected: Cut, changes: Changes) -> None:
         """Apply at once, or raise CommitConflict and apply nothing."""
@@ -363,6 +381,100 @@ class RedisStore:
                 args=[action.id, snapshots.pack_action(action)],
             )
 
+    def ask_to_forget(self, request: Request) -> None:
+        """Keep a request until it is fulfilled."""
+        with self._reaching():
+            self._client.hset(
+                self._space.rules_key("forget"), request.id, msgspec.json.encode(request.ids)
+            )
+
+    def to_forget(self) -> list[Request]:
+        """The requests that are yet to be carried out."""
+        with self._reaching():
+            rows = self._connected.hash_at(self._space.rules_key("forget"))
+        return [Request(key.decode(), _ids_of(ids)) for key, ids in sorted(rows.items())]
+
+    def known(self, ids: Iterable[PredictionId]) -> set[PredictionId]:
+        """Those among ``ids`` of which something is held."""
+        asked = set(ids)
+        found = asked & examples_in(self.transitions(), self.evaluation())
+        for shard, mine in self._by_shard(asked).items():
+            with self._reaching():
+                held = zip(mine, self._packed(shard, mine), strict=True)
+                found.update(key for key, packed in held if packed is not None)
+                votes = map(snapshots.unpack_vote, self._votes_of(shard, frozenset(mine)))
+                found.update(PredictionId(vote.prediction_id) for vote in votes)
+        return found
+
+    def erase(self, request: Request) -> dict[int, Cut]:
+        """Remove everything but counts; the cuts of the shards concerned, as they were then."""
+        cuts = {
+            shard: self._erased_in(shard, request.id, ids)
+            for shard, ids in self._by_shard(request.ids).items()
+        }
+        ids = frozenset(request.ids)
+        while arguments := self._to_mask(ids):
+            with self._reaching():
+                self._mask(keys=self._space.rules_keys("transitions", "deliveries"), args=arguments)
+        return cuts
+
+    def _erased_in(self, shard: int, request_id: str, ids: Sequence[PredictionId]) -> Cut:
+        """Its cut when it had forgotten them; goes on until nobody writes to them meanwhile."""
+        while True:
+            with self._reaching():
+                rows = [
+                    part
+                    for key, raw in zip(ids, self._packed(shard, ids), strict=True)
+                    for part in (self._bucket(key), key, raw or b"")
+                ]
+                votes = list(self._votes_of(shard, frozenset(ids)))
+                answer, lines = self._erase(
+                    keys=self._space.keys(shard),
+                    args=[self._space.key(shard), request_id, len(ids), *rows, *votes],
+                )
+            if answer == b"OK":
+                parts = lines.split(b"\n") if lines else []
+                return _cut_of(dict(zip(parts[::2], parts[1::2], strict=True)))
+
+    def _votes_of(self, shard: int, ids: Collection[str]) -> Iterator[bytes]:
+        """The waiting votes of these ids; each part begins with the release that ends the last."""
+        least, limit = "-inf", VOTES_LOOKED_AT
+        while True:
+            found = self._client.zrangebyscore(
+                self._space.key(shard, "votes"), least, "+inf", 0, limit
+            )
+            rows = cast(list[bytes], found)
+            votes = [snapshots.unpack_vote(row) for row in rows]
+            yield from (r for r, vote in zip(rows, votes, strict=True) if vote.prediction_id in ids)
+            if len(rows) < limit:
+                return
+            if least == str(votes[-1].release_ms):
+                limit *= 2
+            least = str(votes[-1].release_ms)
+
+    def _to_mask(self, ids: Collection[str]) -> list[bytes | str | int]:
+        """Transitions and tellings that name one of the ids, as they are and as they are to be."""
+        with self._reaching():
+            rows = self._client.lrange(self._space.rules_key("transitions"), 0, -1)
+            told = self._connected.hash_at(self._space.rules_key("deliveries"))
+        arguments: list[bytes | str | int] = []
+        for number, row in enumerate(cast(list[bytes], rows)):
+            transition = snapshots.unpack_transition(row)
+            without = masked(transition, ids.__contains__)
+            if without != transition:
+                arguments += (number, row, snapshots.pack_transition(without))
+        arguments.insert(0, len(arguments) // 3)
+        for receiver, text in told.items():
+            new = without_ids(text.decode(), ids)
+            if new != text.decode():
+                arguments += (receiver, text, new)
+        return arguments if len(arguments) > 1 else []
+
+    def fulfilled(self, request_id: str) -> None:
+        """Drop a request, with the ids in it."""
+        with self._reaching():
+            self._client.hdel(self._space.rules_key("forget"), request_id)
+
     def delivery(self, receiver: str) -> str:
         """What was saved for a receiver; "" for nothing."""
         with self._reaching():
@@ -514,6 +626,7 @@ class RedisStore:
         register = self._client.register_script
         self._load, self._commit = register(scripts.LOAD), register(scripts.COMMIT)
         self._sweep = register(scripts.SWEEP)
+        self._erase, self._mask = register(scripts.ERASE), register(scripts.MASK)
         self._lead, self._resign = register(scripts.LEAD), register(scripts.RESIGN)
         self._evaluate = register(scripts.EVALUATE)
         self._outbox, self._delivered = register(scripts.OUTBOX), register(scripts.DELIVERED)

@@ -14,6 +14,7 @@ Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 ``{namespace:rules}:settings``          hash      digest -> settings under which entries were made
 ``{namespace:rules}:actions``           list      all that people did about alerts, oldest first
 ``{namespace:rules}:deliveries``        hash      receiver -> how far it has been told
+``{namespace:rules}:forget``            hash      request -> prediction ids, until it is carried out
 ``{namespace:rules}:heartbeats``        hash      worker -> last sign of life
 ``{namespace:rules}:voices``            zset      conversations that voted, by the release
 ``tag:cut``                             hash      partition -> next offset, frontier, last log time
@@ -25,6 +26,7 @@ Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 ``tag:commits``                         hash      commits begun and ended, to tell half of one
 ``tag:keys``                            set       variants and slices counted so far
 ``tag:votes``                           zset      waiting votes by release
+``tag:erased``                          hash      the last request carried out -> cut at that moment
 ``tag:sweep``                           string    bucket at which sweeping goes on
 ``tag:probe``                           any       tried and removed when a worker starts
 ``tag:whole``                           none      never there; see ``redis_scripts``

@@ -21,7 +21,7 @@ try('HMGET', key, 'n') try('HGETALL', key) try('HDEL', key, 'n')
 try('ZADD', key, '1', 'n') try('ZRANGEBYSCORE', key, '1', '1') try('ZMSCORE', key, 'n')
 try('ZREM', key, 'n') try('ZREMRANGEBYSCORE', key, '1', '1')
 try('RPUSH', key, 'n') try('LRANGE', key, '0', '0') try('LINDEX', key, '0') try('LLEN', key)
-try('UNLINK', key)
+try('LSET', key, '0', 'n') try('UNLINK', key)
 try('SADD', key, 'n') try('UNLINK', key)
 try('XADD', key, '1-0', 'n', '1') try('XRANGE', key, '-', '+') try('UNLINK', key)
 try('SET', key, 'n') try('GET', key) try('UNLINK', key)
@@ -82,6 +82,43 @@ bytes, then for each name its code and itself: binary strings do not fit the Mes
 Returns OK, or what differed: CUT, ENTRY (load and step again) or CLASH (refuse), or HALF:
 commits begun (counted) and ended (set) differ, as they do on a server whose append-only file was
 cut off in the middle of a commit and is loaded for the second time."""
+
+ERASE = """#!lua flags=allow-oom
+local p, erased, entries = ARGV[1], redis.call('HGET', ARGV[1] .. 'erased', ARGV[2]), 4
+if erased then return {'OK', erased} end
+local votes = entries + 3 * tonumber(ARGV[3])
+for i = entries, votes - 1, 3 do
+  local held = redis.call('HGET', p .. 'e:' .. ARGV[i], ARGV[i + 1]) or ''
+  if held ~= ARGV[i + 2] then return {'ENTRY', ''} end
+end
+for i = entries, votes - 1, 3 do redis.call('HDEL', p .. 'e:' .. ARGV[i], ARGV[i + 1]) end
+for i = votes, #ARGV do redis.call('ZREM', p .. 'votes', ARGV[i]) end
+local cut = table.concat(redis.call('HGETALL', p .. 'cut'), '\\n')
+redis.call('UNLINK', p .. 'erased')
+redis.call('HSET', p .. 'erased', ARGV[2], cut)
+return {'OK', cut}
+"""
+"""ARGV: key prefix, id of the request, number of entries, then for each its bucket, id and bytes
+expected ('' for none), then the votes. As long as the entries are what they were, no vote of theirs
+has come that is not named. Returns OK and the cut as lines, field and value in turn; or ENTRY:
+look again. What is done is remembered last, so that half of it is done again."""
+
+MASK = """#!lua flags=allow-oom
+local transitions, masked = 2, 2 + 3 * tonumber(ARGV[1])
+for i = transitions, masked - 1, 3 do
+  if redis.call('LINDEX', KEYS[1], ARGV[i]) == ARGV[i + 1] then
+    redis.call('LSET', KEYS[1], ARGV[i], ARGV[i + 2])
+  end
+end
+for i = masked, #ARGV, 3 do
+  if redis.call('HGET', KEYS[2], ARGV[i]) == ARGV[i + 1] then
+    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 2])
+  end
+end
+return 'OK'
+"""
+"""KEYS: transitions, deliveries. ARGV: number of transitions, for each its index, bytes expected
+and new bytes, then the same for each receiver, by name. What is not as expected stays."""
 
 SWEEP = """#!lua flags=allow-oom
 local p, buckets, count, hour = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])

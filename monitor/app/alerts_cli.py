@@ -3,7 +3,6 @@
 What reads the store is imported by the command that needs it, as in ``app.cli``.
 """
 
-import getpass
 import secrets
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,7 +12,7 @@ from typing import Annotated
 import typer
 
 from monitor.app.console import note, print_json
-from monitor.app.options import NO, Config, Form, Format
+from monitor.app.options import NO, Config, Form, Format, Who, login_name
 from monitor.app.settings import load_settings, parse_duration
 from monitor.app.telemetry import SystemClock, configure_logging, printable
 from monitor.domain import overlays
@@ -33,8 +32,6 @@ def _duration(text: str) -> timedelta:
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
-
-Who = Annotated[str | None, typer.Option(help="Who does it. Default: the login name.")]
 
 alerts = typer.Typer(
     name="alerts",
@@ -107,7 +104,7 @@ def ack(
             action_id=_new_id(),
             alert=standing.alert,
             raised=known.raised,
-            who=_name(who),
+            who=login_name(who),
             note=remark,
             at_ms=now_ms,
         )
@@ -154,7 +151,7 @@ def silence(
             action_id=_new_id(),
             matchers=matchers,
             until_ms=now_ms + length // timedelta(milliseconds=1),
-            who=_name(who),
+            who=login_name(who),
             note=reason,
             at_ms=now_ms,
         )
@@ -181,7 +178,7 @@ def unsilence(
             action_id=_new_id(),
             silence_id=silence_id,
             actions=store.actions(),
-            who=_name(who),
+            who=login_name(who),
             note=reason,
             at_ms=now_ms,
         )
@@ -201,13 +198,3 @@ def _refusing() -> Iterator[None]:
 
 def _new_id() -> str:
     return secrets.token_hex(ID_BYTES)
-
-
-def _name(who: str | None) -> str:
-    """The given name, or the login name; a container may have none."""
-    if who is not None:
-        return who
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        raise typer.BadParameter("this user has no login name", param_hint="--who") from None

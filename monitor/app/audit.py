@@ -7,17 +7,19 @@ record, rule or code is not what it was.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from monitor.app.audit_forgotten import Forgetting, Names, notes_of
 from monitor.app.replay import OffsetHistory, Replay
 from monitor.app.report import iso
 from monitor.app.settings import Settings
 from monitor.codec.journal import books_digest, found_digest, state_digest
 from monitor.domain import ledger
-from monitor.domain.alerts import AlertKey, Transition, fingerprint
+from monitor.domain.alerts import AlertKey, Event, Status, Transition, fingerprint
 from monitor.domain.errors import NotVerifiable
-from monitor.domain.events import NextOffsets, Partition, Record
+from monitor.domain.events import NextOffsets, Partition, Position, Record
+from monitor.domain.forgetting import masked
 from monitor.domain.journal import Chain, JournalEntry, Offsets
 from monitor.domain.votes import Vote
 
@@ -41,11 +43,13 @@ class Difference(NamedTuple):
 class Verification:
     """What a verification came to: it holds when there is no difference.
 
-    ``moved`` are the transitions that the replay came to, by id.
+    ``moved`` are the transitions that the replay came to, by id. ``booked`` is the last entry whose
+    ledger was compared, and with it the bytes of every record up to there; None without one.
     """
 
     entries: int = 0
     digests: int = 0
+    booked: JournalEntry | None = None
     transitions: int = 0
     records: int = 0
     moved: dict[str, Transition] = field(default_factory=dict)
@@ -63,16 +67,20 @@ class Case:
     """What is to be verified, and all that it is compared with.
 
     ``settings_for`` gives the settings of an entry by their digest. ``stored`` are the transitions
-    as the store has them now, empty when there is none. Entries outside ``from_ms`` to ``to_ms``,
+    as the store has them now, None when it was not asked. Entries outside ``from_ms`` to ``to_ms``,
     by tick, are replayed, but not compared. ``until`` is the last sequence that matters.
+    ``redacted`` are the checksums that redacted records had, ``gaps`` what the log had dropped
+    before it was counted: an archive may have it all the same.
     """
 
     chain: Chain
     settings_for: Callable[[str], Settings]
-    stored: Mapping[str, Transition] = field(default_factory=dict)
+    stored: Mapping[str, Transition] | None = None
     until: int | None = None
     from_ms: int | None = None
     to_ms: int | None = None
+    redacted: Mapping[Position, int] = field(default_factory=dict)
+    gaps: Sequence[ledger.Gap] = ()
 
     def entries(self) -> list[JournalEntry]:
         """Those that have to be replayed."""
@@ -97,7 +105,8 @@ def verify(
 ) -> Verification:
     """Replay the journal entry by entry; ends at the first digest that differs.
 
-    NotVerifiable when the journal is empty, or the log begins later than the history does.
+    NotVerifiable when the journal is empty or nothing of it lies in the range, the log begins later
+    than the history does, or lacks one of its topics.
     """
     result = Verification()
     result.differences += [
@@ -111,22 +120,56 @@ def verify(
     entries = case.entries()
     if not entries:
         raise NotVerifiable("the journal holds no entry that could be verified")
-    if entries[0].previous:
+    if entries[0].sequence > 1:
         result.notes.append(
             f"the journal begins with entry {entries[0].sequence}: what came before is replayed, "
             "but cannot be compared"
         )
+    result.notes += notes_of(entries)
     _Verifier(log, case, result).run(entries, on_votes, on_progress)
+    if not result.digests and result.holds:
+        raise NotVerifiable("no journal entry lies in the range that was asked for")
+    result.differences += _unaccounted(case)
+    if result.holds:
+        result.notes.append(_how_far(result, entries[-1]))
     return result
+
+
+def _unaccounted(case: Case) -> list[Difference]:
+    """Transitions in the store that no entry of a whole journal has found."""
+    if case.stored is None or case.chain.entries[0].sequence > 1:
+        return []
+    known = {name for entry in case.chain.entries for name in entry.transitions}
+    latest_ms = case.chain.entries[-1].tick_ms
+    return [
+        Difference("stored transition", name, "an entry of the journal that found it", "none")
+        for name, transition in case.stored.items()
+        if name not in known and transition.at_ms < latest_ms
+    ]
+
+
+def _how_far(result: Verification, last: JournalEntry) -> str:
+    booked = result.booked
+    if booked is None:
+        return (
+            "no ledger was compared, and with it no byte that decides nothing: the shards never "
+            "stood at one place when the rules were evaluated"
+        )
+    until = f"{booked}, {iso(booked.tick_ms)}"
+    return (
+        f"the bytes of all records up to {until} were compared; the last entry is {last.sequence}"
+    )
 
 
 class _Verifier:
     """One run of ``verify``."""
 
     def __init__(self, log: OffsetHistory, case: Case, result: Verification) -> None:
-        self._holes = _Holes(log)
+        self._holes = _Holes(log, case.gaps)
         self._log, self._case, self._result = log, case, result
         self._good: Offsets = ()
+        self._forgetting = Forgetting(log, offsets_of)
+        self._forgotten = Names(each for entry in case.chain.entries for each in entry.forgot)
 
     def run(
         self,
@@ -137,27 +180,37 @@ class _Verifier:
         under = entries[0].settings
         replay = Replay(self._holes, self._case.settings_for(under))
         replay.flow.on_votes = on_votes
+        replay.flow.redacted = self._case.redacted
         last = dict(entries[-1].cut)
         for entry in entries:
-            if entry.settings != under:
-                under = entry.settings
-                replay.follow(self._case.settings_for(under))
-            self._log.bound(offsets_of(entry.cut), strict=True)
-            replay.read()
+            self._forgetting.read_to(entry, replay)
             on_progress(replay.records, _left(self._log.places(), last))
             if not self._is_reached(entry):
                 break
-            moved = replay.flow.evaluate(entry.tick_ms)
+            if is_anew := entry.settings != under:
+                # What had been read by then was counted under those of before.
+                under = entry.settings
+                replay.follow(self._case.settings_for(under))
+            moved = self._evaluated(entry, replay, is_anew=is_anew)
             self._result.moved |= {transition.id: transition for transition in moved}
             replay.flow.sweep()
             self._result.entries += 1
+            if entry.sequence > 1 and entry is entries[0]:
+                # What the entries before it had found, which are gone, came about as well.
+                moved = [each for each in moved if each.id in entry.transitions]
             if self._case.is_compared(entry) and not self._is_same(entry, replay, moved):
                 self._refuse_half_a_log()
                 break
-            if entry.books:
-                self._good = entry.cut
+            if entry.books and self._case.is_compared(entry):
+                self._good, self._result.booked = entry.cut, entry
                 self._holes.forget()
         self._result.records = replay.records
+
+    def _evaluated(self, entry: JournalEntry, replay: Replay, *, is_anew: bool) -> list[Transition]:
+        if entry.forgot:
+            self._forgetting.apply(entry, replay)
+            return []
+        return replay.flow.evaluate(entry.tick_ms, is_anew=is_anew)
 
     def _refuse_half_a_log(self) -> None:
         """Without the records of the beginning nothing can come out the same."""
@@ -174,6 +227,12 @@ class _Verifier:
     def _is_reached(self, entry: JournalEntry) -> bool:
         """Whether the log still has all that the entry had read."""
         places, before = self._log.places(), len(self._result.differences)
+        topics = {partition.topic for partition in self._log.partitions()}
+        if unknown := {p.topic for p in offsets_of(entry.cut)} - topics:
+            raise NotVerifiable(
+                f"{entry} had read {', '.join(sorted(unknown))}, which the settings at hand do not "
+                "name: audit with the kafka topics of then"
+            )
         for partition, past in offsets_of(entry.cut).items():
             place = places.get(partition, 0)
             if place < past:
@@ -199,11 +258,11 @@ class _Verifier:
         if found == entry.books:
             return
         before = len(self._result.differences)
-        for hole in self._holes.found[:MOST_HOLES]:
-            self._differs("record", hole, "a record", "none")
         inputs = ledger.inputs_of(books)
         for name, checksum in entry.inputs:
             if inputs.get(name, 0) != checksum:
+                for hole in self._holes.of(name):
+                    self._differs("record", hole, "a record", "none")
                 self._differs(
                     "records",
                     self._stretch(entry, name),
@@ -214,11 +273,7 @@ class _Verifier:
             self._differs("ledger", self._range(entry), _short(entry.books), _short(found))
 
     def _compare_transitions(self, entry: JournalEntry, moved: Sequence[Transition]) -> None:
-        stored = [self._case.stored[i] for i in entry.transitions if i in self._case.stored]
-        if len(stored) == len(entry.transitions) and found_digest(stored) != entry.found:
-            for each in stored:
-                again = next((m for m in moved if m.id == each.id), None)
-                self._compare_facts("stored transition", again, each)
+        self._compare_stored(entry, moved)
         if found_digest(moved) == entry.found:
             return
         again_ids = tuple(each.id for each in moved)
@@ -232,16 +287,28 @@ class _Verifier:
             return
         before = len(self._result.differences)
         for each in moved:
-            if (known := self._case.stored.get(each.id)) is not None:
-                self._compare_facts("transition", known, each)
+            if (known := (self._case.stored or {}).get(each.id)) is not None:
+                self._compare_facts("transition", known, self._as_stored(each))
         if len(self._result.differences) == before:
             where = f"{', '.join(entry.transitions)} of {entry}"
             self._differs("transition", where, _short(entry.found), _short(found_digest(moved)))
 
-    def _compare_facts(self, what: str, expected: Transition | None, found: Transition) -> None:
-        if expected is None:
-            self._differs(what, found.id, "nothing of that id", found.reason)
+    def _compare_stored(self, entry: JournalEntry, moved: Sequence[Transition]) -> None:
+        """What the store says now, where the replay agrees with the journal."""
+        stored = self._case.stored
+        if stored is None or found_digest(moved) != entry.found:
             return
+        for each in moved:
+            if (known := stored.get(each.id)) is None:
+                self._differs("stored transition", each.id, each.reason, "none in the store")
+            elif replace(known, cut=each.cut) != each:
+                self._compare_facts("stored transition", self._as_stored(each), known)
+
+    def _as_stored(self, transition: Transition) -> Transition:
+        """Without what was forgotten by request, then or later."""
+        return masked(transition, self._forgotten.__contains__)
+
+    def _compare_facts(self, what: str, expected: Transition, found: Transition) -> None:
         for name in Transition.__dataclass_fields__:
             was, now = getattr(expected, name), getattr(found, name)
             if name != "cut" and was != now:
@@ -266,29 +333,53 @@ class _Verifier:
 
 
 class _Holes:
-    """A log that notices offsets without a record; transactions leave some as well."""
+    """A log that notices offsets without a record; transactions leave some as well.
 
-    def __init__(self, log: OffsetHistory) -> None:
-        self._log = log
+    Records in ``gaps`` are left out: they had not been counted.
+    """
+
+    def __init__(self, log: OffsetHistory, gaps: Iterable[ledger.Gap] = ()) -> None:
+        self._log, self._gaps = log, list(gaps)
         self._next: dict[tuple[str, int], int] = {}
-        self.found: list[str] = []
+        self._found: dict[str, list[str]] = {}
 
     def poll(self, max_records: int) -> list[Record]:
         """The next records."""
-        records = self._log.poll(max_records)
+        records = self._polled(max_records)
         expected = self._next
         for record in records:
             place = record.topic, record.partition
             due = expected.get(place)
             if due is not None and record.offset > due:
                 past = "" if record.offset == due + 1 else f"-{record.offset - 1}"
-                self.found.append(f"{Partition(*place)}@{due}{past}")
+                found = self._found.setdefault(str(Partition(*place)), [])
+                if len(found) < MOST_HOLES:
+                    found.append(f"{Partition(*place)}@{due}{past}")
             expected[place] = record.offset + 1
         return records
 
+    def _polled(self, max_records: int) -> list[Record]:
+        records = self._log.poll(max_records)
+        while self._gaps and records:
+            kept = [record for record in records if not self._is_in_gap(record)]
+            if kept:
+                return kept
+            records = self._log.poll(max_records)
+        return records
+
+    def _is_in_gap(self, record: Record) -> bool:
+        place = record.topic, record.partition
+        return any(
+            gap.partition == place and gap.first <= record.offset < gap.past for gap in self._gaps
+        )
+
+    def of(self, partition: str) -> list[str]:
+        """Offsets of one partition without a record, since the last ledger that was the same."""
+        return self._found.get(partition, [])
+
     def forget(self) -> None:
         """What was found so far makes no difference."""
-        self.found.clear()
+        self._found.clear()
 
     @property
     def generation(self) -> int:
@@ -393,19 +484,37 @@ class Ballot:
     def evidence_for(self, transition: Transition) -> list[Vote]:
         """The votes that the transition's evidence counts, in the order in which they counted.
 
-        [] when it has none, or it is not about votes, or they are not all known any more.
+        [] when it has none, or it is not about votes as they then were, or they are not all known.
         """
         evidence = transition.evidence
-        if evidence is None or not evidence.n:
+        if transition.event is not Event.MOVED or evidence is None or not evidence.n:
             return []
         votes = [vote for vote in self.votes if vote.release_ms <= transition.at_ms]
         for last in range(len(votes), evidence.n - 1, -1):
             span = votes[last - evidence.n : last]
-            if sum(vote.hit for vote in span) == evidence.hits:
+            is_since = span[0].event_ms == evidence.since_ms or not is_raised(transition)
+            if is_since and sum(vote.hit for vote in span) == evidence.hits:
                 return span
             if votes[last - 1].release_ms < transition.at_ms:
                 break
         return []
+
+
+def explained(moved: Iterable[Transition], name: str) -> Transition | None:
+    """The transition of that id; of an alert its latest alarm, or else what it last did."""
+    own = [each for each in moved if name in (each.id, each.id.rsplit("-", 1)[0])]
+    exact = [each for each in own if each.id == name]
+    return next(reversed(exact or [each for each in own if is_raised(each)] or own), None)
+
+
+def is_raised(transition: Transition) -> bool:
+    """Whether it raised an alarm, rather than went on or ended one."""
+    raised = {Status.WARNING, Status.FIRING}
+    return (
+        transition.event is Event.MOVED
+        and transition.moved_to in raised
+        and transition.moved_from is not Status.RECOVERING
+    )
 
 
 def document_of(result: Verification) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +16,13 @@ from monitor.app.audit import (
     Difference,
     Verification,
     entry_of,
+    explained,
     offsets_of,
     verify,
 )
 from monitor.app.audit_show import Shown, Witness
-from monitor.app.history import Where, opened_history
-from monitor.app.replay import OnProgress, Replay
+from monitor.app.history import Where, opened_history, place_of
+from monitor.app.replay import OnProgress, Replay, replay_to
 from monitor.app.report import present_report
 from monitor.app.settings import Settings
 from monitor.app.wiring import (
@@ -32,10 +33,11 @@ from monitor.app.wiring import (
     provenance_of,
     settings_of,
 )
-from monitor.codec.journal import chain_of_lines, pack_journal_entry
+from monitor.codec.journal import chain_of_lines, entries_in, pack_journal_entry
+from monitor.domain import ledger
 from monitor.domain.alerts import Transition, hindsight_of
 from monitor.domain.errors import NotVerifiable, StoreError
-from monitor.domain.events import Kind, Rejected
+from monitor.domain.events import Kind, Position, Rejected
 from monitor.domain.journal import Chain, JournalEntry
 from monitor.domain.votes import Vote
 from monitor.ports import RecordLog, StateReader
@@ -44,7 +46,11 @@ MOST_LEAVES = 20
 """Differing numbers of a report that are named."""
 
 POLLED = 4_000
-_NOT_COMPARED = {"cut", "audit", "prediction_id"}
+
+STEP_BACK = 1_000
+"""Journal entries looked at together when the store has gone back."""
+
+_NOT_COMPARED = {"cut", "audit", "gaps", "prediction_id", "known_then"}
 
 
 class Scope(NamedTuple):
@@ -68,8 +74,10 @@ class Known:
 
     lines: list[bytes] = field(default_factory=list)
     documents: dict[str, str] = field(default_factory=dict)
-    stored: dict[str, Transition] = field(default_factory=dict)
+    stored: dict[str, Transition] | None = None
+    gaps: list[ledger.Gap] = field(default_factory=list)
     head: tuple[int, str] = (0, "")
+    redacted: dict[Position, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -79,7 +87,8 @@ def verified(settings: Settings, scope: Scope, on_progress: OnProgress) -> Verif
     NotVerifiable when there is nothing to compare with; WorldError when the log cannot be read.
     """
     known = gathered(settings, scope)
-    chain = chain_of_lines(known.lines)
+    chain = chain_of_lines(known.lines, head=known.head[1])
+    known.lines.clear()
     _refuse_empty(chain)
     until = None if scope.alert is None else entry_of(chain, scope.alert)[0].sequence
     case = Case(
@@ -89,11 +98,13 @@ def verified(settings: Settings, scope: Scope, on_progress: OnProgress) -> Verif
         until,
         scope.from_ms,
         scope.to_ms,
+        known.redacted,
+        known.gaps,
     )
     with opened_history(settings, scope.where) as log:
         result = verify(log, case, on_progress=on_progress)
     result.notes += known.notes
-    result.differences[:0] = [*_head_differs(chain, known), *_settings_differ(settings, case)]
+    result.differences[:0] = [*head_differs(chain, known), *_settings_differ(settings, case)]
     result.notes += _releases(chain.entries)
     return result
 
@@ -108,13 +119,22 @@ def gathered(settings: Settings, scope: Scope) -> Known:
         archive = open_archive(scope.archive)
         known.lines += archive.journal_lines(settings.redis.namespace)
         known.documents |= archive.manifest.documents
+        known.redacted = archive.redacted()
+        if known.redacted:
+            known.notes.append(
+                f"{len(known.redacted):,} records were redacted by request: only what is counted "
+                "is left of them, and the checksums of what they were"
+            )
     if scope.is_offline:
+        known.notes.append(
+            "the store was not asked: its transitions and the end of the journal were not compared"
+        )
         return known
     try:
         with closing(open_reader(settings)) as reader:
             _ask(reader, known)
             known.lines += open_journal(settings)
-            known.lines += _unpublished(reader, known.lines)
+            known.lines += _unpublished(reader, known)
     except StoreError as error:
         known.notes.append(f"the store was not asked: {error}")
         known.lines += open_journal(settings)
@@ -126,14 +146,29 @@ def _ask(reader: StateReader, known: Known) -> None:
     known.head = evaluation.sequence, evaluation.chain
     known.documents |= reader.documents()
     known.stored = {transition.id: transition for transition in reader.transitions()}
+    known.gaps = ledger.gaps_of(reader.ledger())
+    known.notes += [
+        f"{gap}: the log had dropped them before they were counted" for gap in known.gaps
+    ]
 
 
-def _unpublished(reader: StateReader, lines: Iterable[bytes]) -> Iterable[bytes]:
-    """What the store's own journal has beyond the topic's."""
-    entries = chain_of_lines(lines).entries
-    after = entries[-1].sequence if entries else 0
+def _unpublished(reader: StateReader, known: Known) -> list[bytes]:
+    """What the store's own journal has beyond the topic's, or in its place."""
+    held = {entry.hash: entry for entry in entries_in(known.lines)}
+    if not known.head[1] or known.head[1] in held:
+        return []
+    after = max((entry.sequence for entry in held.values()), default=0)
+    while True:
+        found = list(_stored_entries(reader, after))
+        if not after or (found and found[0].previous in held):
+            return [pack_journal_entry(entry) for entry in found]
+        # The store may have lost what the topic has, and have gone on from before.
+        after = max(0, after - STEP_BACK)
+
+
+def _stored_entries(reader: StateReader, after: int) -> Iterator[JournalEntry]:
     while found := reader.journal(after):
-        yield from map(pack_journal_entry, found)
+        yield from found
         after = found[-1].sequence
 
 
@@ -169,13 +204,11 @@ class _Documents:
 def _settings_differ(settings: Settings, case: Case) -> list[Difference]:
     """The settings at hand must be those that the monitor ran with last."""
     last = case.chain.entries[-1]
-    present = provenance_of(settings)
-    if present.settings == last.settings:
-        return []
-    documents = case.settings_for
-    assert isinstance(documents, _Documents)
+    present = provenance_of(settings).document
+    # As this release writes them: a setting that is new has its default in both.
+    then = provenance_of(case.settings_for(last.settings)).document
     found = []
-    for line in differences(documents.document(last.settings), present.document):
+    for line in differences(then, present):
         place, _, what = line.partition(": ")
         was, _, now = what.rpartition(", is ")
         expected = was.removeprefix("was ") or "as the monitor last ran"
@@ -183,7 +216,7 @@ def _settings_differ(settings: Settings, case: Case) -> list[Difference]:
     return found
 
 
-def _head_differs(chain: Chain, known: Known) -> list[Difference]:
+def head_differs(chain: Chain, known: Known) -> list[Difference]:
     sequence, head = known.head
     if not head or any(entry.hash == head for entry in chain.entries):
         return []
@@ -214,20 +247,14 @@ def verified_report(
     with opened_history(settings, scope.where) as log:
         log.bound(offsets_of(tuple(told["cut"].items())), strict=True)
         replay = Replay(log, settings)
-        replay.run(on_progress)
-        replay.finish()
+        replay_to(told["as_of"] and place_of(told["as_of"]).instant_ms, log, replay, on_progress)
         again = json.loads(json.dumps(present_report(replay.store, settings)))
     result.records, result.digests = replay.records, 1
     result.transitions = len(told["transitions"])
-    if again["digest"] != told["digest"]:
-        leaves = _leaves(told, again)
-        for place, was, now in leaves[:MOST_LEAVES]:
-            result.differences.append(Difference("number", place, was, now))
-        if not leaves:
-            digests = str(told["digest"]), str(again["digest"])
-            result.differences.append(Difference("digest", str(path), *digests))
-        if len(leaves) > MOST_LEAVES:
-            result.notes.append(f"{len(leaves)} numbers differ, of which these are the first")
+    leaves = _leaves(told, again)
+    result.differences += [Difference("number", *leaf) for leaf in leaves[:MOST_LEAVES]]
+    if len(leaves) > MOST_LEAVES:
+        result.notes.append(f"{len(leaves)} numbers differ, of which these are the first")
     return result
 
 
@@ -237,6 +264,7 @@ def _report_in(path: Path) -> dict[str, Any]:
         if not told["digest"]:
             raise NotVerifiable(f"{path}: it was written while counts moved, and has no digest")
         offsets_of(tuple(told["cut"].items()))
+        place_of(told["as_of"] or "1970-01-01T00:00Z")
         len(told["transitions"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotVerifiable(f"{path}: not a report ({type(error).__name__}: {error})") from None
@@ -246,7 +274,8 @@ def _report_in(path: Path) -> dict[str, Any]:
 def _leaves(was: object, now: object, place: str = "") -> list[tuple[str, str, str]]:
     """Every single value that differs, with its path, of those that are numbers of the report.
 
-    Cuts of transitions are provenance, ids of missed requests may be masked.
+    Cuts of transitions are provenance, ids of missed requests may be masked, and what was known at
+    an earlier instant is another report.
     """
     if isinstance(was, dict) and isinstance(now, dict):
         names = [name for name in {**was, **now} if name not in _NOT_COMPARED]
@@ -266,18 +295,20 @@ def _at(values: list[object], place: int) -> object:
 def shown(settings: Settings, scope: Scope, on_progress: OnProgress) -> Shown:
     """One alert's evidence, re-derived from the log; NotVerifiable when there is no such alert."""
     known = gathered(settings, scope)
-    chain = chain_of_lines(known.lines)
+    chain = chain_of_lines(known.lines, head=known.head[1])
+    known.lines.clear()
     _refuse_empty(chain)
     entry, wanted = entry_of(chain, scope.alert or "")
     documents = _Documents(settings, chain, known.documents)
     ballot = Ballot(wanted.rsplit("-", 1)[0])
-    case = Case(chain, documents, known.stored, entry.sequence)
+    case = Case(chain, documents, known.stored, entry.sequence, redacted=known.redacted)
     with opened_history(settings, scope.where) as log:
         result = verify(log, case, on_votes=ballot, on_progress=on_progress)
-    transition = result.moved.get(wanted)
+    transition = explained(result.moved.values(), scope.alert or "")
     if transition is None:
         first = str(result.differences[0]) if result.differences else "the log ended before it"
         raise NotVerifiable(f"{wanted} does not come about again: {first}")
+    entry, wanted = entry_of(chain, transition.id)
     votes = ballot.evidence_for(transition)
     then = documents(entry.settings)
     with opened_history(settings, scope.where) as log:
@@ -288,7 +319,7 @@ def shown(settings: Settings, scope: Scope, on_progress: OnProgress) -> Shown:
         next((rule for rule in then.rules if rule.name == transition.rule), None),
         entry,
         [Witness(vote, *places[vote.prediction_id]) for vote in votes],
-        hindsight_of(known.stored.values()).get(wanted),
+        hindsight_of((known.stored or result.moved).values()).get(wanted),
         [str(difference) for difference in result.differences],
     )
 

@@ -100,10 +100,10 @@ def lines_of(shown: Shown) -> Iterator[str]:
         f"journal entry {shown.entry.sequence}, settings sha256:{shown.entry.settings[:16]}, "
         f"read up to {', '.join(f'{name}@{past}' for name, past in shown.entry.cut)}"
     )
-    if not shown.witnesses:
+    if shown.witnesses:
+        yield f"the {len(shown.witnesses)} records that count, in the order in which they counted:"
+    else:
         yield "no single records: it stands on counts of the whole window, or on none"
-        return
-    yield f"the {len(shown.witnesses)} records that count, in the order in which they counted:"
     for witness in shown.witnesses:
         yield f"  {_vote_line(witness)}"
     for difference in shown.differences:

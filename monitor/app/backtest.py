@@ -1,11 +1,13 @@
 """Back-tests: other rules over the same history, in one pass, beside what was live."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
 from monitor.app.console import share
+from monitor.app.history import completed
 from monitor.app.replay import History, OnProgress, Replay
 from monitor.app.report import iso
 from monitor.app.settings import Settings
@@ -18,17 +20,21 @@ from monitor.domain.backtest import (
     Episode,
     ThresholdRule,
     ThresholdWatch,
+    Watched,
     compare,
     episodes_of,
 )
 from monitor.domain.engine import Spec
 from monitor.domain.errors import RecallwatchError
+from monitor.domain.rules import AlertRule, Metric
 from monitor.domain.slices import ALL, SliceKey
-from monitor.domain.windows import Clock, PaneKey
+from monitor.domain.windows import HOUR_MS, Clock, PaneKey, WindowSpec
 from monitor.ports import StateReader
 
 CANDIDATE = "candidate:"
 """Begins the names of rules that are tried; no name in the settings has a colon."""
+
+UNJUDGED = "not judged: naive rules keep no hindsight"
 
 
 class NotTriable(RecallwatchError):  # noqa: N818 - an answer rather than a fault
@@ -39,14 +45,21 @@ class NotTriable(RecallwatchError):  # noqa: N818 - an answer rather than a faul
 class Backtest:
     """What came of it.
 
-    ``live`` are the alerts that were raised, ``candidate`` those of the rules that were tried,
-    ``source`` says where the live ones are from.
+    ``live`` are the alerts that were raised, ``candidate`` those of the rules that were tried, of
+    which ``naive`` names those that are never judged; ``source`` says where the live ones are from.
+    ``range_ms`` is from the first record to the instant up to which the rules were evaluated, both
+    inclusive; None where there is nothing. Of what was live ``outside`` alerts fired beyond it, and
+    within it ``gone`` counts those of rules that the settings do not hold, by rule.
     """
 
     live: Sequence[Episode]
     candidate: Sequence[Episode]
     compared: Sequence[Compared]
     source: str
+    range_ms: tuple[int, int] | None = None
+    outside: int = 0
+    gone: Mapping[str, int] = field(default_factory=dict)
+    naive: frozenset[str] = frozenset()
 
 
 def backtest(
@@ -55,69 +68,93 @@ def backtest(
     candidates: Candidates,
     *,
     live: Iterable[Transition] | None = None,
+    end_ms: int | None = None,
     on_progress: OnProgress = lambda _done, _left: None,
 ) -> Backtest:
-    """Replay the log under both rule sets.
+    """Replay the log, up to ``end_ms`` by log time or to its end, under both rule sets.
 
     ``live`` are the transitions of the store, if there is one: without it, what the rules of
     ``settings`` give is taken for what was live. NotTriable for a naive rule that the panes of the
     settings cannot answer.
     """
     own, tried = spec_of(settings), spec_of(candidates.settings)
-    named = tuple(replace(rule, name=CANDIDATE + rule.name) for rule in tried.rules)
-    spec = replace(own, rules=(*own.rules, *named), signals=())
-    watches = [ThresholdWatch(_naive(rule, own)) for rule in candidates.thresholds]
-    replay = Replay(log, settings, spec=spec)
-    moved = _stepped(replay, log, spec, watches, on_progress)
+    naive = [_naive(rule, own) for rule in candidates.thresholds]
+    watches = [ThresholdWatch(rule) for rule in naive]
+    replay = Replay(log, settings, spec=_both(own, tried.rules, naive))
+    sizes = sorted(own.windows.keep_ms, reverse=True)
+    first_ms = log.next_ms()
+    moved = _stepped(replay, log, watches, sizes, end_ms, on_progress)
     theirs = [_unnamed(each) for each in moved if each.rule.startswith(CANDIDATE)]
     theirs += [each for watch in watches for each in watch.transitions]
     ours = [each for each in moved if not each.rule.startswith(CANDIDATE)]
-    of = {rule.name: rule.of for rule in (*own.rules, *tried.rules)}
-    of |= {watch.rule.name: watch.rule.of for watch in watches}
-    alerts = {rule.name for rule in own.rules}
-    was = ours if live is None else [each for each in live if each.rule in alerts]
-    before, after = episodes_of(was), episodes_of(theirs)
-    source = "replayed under the settings" if live is None else "from the store"
-    return Backtest(before, after, compare(before, after, of), source)
+    until_ms = replay.store.evaluation().watermark_ms
+    range_ms = None if first_ms is None or until_ms is None else (first_ms, until_ms)
+    watched = _watched(own.rules, ())
+    was = episodes_of(ours if live is None else live)
+    within = [e for e in was if range_ms and range_ms[0] <= e.fired_ms <= range_ms[1]]
+    before = [each for each in within if each.rule in watched]
+    after = episodes_of(theirs)
+    return Backtest(
+        before,
+        after,
+        compare(before, after, watched, _watched(tried.rules, naive)),
+        "replayed under the settings" if live is None else "from the store",
+        range_ms,
+        outside=len(was) - len(within),
+        gone=Counter(each.rule for each in within if each.rule not in watched),
+        naive=frozenset(rule.name for rule in naive),
+    )
+
+
+def _both(own: Spec, tried: Sequence[AlertRule], naive: Sequence[ThresholdRule]) -> Spec:
+    """What evaluates both rule sets, and keeps panes for as long as the naive rules look back."""
+    named = tuple(replace(rule, name=CANDIDATE + rule.name) for rule in tried)
+    least_ms = max((rule.window_ms + rule.every_ms + HOUR_MS for rule in naive), default=0)
+    windows = own.windows
+    keep_ms = {size_ms: max(keep_ms, least_ms) for size_ms, keep_ms in windows.keep_ms.items()}
+    kept = WindowSpec(windows.pane_ms, windows.horizon_ms, keep_ms)
+    return replace(own, rules=(*own.rules, *named), signals=(), windows=kept)
+
+
+def _watched(rules: Iterable[AlertRule], naive: Iterable[ThresholdRule]) -> dict[str, Watched]:
+    about: dict[str, Watched] = {rule.name: (rule.metric, rule.of) for rule in rules}
+    return about | {rule.name: (Metric.RECALL, rule.of) for rule in naive}
 
 
 def _stepped(
     replay: Replay,
     log: History,
-    spec: Spec,
     watches: Sequence[ThresholdWatch],
+    sizes: Sequence[int],
+    end_ms: int | None,
     on_progress: OnProgress,
 ) -> list[Transition]:
     """Read to the end; naive rules are looked at on the way, at the instants that they ask for."""
     moved: list[Transition] = []
     ticks = sorted({watch.rule.every_ms for watch in watches})
-    next_ms = log.next_ms()
-    while ticks and next_ms is not None:
-        at_ms = min(next_ms // every * every + every for every in ticks)
+    longest_ms = max((watch.rule.window_ms for watch in watches), default=0) + max(ticks, default=0)
+    at_ms = read_ms = log.next_ms() or 0
+    while ticks and (next_ms := log.next_ms()) is not None:
+        # Silence is skipped once every rule has looked at an empty window.
+        from_ms = next_ms if at_ms - read_ms > longest_ms else at_ms
+        at_ms = min(from_ms // every * every + every for every in ticks)
+        if end_ms is not None and at_ms > end_ms:
+            break
         log.bound_ms(at_ms)
         moved += replay.run(on_progress)
+        read_ms = at_ms if next_ms < at_ms else read_ms
         for watch in watches:
             if at_ms % watch.rule.every_ms == 0:
-                _look(watch, replay.store, spec, at_ms)
-        next_ms = _following(log.next_ms(), at_ms, watches, ticks)
-    log.bound_ms(None)
+                _look(watch, replay.store, sizes, at_ms)
+    log.bound_ms(end_ms)
     moved += replay.run(on_progress)
-    return moved + replay.finish()
+    return moved + completed(replay, log, end_ms)
 
 
-def _following(
-    next_ms: int | None, at_ms: int, watches: Sequence[ThresholdWatch], ticks: Sequence[int]
-) -> int | None:
-    """The instant up to which nothing is to be seen: silence is skipped once windows are empty."""
-    if next_ms is None:
-        return None
-    longest_ms = max(watch.rule.window_ms for watch in watches) + ticks[-1]
-    return at_ms if next_ms - at_ms <= longest_ms else next_ms
-
-
-def _look(watch: ThresholdWatch, reader: StateReader, spec: Spec, at_ms: int) -> None:
+def _look(watch: ThresholdWatch, reader: StateReader, sizes: Sequence[int], at_ms: int) -> None:
+    """Show a naive rule its window; ``sizes`` are those of the panes, from the greatest."""
     rule = watch.rule
-    spans = _cover(at_ms - rule.window_ms, at_ms, sorted(spec.windows.keep_ms, reverse=True))
+    spans = _cover(at_ms - rule.window_ms, at_ms, sizes)
     counts: dict[SliceKey, list[int]] = {}
     for stored, key in _keys(rule, reader.slice_keys()):
         panes = [PaneKey(Clock.EVENT, *span, stored) for span in spans]
@@ -183,9 +220,19 @@ def _unnamed(transition: Transition) -> Transition:
 
 def document_of(result: Backtest) -> dict[str, Any]:
     """The back-test as JSON."""
+    start_ms, end_ms = result.range_ms or (None, None)
+    unjudged = sum(each.rule in result.naive for each in result.candidate)
     return {
         "live_from": result.source,
-        "summary": {side: _summary(episodes) for side, episodes in _sides(result).items()},
+        "range": {"from": iso(start_ms), "to": iso(end_ms)},
+        "left_out": {
+            "outside_the_range": result.outside,
+            "of_rules_not_in_the_settings": dict(sorted(result.gone.items())),
+        },
+        "summary": {
+            "live": _summary(result.live, 0),
+            "candidate": _summary(result.candidate, unjudged),
+        },
         "changes": {
             change: sum(each.change is change for each in result.compared) for change in Change
         },
@@ -193,43 +240,42 @@ def document_of(result: Backtest) -> dict[str, Any]:
             {
                 "change": each.change,
                 "by_s": None if each.by_ms is None else each.by_ms / 1000,
-                "live": _row(each.live),
-                "candidate": _row(each.candidate),
+                "live": _row(each.live, frozenset()),
+                "candidate": _row(each.candidate, result.naive),
             }
             for each in result.compared
         ],
     }
 
 
-def _sides(result: Backtest) -> dict[str, Sequence[Episode]]:
-    return {"live": result.live, "candidate": result.candidate}
-
-
-def _summary(episodes: Sequence[Episode]) -> dict[str, object]:
-    delays = [each.delay_ms / 1000 for each in episodes]
+def _summary(episodes: Sequence[Episode], unjudged: int) -> dict[str, object]:
+    """``unjudged`` of them are of naive rules."""
+    delays = [each.delay_ms / 1000 for each in episodes if each.delay_ms is not None]
     judged = [each.judged for each in episodes]
     return {
         "alerts": len(episodes),
         "median_time_to_detect_s": median(delays) if delays else None,
         "confirmed": judged.count(Event.CONFIRMED),
         "false_alarms": judged.count(Event.RETRACTED),
-        "not_judged": judged.count(None),
+        "not_judged": judged.count(None) - unjudged,
+        "of_naive_rules": unjudged,
     }
 
 
-def _row(episode: Episode | None) -> dict[str, object] | None:
+def _row(episode: Episode | None, naive: frozenset[str]) -> dict[str, object] | None:
     if episode is None:
         return None
     return {
         "id": episode.id,
         "rule": episode.rule,
+        "is_naive": episode.rule in naive,
         "variant": episode.key.variant,
         "slice": episode.key.slice,
         "version": episode.version,
         "since": iso(episode.since_ms),
         "fired": iso(episode.fired_ms),
         "ended": iso(episode.ended_ms),
-        "time_to_detect_s": episode.delay_ms / 1000,
+        "time_to_detect_s": None if episode.delay_ms is None else episode.delay_ms / 1000,
         "hindsight": episode.judged,
     }
 
@@ -237,6 +283,7 @@ def _row(episode: Episode | None) -> dict[str, object] | None:
 def lines_of(document: Mapping[str, Any]) -> Iterator[str]:
     """The back-test in words."""
     yield f"Live alerts are {document['live_from']}."
+    yield from _left_out(document)
     for side, found in document["summary"].items():
         wait = found["median_time_to_detect_s"]
         yield (
@@ -244,6 +291,8 @@ def lines_of(document: Mapping[str, Any]) -> Iterator[str]:
             f"hindsight {found['confirmed']} confirmed, {found['false_alarms']} false alarms "
             f"({_false_share(found)}), {found['not_judged']} not judged"
         )
+        if found["of_naive_rules"]:
+            yield f"{'':9}  {found['of_naive_rules']} {UNJUDGED}"
     yield "  ".join(f"{name} {count}" for name, count in document["changes"].items())
     for row in document["alerts"]:
         one = row["candidate"] or row["live"]
@@ -257,13 +306,21 @@ def lines_of(document: Mapping[str, Any]) -> Iterator[str]:
                 yield f"    {side:9}  {_told(row[side])}"
 
 
+def _left_out(document: Mapping[str, Any]) -> Iterator[str]:
+    span, left_out = document["range"], document["left_out"]
+    if outside := left_out["outside_the_range"]:
+        where = f"{span['from']} to {span['to']}" if span["from"] else "it holds no records"
+        yield f"Left out: {outside} live alerts outside of what was replayed ({where})."
+    for rule, count in left_out["of_rules_not_in_the_settings"].items():
+        yield f"Left out: {count} live alerts of {rule}, a rule that is not in the settings."
+
+
 def _told(row: Mapping[str, Any]) -> str:
+    wait = _length(row["time_to_detect_s"])
+    detected = "to detect: -" if row["since"] is None else f"{wait} after its first evidence"
     ended = f"ended {row['ended']}" if row["ended"] else "still up"
-    judged = row["hindsight"] or "not judged"
-    return (
-        f"{row['rule']}: fired {row['fired']}, {_length(row['time_to_detect_s'])} after its first "
-        f"evidence; {ended}; in hindsight {judged}"
-    )
+    judged = UNJUDGED if row["is_naive"] else f"in hindsight {row['hindsight'] or 'not judged'}"
+    return f"{row['rule']}: fired {row['fired']}, {detected}; {ended}; {judged}"
 
 
 def _false_share(found: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from monitor.app.archive_cli import archive as archive_commands
 from monitor.app.audit_cli import audit
 from monitor.app.console import note, print_json, print_report, progress_of
 from monitor.app.embedded import EmbeddedError
+from monitor.app.forget_cli import forget
 from monitor.app.options import NO, STOPPED, USAGE, WORLD, Archived, Config, Form, Format, Offline
 from monitor.app.settings import Settings, SettingsError, load_settings
 from monitor.app.telemetry import (
@@ -36,7 +37,7 @@ from monitor.app.telemetry import (
     printable,
     telemetry_server,
 )
-from monitor.domain.errors import RecallwatchError
+from monitor.domain.errors import CheckpointError, RecallwatchError
 
 app = typer.Typer(
     name="recallwatch",
@@ -244,6 +245,10 @@ def replay(
             metavar="DIR", help="Write report.json, report.html and transitions.csv here as well."
         ),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Save the work here, and go on from it if it is there."),
+    ] = None,
     form: Format = Form.JSON,
 ) -> None:
     """The same engine over history, in memory: nothing live is written to, the same numbers.
@@ -252,18 +257,24 @@ def replay(
     """
     if files is not None and (archive or offline or start):
         raise typer.BadParameter("--files is read whole: no --archive, --offline or --from")
-    if rules is not None and (as_of or out):
-        raise typer.BadParameter("--rules compares alerts: no --as-of and no --out")
+    if rules is not None and (as_of or out or checkpoint):
+        raise typer.BadParameter("--rules compares alerts: no --as-of, --out or --checkpoint")
+    if as_of and checkpoint:
+        raise typer.BadParameter("--checkpoint is for a replay in one piece: no --as-of")
     settings = _watching(config)
     from monitor.app import replaying
     from monitor.app.backtest import lines_of
 
     asked = replaying.Asked(files, archive, offline, start, end, as_of)
-    with progress_of("Replaying") as meter:
+    stop = threading.Event()
+    saved = replaying.Checkpoint(checkpoint, stop)
+    with _stopping(stop), _broken_off(replaying.Broken), progress_of("Replaying") as meter:
         if rules is not None:
             document = replaying.tried(settings, asked, rules, meter)
         else:
-            document = replaying.replayed(settings, asked, out, meter)
+            document = replaying.replayed(settings, asked, out, meter, saved)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     if form is Form.JSON:
         print_json(document)
     elif rules is not None:
@@ -292,6 +303,7 @@ def check(config: Config = None) -> None:
         raise typer.Exit(WORLD if unreached else NO)
 
 
+app.command(epilog="Example: recallwatch forget 4c1d9e --archive /var/lib/recallwatch")(forget)
 app.add_typer(alerts)
 app.add_typer(archive_commands)
 app.add_typer(audit)
@@ -303,7 +315,7 @@ def main() -> None:
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     try:
         app()
-    except (SettingsError, CaptureError) as error:
+    except (SettingsError, CaptureError, CheckpointError) as error:
         note(str(error))
         sys.exit(USAGE)
     except (RecallwatchError, EmbeddedError) as error:
@@ -342,6 +354,16 @@ def _config_path(config: Path | None) -> Path | None:
     named = os.environ.get("RECALLWATCH_CONFIG")
     usual = Path("recallwatch.yaml")
     return Path(named) if named else usual if usual.exists() else None
+
+
+@contextmanager
+def _broken_off(broken: type[RecallwatchError]) -> Iterator[None]:
+    """What was broken off is said, with the exit code that shells know for it."""
+    try:
+        yield
+    except broken as error:
+        note(str(error))
+        raise typer.Exit(STOPPED) from None
 
 
 @contextmanager

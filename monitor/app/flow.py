@@ -28,7 +28,13 @@ from pathlib import Path
 from traceback import extract_tb
 from zlib import crc32
 
-from monitor.codec.journal import books_digest, found_digest, sealed, state_digest
+from monitor.codec.journal import (
+    books_digest,
+    forgotten_hash,
+    found_digest,
+    sealed,
+    state_digest,
+)
 from monitor.codec.records import RecordCodec
 from monitor.domain import alerts, engine, ledger, signals
 from monitor.domain.alerts import Transition
@@ -49,7 +55,8 @@ from monitor.domain.events import (
     Record,
     Rejected,
 )
-from monitor.domain.journal import JournalEntry
+from monitor.domain.forgetting import Request, without
+from monitor.domain.journal import Forgotten, JournalEntry, Offsets
 from monitor.domain.ledger import Gap
 from monitor.domain.measures import Measures, Panes
 from monitor.domain.slices import ALL
@@ -64,6 +71,7 @@ _POISON = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeErr
 """What a record raises that our own code does not cope with."""
 
 _CRC_BITS = 0xFFFFFFFF
+_CRC_MEAN = 1 << 31
 
 _Facts = Sequence[Fact | None]
 """What each of the records in hand says; None for those that do not concern us."""
@@ -236,15 +244,28 @@ class Flow:
             if idle:
                 self._commit_progress(shard, idle)
 
-    def evaluate(self, until_ms: int | None = None) -> list[Transition]:
+    def take_over(self) -> None:
+        """Before the first turn: enter how far was counted under other settings than ours.
+
+        An audit changes settings at that very place. Nothing when they are the same, or another
+        worker evaluates.
+        """
+        if self.provenance is None:
+            return
+        last = self._store.journal(self._store.evaluation().sequence - 1)
+        if last and last[-1].settings != self.provenance.settings:
+            self.evaluate(is_anew=True)
+
+    def evaluate(self, until_ms: int | None = None, *, is_anew: bool = False) -> list[Transition]:
         """Release what the watermark allows to the rules, and save; [] when nothing is new.
 
         Only one worker at a time does; for the others there is never anything new. A long backlog
         is released in slices, each saved on its own. When another evaluator has taken over, its
         result stands and this one is dropped. ``until_ms`` is the watermark if the caller knows
-        better: an audit goes to where the evaluation that it replays had come.
+        better: an audit goes to where the evaluation that it replays had come. With ``is_anew``
+        something always is: the rules are new.
         """
-        self._lease = self._store.lead(self._worker, LEASE_MS)
+        self.forget()
         evaluation = self._store.evaluation()
         self._watermark_ms = evaluation.watermark_ms
         marks = self._store.marks()
@@ -257,7 +278,13 @@ class Flow:
         cuts = self._awake(self._known(cuts))
         reached_ms = watermark(cuts) if until_ms is None else until_ms
         transitions: list[Transition] = []
-        while reached_ms is not None and reached_ms > (evaluation.watermark_ms or UNREAD):
+        known_ms = evaluation.watermark_ms
+        if is_anew and known_ms is not None:
+            reached_ms = max(known_ms, UNREAD if reached_ms is None else reached_ms)
+        while reached_ms is not None and (
+            is_anew or reached_ms > (evaluation.watermark_ms or UNREAD)
+        ):
+            is_anew = False
             try:
                 read = _Read(reached_ms, cuts, [mark.ledger for mark in marks])
                 evaluation, found = self._release(evaluation, read, self._lease)
@@ -267,6 +294,51 @@ class Flow:
             transitions += found
         self._watermark_ms = evaluation.watermark_ms
         return transitions
+
+    def forget(self) -> None:
+        """Carry out what people asked to be forgotten, if this worker is the evaluator now.
+
+        An entry of its own in the journal says what each shard forgot, and when.
+        """
+        self._lease = self._store.lead(self._worker, LEASE_MS)
+        if self._lease is None:
+            return
+        for request in self._store.to_forget():
+            try:
+                self._carry_out(request)
+            except CommitConflict:
+                self._lease = None
+                return
+
+    def _carry_out(self, request: Request) -> None:
+        """Whatever is broken off is done again: shards that have done it say when they did."""
+        forgot = [
+            _forgotten(request, shard, self._store.shards, self._known([cut]))
+            for shard, cut in self._store.erase(request).items()
+        ]
+        self.leave_out(frozenset(request.ids).__contains__, forgot)
+        self._store.fulfilled(request.id)
+
+    def leave_out(
+        self, is_forgotten: Callable[[str], bool], forgot: Sequence[Forgotten] = ()
+    ) -> None:
+        """Let the evaluator know nothing more of predictions that are forgotten, and journal it.
+
+        CommitConflict when another worker is the evaluator.
+        """
+        before, store = self._store.evaluation(), self._store
+        lease = store.lead(self._worker, LEASE_MS)
+        if lease is None:
+            raise CommitConflict("another evaluator has taken over")
+        marks = store.marks()
+        cuts = self._known([mark.cut for mark in marks])
+        read = _Read(before.watermark_ms or 0, cuts, [mark.ledger for mark in marks])
+        after = without(before, is_forgotten)
+        after = replace(after, sequence=before.sequence + 1)
+        entry = self._entered(before, after, [], read, forgot)
+        if entry is not None:
+            after = replace(after, chain=entry.hash)
+        store.commit_evaluation(after, [], lease, entry=entry)
 
     def deliver(self, to: Callable[[Transition], None]) -> None:
         """Hand over the transitions in the outbox, if this worker is the evaluator.
@@ -363,16 +435,19 @@ class Flow:
         after: Evaluation,
         transitions: Sequence[Transition],
         read: "_Read",
+        forgot: Sequence[Forgotten] = (),
     ) -> JournalEntry | None:
         """The evaluation as the journal has it; None without one.
 
-        The books are digested once a minute of log time and with every transition: they are long.
+        The books are digested once a minute of log time, with every transition, and where something
+        was forgotten: they are long.
         """
         under = self.provenance
         if under is None:
             return None
         minute = (after.watermark_ms or 0) // MINUTE_MS
-        is_booked = read.is_level and (bool(transitions) or minute != self._booked_minute)
+        is_news = bool(transitions or forgot) or minute != self._booked_minute
+        is_booked = read.is_level and is_news
         if is_booked:
             self._booked_minute = minute
         books = ledger.merged(list(read.ledgers)) if is_booked else {}
@@ -390,6 +465,7 @@ class Flow:
             before.chain,
             document="" if is_told else under.document,
             inputs=tuple(ledger.inputs_of(books).items()) if is_booked else (),
+            forgot=tuple(forgot),
         )
         entry = sealed(entry)
         self._told = entry.hash
@@ -686,14 +762,21 @@ class _Read:
     @cached_property
     def cut(self) -> tuple[tuple[str, int], ...]:
         """Next offsets that every shard has reached."""
-        least = _least(self.cuts)
-        return tuple(sorted((str(p), progress.next_offset) for p, progress in least.items()))
+        return _passed_by_all(self.cuts)
 
     @property
     def is_level(self) -> bool:
         """Whether all shards stand at one place."""
         places = [{p: progress.next_offset for p, progress in cut.items()} for cut in self.cuts]
         return all(place == places[0] for place in places)
+
+
+def _forgotten(request: Request, shard: int, shards: int, cuts: Sequence[Cut]) -> Forgotten:
+    """What a shard forgot, as the journal has it; of an id only the hash."""
+    hashes = sorted(
+        forgotten_hash(request.id, key) for key in request.ids if shard_of(key, shards) == shard
+    )
+    return Forgotten(request.id, _passed_by_all(cuts), tuple(hashes))
 
 
 def _place_of(vote: Vote) -> tuple[str, str, Role, int]:
@@ -742,7 +825,8 @@ def _checksums(
             found = [redacted.get(r.position, checksum(r)) for r in run if r.offset >= past]
         else:
             found = [crc32(r[5] or b"", r[2] & _CRC_BITS) for r in run if r[2] >= past]
-        sums[ledger.input_of(partition)] += sum(found)
+        # About 0, so that the sum stays within 64 bits for more records than there will ever be.
+        sums[ledger.input_of(partition)] += sum(found) - len(found) * _CRC_MEAN
     return dict(sums)
 
 
@@ -777,6 +861,12 @@ def _missing(cut: Cut, partitions: Iterable[Partition], oldest: NextOffsets) -> 
         for p in sorted(partitions)
         if p in cut and cut[p].next_offset < oldest[p]
     ]
+
+
+def _passed_by_all(cuts: Iterable[Cut]) -> Offsets:
+    """Next offsets that all of the shards have reached."""
+    least = _least(cuts)
+    return tuple(sorted((str(p), progress.next_offset) for p, progress in least.items()))
 
 
 def _least(cuts: Iterable[Cut]) -> dict[Partition, Progress]:

@@ -4,15 +4,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from json import JSONDecodeError, loads
+from json import loads
 from pathlib import Path
 
 from monitor.adapters.archive import open_archive
 from monitor.adapters.history import HistoryLog, Source
 from monitor.adapters.history_sources import Later, LogSources, joined
 from monitor.app.audit import offsets_of, partition_of
+from monitor.app.replay import History, Replay
 from monitor.app.settings import Settings
 from monitor.app.wiring import open_log, topics_of
+from monitor.domain.alerts import Transition
 from monitor.domain.events import Partition
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -20,10 +22,20 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 @dataclass(frozen=True)
 class Place:
-    """Somewhere in the log: an instant by log time, or offsets; neither means its begin or end."""
+    """Somewhere in the log: an instant by log time, or offsets; neither means its begin or end.
+
+    ``as_of_ms`` is up to where the numbers were evaluated when the log had been read to there; None
+    where that is not known.
+    """
 
     instant_ms: int | None = None
     offsets: Mapping[Partition, int] | None = None
+    as_of_ms: int | None = None
+
+    @property
+    def evaluated_ms(self) -> int | None:
+        """Up to where numbers that end here are evaluated; None where nothing says so."""
+        return self.as_of_ms if self.instant_ms is None else self.instant_ms
 
 
 @dataclass(frozen=True)
@@ -39,26 +51,42 @@ class Where:
 def place_of(text: str) -> Place:
     """An ISO 8601 time with zone, ``topic[0]=12,topic[1]=30``, or the path of a report.json.
 
-    ValueError for anything else. A report stands for the offsets of its cut.
+    ValueError for anything else. A report stands for the offsets of its cut, and its ``as_of``.
     """
     if "=" in text and "[" in text:
         pairs = (pair.rsplit("=", 1) for pair in text.split(","))
         return Place(offsets={partition_of(name.strip()): int(past) for name, past in pairs})
     if text.endswith(".json"):
-        return Place(offsets=offsets_of(tuple(cut_of(Path(text)).items())))
+        return _place_in(Path(text))
     instant = datetime.fromisoformat(text)
     if instant.tzinfo is None:
         raise ValueError(f"{text} has no time zone: write 2026-11-22T13:00:00Z")
     return Place(instant_ms=(instant - datetime.fromtimestamp(0, UTC)) // _MILLISECOND)
 
 
-def cut_of(path: Path) -> dict[str, int]:
-    """The cut of a report.json; ValueError when there is none."""
+def _place_in(path: Path) -> Place:
+    """Where a report.json ended; ValueError when it is none."""
     try:
-        cut = loads(path.read_text("utf-8"))["cut"]
-        return {str(name): int(past) for name, past in cut.items()}
-    except (OSError, JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        report = loads(path.read_text("utf-8"))
+        offsets = offsets_of(tuple((name, int(past)) for name, past in report["cut"].items()))
+        as_of = report["as_of"]
+        return Place(offsets=offsets, as_of_ms=as_of and place_of(as_of).instant_ms)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a report ({type(error).__name__}: {error})") from None
+
+
+def completed(replay: Replay, log: History, until_ms: int | None) -> list[Transition]:
+    """Evaluate what the records before ``until_ms``, which were all read, complete; what moved.
+
+    Where the log ends before that instant, or without one, what its end completes: a log that has
+    not come so far does not say that nothing happened. Lifts the bound by log time.
+    """
+    log.bound_ms(None)
+    if until_ms is None or log.next_ms() is None:
+        return replay.finish()
+    moved = replay.flow.evaluate(until_ms)
+    replay.flow.sweep()
+    return moved
 
 
 @contextmanager

@@ -195,6 +195,7 @@ class Worker:
         quiet, ended = _Quiet(in_ms(worker.idle_after)), set[Partition]()
         # Before anything is written: a store without memory left may have something to drop.
         flow.sweep()
+        flow.take_over()
         while not self.stop.is_set():
             with self.metrics.turn_seconds.time():
                 turn = _turned(flow)

@@ -8,8 +8,9 @@ that knows transitions by their ids is told once. A failure is followed by a pau
 
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import Self
 
@@ -20,7 +21,8 @@ from monitor.codec.notices import pack_told, unpack_told
 from monitor.domain.alerts import AlertKey, Transition
 from monitor.domain.errors import CommitConflict, WorldError
 from monitor.domain.evaluation import Evaluation
-from monitor.domain.notices import Notice, Route, Rules, plan
+from monitor.domain.forgetting import retold
+from monitor.domain.notices import Notice, Route, Rules, Told, plan
 from monitor.domain.overlays import Action, Overlays, overlays_of, raised_by
 from monitor.ports import Clock, Lease, Receiver, StateStore
 
@@ -138,9 +140,10 @@ class Courier:
         now_ms = self._clock.now_ms()
         transitions = store.transitions()
         lying = _Lying(store, self._rules, transitions, now_ms)
-        notice, told = plan(
-            self._route, self._rules, transitions, unpack_told(saved), lying.over, now_ms
-        )
+        known = unpack_told(saved)
+        if known is not None:
+            known = _as_stored(known, transitions)
+        notice, told = plan(self._route, self._rules, transitions, known, lying.over, now_ms)
         if notice is not None:
             self._send(notice)
         packed = pack_told(told)
@@ -164,6 +167,12 @@ class Courier:
         self._say.warning("not notified", error=problem, retry_in_s=self._pause_s)
         stop.wait(self._pause_s)
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+
+
+def _as_stored(told: Told, transitions: Iterable[Transition]) -> Told:
+    """What a receiver was told, without the examples that were forgotten by request since."""
+    missed = {each.id: each.missed for each in transitions}
+    return retold(told, lambda each: replace(each, missed=missed.get(each.id, each.missed)))
 
 
 class _Lying:

@@ -1,5 +1,6 @@
-"""What all commands share: exit codes, and the options for settings and format."""
+"""What all commands share: exit codes, and the options for settings, format and who acts."""
 
+import getpass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -36,3 +37,14 @@ Archived = Annotated[
 Offline = Annotated[
     bool, typer.Option("--offline", help="The archive alone: neither Kafka nor Redis is asked.")
 ]
+Who = Annotated[str | None, typer.Option(help="Who does it. Default: the login name.")]
+
+
+def login_name(who: str | None) -> str:
+    """The given name, or the login name; a container may have none."""
+    if who is not None:
+        return who
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise typer.BadParameter("this user has no login name", param_hint="--who") from None

@@ -1,5 +1,6 @@
 """The same engine over history, into a store in memory: nothing live is read from or written to."""
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,8 @@ class Replay:
     """The flow between a log and a store of its own. ``read`` may be called again and again.
 
     Alerts are evaluated after each batch; what becomes of them does not depend on its size.
+    ``after_turn`` is called between turns of ``run``: what it raises breaks the replay off where
+    the store can be saved. ``records`` counts those read.
     """
 
     def __init__(
@@ -59,15 +62,22 @@ class Replay:
     ) -> None:
         self._log, self._dead_letters, self._batch = log, dead_letters, batch_records
         spec = spec or spec_of(settings)
+        self._settings, self._spec = settings, spec
         self.store = MemoryStore(keep_ms=spec.windows.keep_ms)
         self.flow = self._flow(settings, spec)
         self.records = 0
+        self.after_turn: Callable[[], None] = lambda: None
 
     def follow(self, settings: Settings) -> None:
         """Go on under other settings, as a worker does that was started anew with them."""
-        on_votes = self.flow.on_votes
+        on_votes, redacted = self.flow.on_votes, self.flow.redacted
         self.flow = self._flow(settings, spec_of(settings))
-        self.flow.on_votes = on_votes
+        self.flow.on_votes, self.flow.redacted = on_votes, redacted
+
+    def reopen(self) -> None:
+        """Go on at the store's cut, after something was brought into it from outside."""
+        self.flow = self._flow(self._settings, self._spec)
+        self._log.seek({p: at.next_offset for cut in self.store.cuts() for p, at in cut.items()})
 
     def read(self, on_progress: OnProgress = lambda _done, _left: None) -> None:
         """Count all that the log gives now, without looking at the rules."""
@@ -82,6 +92,7 @@ class Replay:
             for _ in self._turns(on_progress):
                 moved += self.flow.evaluate()
                 self.flow.sweep()
+                self.after_turn()
         return moved
 
     def finish(self) -> list[Transition]:
@@ -111,8 +122,31 @@ class Replay:
             self.store,
             dead_letters=self._dead_letters,
             dead_letter_topic=settings.kafka.dead_letters.topic,
-            limits=replace(limits_of(settings), batch_records=self._batch),
+            limits=replace(
+                limits_of(settings),
+                batch_records=self._batch,
+                # What was counted was not too much: each worker had its own count of rejects in a
+                # row.
+                max_consecutive_rejects=sys.maxsize,
+            ),
         )
+
+
+def replay_to(
+    watermark_ms: int | None, log: History, replay: Replay, on_progress: OnProgress
+) -> None:
+    """Count all that the log gives, but evaluate up to an instant alone; None: not at all.
+
+    So a report comes about again that was written when more had been read than was complete.
+    """
+    if watermark_ms is not None:
+        log.bound_ms(watermark_ms)
+        replay.run(on_progress)
+        log.bound_ms(None)
+    replay.read(on_progress)
+    if watermark_ms is not None:
+        replay.flow.evaluate(watermark_ms)
+        replay.flow.sweep()
 
 
 def replay_files(

@@ -1,22 +1,29 @@
 """What ``recallwatch replay`` does: a history through the engine, and what came of it."""
 
+import hashlib
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from monitor.adapters.checkpoint import load_checkpoint, save_checkpoint, try_checkpoint
 from monitor.adapters.files import FilesLog
 from monitor.app.audit_report import AsKnown, write_report
 from monitor.app.backtest import NotTriable, backtest, document_of
 from monitor.app.flow import uncollected
-from monitor.app.history import Place, Where, opened_history, place_of
-from monitor.app.replay import History, OnProgress, Replay
+from monitor.app.history import Place, Where, completed, opened_history, place_of
+from monitor.app.replay import History, OnProgress, Replay, replay_to
 from monitor.app.report import iso, present_report
 from monitor.app.settings import Settings, SettingsError
 from monitor.app.settings.candidates import load_candidates
-from monitor.app.wiring import open_reader, topics_of
+from monitor.app.telemetry import SystemClock
+from monitor.app.wiring import open_reader, provenance_of, topics_of
 from monitor.domain.alerts import Transition
-from monitor.domain.errors import StoreError
+from monitor.domain.errors import RecallwatchError, StoreError
+
+SAVE_EVERY_MS = 60_000
+"""How much work a crash may cost."""
 
 PRESENT = "Are urgent requests being caught?"
 
@@ -32,31 +39,71 @@ class Asked(NamedTuple):
     as_of: str | None = None
 
 
+class Broken(RecallwatchError):  # noqa: N818 - says what happened
+    """Somebody broke a replay off."""
+
+
+class Checkpoint:
+    """Saves a replay now and then, and when it is broken off; goes on from what was saved."""
+
+    def __init__(self, path: Path | None, stop: threading.Event) -> None:
+        self._path, self._stop = path, stop
+        self._clock = SystemClock()
+        self._saved_ms = self._clock.now_ms()
+
+    def try_out(self) -> None:
+        """CheckpointError when nothing could be saved: better known before the work than after."""
+        if self._path is not None:
+            try_checkpoint(self._path)
+
+    def attach(self, replay: Replay, purpose: str) -> None:
+        """Take over what was saved for the same purpose, and save what comes."""
+        path = self._path
+        if path is not None and path.exists():
+            replay.records = load_checkpoint(path, replay.store, purpose=purpose)
+            replay.reopen()
+
+        def look() -> None:
+            is_due = self._clock.now_ms() - self._saved_ms >= SAVE_EVERY_MS
+            if path is not None and (is_due or self._stop.is_set()):
+                save_checkpoint(path, replay.store, purpose=purpose, records=replay.records)
+                self._saved_ms = self._clock.now_ms()
+            if self._stop.is_set():
+                where = "run it again to go on from here" if path else "--checkpoint keeps the work"
+                raise Broken(f"stopped after {replay.records:,} records: {where}")
+
+        replay.after_turn = look
+
+
 def replayed(
-    settings: Settings, asked: Asked, out: Path | None, on_progress: OnProgress
+    settings: Settings,
+    asked: Asked,
+    out: Path | None,
+    on_progress: OnProgress,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """The report of a history; files are written to ``out`` if it is given.
 
-    With ``asked.as_of`` the report of then stands under ``known_then``.
+    With ``asked.as_of`` the report of then stands under ``known_then``. Broken when it was broken
+    off, CheckpointError, before anything is read, when nothing could be saved.
     """
-    end, as_of = _place("--to", asked.end), _place("--as-of", asked.as_of)
-    if asked.as_of is not None and as_of.instant_ms is None:
-        raise SettingsError("--as-of: must be a time, such as 2026-11-22T13:00:00Z")
+    end = _place("--to", asked.end)
+    as_of = _known_at(asked.as_of, end)
+    if checkpoint is not None:
+        checkpoint.try_out()
     then: dict[str, Any] | None = None
     # What waits in the store at the end takes seconds to search for garbage, and there is none.
     with uncollected(), _opened(settings, asked, end) as log:
         replay = Replay(log, settings)
+        if checkpoint is not None:
+            checkpoint.attach(replay, _purpose(settings, asked))
         if as_of.instant_ms is not None:
             log.bound_ms(as_of.instant_ms)
             replay.run(on_progress)
-            replay.flow.evaluate(as_of.instant_ms)
+            completed(replay, log, as_of.instant_ms)
             then = present_report(replay.store, settings)
             log.bound_ms(end.instant_ms)
-        replay.run(on_progress)
-        if end.instant_ms is None:
-            replay.finish()
-        else:
-            replay.flow.evaluate(end.instant_ms)
+        _read_to(end, log, replay, on_progress)
         now = present_report(replay.store, settings)
         if out is not None:
             known = None if then is None else AsKnown(as_of.instant_ms or 0, then)
@@ -67,14 +114,47 @@ def replayed(
     return now
 
 
+def _read_to(end: Place, log: History, replay: Replay, on_progress: OnProgress) -> None:
+    if end.as_of_ms is not None:
+        replay_to(end.as_of_ms, log, replay, on_progress)
+        return
+    replay.run(on_progress)
+    completed(replay, log, end.instant_ms)
+
+
+def _known_at(text: str | None, end: Place) -> Place:
+    """What ``--as-of`` names: an instant no later than the end of what is read."""
+    as_of = _place("--as-of", text)
+    if text is not None and as_of.instant_ms is None:
+        raise SettingsError("--as-of: must be a time, such as 2026-11-22T13:00:00Z")
+    latest_ms = end.evaluated_ms
+    if as_of.instant_ms is not None and latest_ms is not None and as_of.instant_ms > latest_ms:
+        raise SettingsError(f"--as-of: {text} is later than --to ({iso(latest_ms)})")
+    return as_of
+
+
+def _purpose(settings: Settings, asked: Asked) -> str:
+    """What a checkpoint may be used for: the same settings over the same history."""
+    history = repr((provenance_of(settings).document, asked))
+    return hashlib.sha256(history.encode()).hexdigest()
+
+
 def tried(settings: Settings, asked: Asked, rules: Path, on_progress: OnProgress) -> dict[str, Any]:
     """The back-test of a file of rules over a history, beside what was live."""
     candidates = load_candidates(rules, settings)
     live = None if asked.files is not None or asked.is_offline else _live(settings)
     try:
-        with _opened(settings, asked, _place("--to", asked.end)) as log:
+        end = _place("--to", asked.end)
+        with _opened(settings, asked, end) as log:
             return document_of(
-                backtest(log, settings, candidates, live=live, on_progress=on_progress)
+                backtest(
+                    log,
+                    settings,
+                    candidates,
+                    live=live,
+                    end_ms=end.evaluated_ms,
+                    on_progress=on_progress,
+                )
             )
     except NotTriable as error:
         raise SettingsError(f"{rules}: {error}") from None

@@ -379,7 +379,7 @@ _DECIDING: dict[str, bool | set[str]] = {
     "rules": True,
     "signals": True,
     "mapping": True,
-    "kafka": {"predictions", "labels"},
+    "kafka": {"predictions", "labels", "isolation_level"},
     "redis": {"shards"},
     "worker": {"max_record_bytes"},
 }
@@ -397,6 +397,9 @@ def provenance_of(settings: Settings) -> Provenance:
     told = settings.model_dump(mode="json", include=_DECIDING)
     for rule in told["rules"]:
         rule.update({name: word for name, word in _NO_VALUE.items() if rule[name] is None})
+        if not rule["of"]:
+            # A name must not be empty; without one a rule is about all intents.
+            del rule["of"]
     return Provenance(canonical(told).decode(), __version__)
 
 

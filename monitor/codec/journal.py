@@ -1,7 +1,8 @@
 """Journal entries <-> lines of canonical JSON, sealed with a hash; digests of what they record."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
@@ -11,7 +12,7 @@ from monitor.domain import ledger as books
 from monitor.domain.alerts import Transition
 from monitor.domain.errors import JournalError
 from monitor.domain.evaluation import Evaluation
-from monitor.domain.journal import Chain, JournalEntry, chain_of
+from monitor.domain.journal import Break, Chain, Fault, Forgotten, JournalEntry, chain_of
 
 JOURNAL_VERSION = 1
 
@@ -30,6 +31,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     previous: str
     document: str
     inputs: tuple[tuple[str, int], ...]
+    forgot: tuple[Forgotten, ...]
     hash: str
 
 
@@ -53,7 +55,7 @@ def unpack_journal_entry(line: bytes) -> JournalEntry:
     """
     try:
         read = _decode(line)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise JournalError(f"not a journal entry: {error}") from None
     if read.version != JOURNAL_VERSION:
         raise JournalError(
@@ -64,13 +66,31 @@ def unpack_journal_entry(line: bytes) -> JournalEntry:
     return JournalEntry(**fields)
 
 
-def chain_of_lines(lines: Iterable[bytes]) -> Chain:
+def entries_in(lines: Iterable[bytes]) -> Iterator[JournalEntry]:
+    """The entries among lines; what cannot be read is left out."""
+    for line in lines:
+        with suppress(JournalError):
+            yield unpack_journal_entry(line)
+
+
+def chain_of_lines(lines: Iterable[bytes], *, head: str = "") -> Chain:
     """Read a journal in the order in which it was found, and follow its chain.
 
-    JournalError for a line that is no entry.
+    A line that is no entry is a break of its own. ``head`` is the hash that the store knows as the
+    last one, "" for unknown.
     """
-    entries = [unpack_journal_entry(line) for line in lines]
-    return chain_of(entries, altered=[e.sequence for e in entries if sealed(e).hash != e.hash])
+    entries: list[JournalEntry] = []
+    damaged: list[Break] = []
+    for line in lines:
+        try:
+            entries.append(unpack_journal_entry(line))
+        except JournalError as error:
+            last = entries[-1].sequence if entries else 0
+            text = f"what was found behind journal entry {last} cannot be read: {error}"
+            damaged.append(Break(Fault.ALTERED, last + 1, text))
+    altered = [entry.sequence for entry in entries if sealed(entry).hash != entry.hash]
+    chain = chain_of(entries, altered=altered, head=head)
+    return chain._replace(breaks=(*damaged, *chain.breaks))
 
 
 def _content(entry: JournalEntry) -> dict[str, object]:
@@ -88,7 +108,16 @@ def _content(entry: JournalEntry) -> dict[str, object]:
         "previous": entry.previous,
         "document": entry.document,
         "inputs": entry.inputs,
+        "forgot": entry.forgot,
     }
+
+
+def forgotten_hash(request_id: str, prediction_id: str) -> str:
+    """How the journal names a forgotten prediction: only who has the id can tell that it was it.
+
+    The request's id stands in front, so that two requests about one person do not show as such.
+    """
+    return hashlib.sha256(f"{request_id}\n{prediction_id}".encode()).hexdigest()
 
 
 def state_digest(evaluation: Evaluation) -> str:

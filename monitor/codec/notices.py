@@ -1,11 +1,12 @@
 """Notices and transitions as JSON for other systems, and what a receiver was told as text."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
 from monitor.codec.snapshots import canonical
 from monitor.domain.alerts import Missed, Transition, fingerprint
+from monitor.domain.forgetting import masked, retold
 from monitor.domain.notices import Item, Notice, Told
 
 NOTICE_VERSION = 1
@@ -20,6 +21,24 @@ def pack_told(told: Told) -> str:
 def unpack_told(text: str) -> Told | None:
     """What ``pack_told`` packed; None for "", a receiver that was never told anything."""
     return msgspec.json.decode(text, type=Told) if text else None
+
+
+def without_ids(text: str, ids: Collection[str]) -> str:
+    """What ``pack_told`` packed, without these prediction ids; as it was when it has none of them.
+
+    "" stays "". A text that was saved by somebody else, and is nothing of the kind, stays too.
+    """
+    if not any(key in text for key in map(_as_told, ids)):
+        return text
+    try:
+        told = msgspec.json.decode(text, type=Told)
+    except msgspec.MsgspecError:
+        return text
+    return pack_told(retold(told, lambda each: masked(each, ids.__contains__)))
+
+
+def _as_told(prediction_id: str) -> str:
+    return msgspec.json.encode(prediction_id).decode()
 
 
 def notice_document(notice: Notice) -> bytes:

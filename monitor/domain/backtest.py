@@ -1,8 +1,8 @@
 """Back-tests: what other rules would have raised over the same history, beside what was raised.
 
 An **episode** is one alert from its page to its end. Episodes of two rule sets are held to be about
-the same trouble when they speak of the same intents, variant and slice, and overlap in time: then
-one is earlier, later, or neither. What has no partner was gained or lost.
+the same trouble when they speak of the same metric, intents, variant and slice, and overlap in
+time: then one is earlier, later, or neither. What has no partner was gained or lost.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,32 +11,41 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from monitor.domain.alerts import AlertKey, Event, Status, Transition, fingerprint, hindsight_of
-from monitor.domain.detectors import Evidence
 from monitor.domain.events import Intent
+from monitor.domain.rules import Metric
 from monitor.domain.slices import SliceKey
+
+Watched = tuple[Metric, str]
+"""What a rule is about: its metric, and the intents as they are declared."""
 
 
 class Episode(NamedTuple):
     """One alert, under the id of the transition that raised it.
 
-    ``since_ms`` is the event time from which on its evidence speaks, ``fired_ms`` and ``ended_ms``
-    are log times; ``ended_ms`` is None while it is up. ``judged`` is what complete labels say of
-    it, None while they are not.
+    ``since_ms`` is the event time from which on its evidence speaks, None for a rule that does not
+    know (it looks at a window, whatever lies in it); ``fired_ms`` and ``ended_ms`` are log times;
+    ``ended_ms`` is None while it is up. ``judged`` is what complete labels say of it, None while
+    they are not.
     """
 
     id: str
     rule: str
     key: SliceKey
     version: str
-    since_ms: int
+    since_ms: int | None
     fired_ms: int
     ended_ms: int | None = None
     judged: Event | None = None
 
     @property
-    def delay_ms(self) -> int:
-        """Time to detect: from the first evidence to the page; 0 at least."""
-        return max(0, self.fired_ms - self.since_ms)
+    def delay_ms(self) -> int | None:
+        """Time to detect: from the first evidence to the page; 0 at least, None if unknown."""
+        return None if self.since_ms is None else max(0, self.fired_ms - self.since_ms)
+
+    @property
+    def start_ms(self) -> int:
+        """From when on it lasts: its first evidence, or the page where that is unknown."""
+        return self.fired_ms if self.since_ms is None else self.since_ms
 
 
 def episodes_of(transitions: Iterable[Transition]) -> list[Episode]:
@@ -50,7 +59,7 @@ def episodes_of(transitions: Iterable[Transition]) -> list[Episode]:
             continue
         known = up.get(each.alert)
         if each.moved_to is Status.FIRING and known is None:
-            since_ms = each.evidence.since_ms if each.evidence else each.at_ms
+            since_ms = each.evidence.since_ms if each.evidence else None
             verdict = judged.get(each.id)
             place = each.id, each.rule, each.key, each.version
             up[each.alert] = Episode(*place, since_ms, each.at_ms, judged=verdict)
@@ -100,17 +109,22 @@ class Compared(NamedTuple):
 
 
 def compare(
-    live: Iterable[Episode], candidate: Iterable[Episode], of: Mapping[str, str]
+    live: Iterable[Episode],
+    candidate: Iterable[Episode],
+    watched: Mapping[str, Watched],
+    tried: Mapping[str, Watched],
 ) -> list[Compared]:
-    """Every episode of both sides once, oldest first. ``of`` maps each rule to what it watches.
+    """Every episode of both sides once, oldest first.
 
-    Each takes the earliest partner that is left; versions may differ, for not every rule tells them
-    apart.
+    ``watched`` and ``tried`` say what the rules of either side are about: a name may stand on both
+    sides for different things. Each takes the earliest partner that is left; versions may differ,
+    for not every rule tells them apart.
     """
     left = list(candidate)
     found = []
     for each in live:
-        partner = next((other for other in left if _is_same(each, other, of)), None)
+        about = watched[each.rule]
+        partner = next((o for o in left if tried[o.rule] == about and _is_same(each, o)), None)
         if partner is not None:
             left.remove(partner)
         found.append(Compared(each, partner))
@@ -118,15 +132,13 @@ def compare(
     return sorted(found, key=lambda c: c.began_ms)
 
 
-def _is_same(a: Episode, b: Episode, of: Mapping[str, str]) -> bool:
-    if of.get(a.rule) != of.get(b.rule) or a.key != b.key:
-        return False
-    return _starts_within(a, b) or _starts_within(b, a)
+def _is_same(a: Episode, b: Episode) -> bool:
+    return a.key == b.key and (_starts_within(a, b) or _starts_within(b, a))
 
 
 def _starts_within(a: Episode, b: Episode) -> bool:
-    """Whether ``b`` had its first evidence while ``a`` had some or was up."""
-    return a.since_ms <= b.since_ms and (a.ended_ms is None or b.since_ms < a.ended_ms)
+    """Whether ``b`` started while ``a`` had evidence or was up."""
+    return a.start_ms <= b.start_ms and (a.ended_ms is None or b.start_ms < a.ended_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +163,10 @@ class ThresholdRule:
 
 @dataclass(slots=True)
 class ThresholdWatch:
-    """Follows one threshold rule; ``transitions`` are its moves between ok and firing."""
+    """Follows one threshold rule; ``transitions`` are its moves between ok and firing.
+
+    They carry no evidence: a window says nothing of since when it has been so.
+    """
 
     rule: ThresholdRule
     transitions: list[Transition] = field(default_factory=list)
@@ -165,7 +180,6 @@ class ThresholdWatch:
         if is_breach == (key in self._firing):
             return
         self._firing.symmetric_difference_update({key})
-        evidence = Evidence(hits, support, at_ms - rule.window_ms, share, rule.objective)
         moves = Status.OK, Status.FIRING
         source, target = moves if is_breach else moves[::-1]
         number = 1 + sum(each.key == key for each in self.transitions)
@@ -177,7 +191,7 @@ class ThresholdWatch:
                 moved_from=source,
                 moved_to=target,
                 at_ms=at_ms,
-                evidence=evidence,
+                evidence=None,
                 reason=f"{hits} of {support} {rule.of} labels in the window were hits",
             )
         )

@@ -41,6 +41,10 @@ class NotVerifiable(RecallwatchError):  # noqa: N818 - an answer rather than a f
     """There is nothing to compare with: no journal, no such alert, or the log is gone."""
 
 
+class CheckpointError(RecallwatchError):
+    """A replay cannot go on from a file: damaged, or written for something else."""
+
+
 class WorldError(RecallwatchError):
     """Broker or store did not do what was asked; the text names it and the remedy."""
 

@@ -5,13 +5,24 @@ more. When the store has lost what it had acknowledged, the evaluator goes back 
 entries under the same numbers; both branches stand in the journal, the later one holds.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 Offsets = tuple[tuple[str, int], ...]
 """``topic[partition]`` and next offset, sorted."""
+
+
+class Forgotten(NamedTuple):
+    """What one shard forgot by request, when it stood at ``cut``: hashes of prediction ids.
+
+    ``request`` is the id of the request; it goes into the hashes, see ``codec.journal``.
+    """
+
+    request: str
+    cut: Offsets
+    hashes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +35,10 @@ class JournalEntry:
     knows, ``found`` that of its transitions, whose ids are ``transitions``, ``books`` that of the
     ledger at ``cut``; "" when it was not taken, since shards stood at different places or it was
     taken less than a minute before; ``inputs`` are then the checksums of all that was read, for
-    each ``topic[partition]``, so that a difference can be placed. ``hash`` is that of the entry
-    itself, "" while it is not sealed, ``previous`` that of the entry before, "" for the first one.
+    each ``topic[partition]``, so that a difference can be placed. Where ``forgot`` says that
+    predictions were forgotten, that is all that was done: no rule was asked. ``hash`` is that of
+    the entry itself, "" while it is not sealed, ``previous`` that of the entry before, "" for the
+    first one.
     """
 
     sequence: int
@@ -40,6 +53,7 @@ class JournalEntry:
     previous: str
     document: str = ""
     inputs: Offsets = ()
+    forgot: tuple[Forgotten, ...] = ()
     hash: str = ""
 
     def __str__(self) -> str:
@@ -53,7 +67,6 @@ class Fault(StrEnum):
     ALTERED = "altered"
     MISSING = "missing"
     REORDERED = "reordered"
-    CUT_OFF = "cut_off"
 
 
 class Break(NamedTuple):
@@ -75,13 +88,16 @@ class Chain(NamedTuple):
     replaced: int
 
 
-def chain_of(entries: Iterable[JournalEntry], *, altered: Iterable[int] = ()) -> Chain:
+def chain_of(
+    entries: Iterable[JournalEntry], *, altered: Iterable[int] = (), head: str = ""
+) -> Chain:
     """Follow the chain back from the last of ``entries``, which come as they were found.
 
     Copies of an entry are passed over: the journal is delivered at least once. What the chain does
-    not lead to was replaced by a later branch. ``altered`` are the sequence numbers of entries
-    whose hash is not that of their content. The first entry may have any predecessor: older ones
-    may have been dropped.
+    not lead to was replaced by another branch; ``head`` is the hash of an entry that the branch
+    that holds must lead to, "" for unknown. ``altered`` are the sequence numbers of entries whose
+    hash is not that of their content. The first entry may have any predecessor: older ones may
+    have been dropped.
     """
     found = {entry.hash: entry for entry in entries}
     place = {key: number for number, key in enumerate(found)}
@@ -98,19 +114,33 @@ def chain_of(entries: Iterable[JournalEntry], *, altered: Iterable[int] = ()) ->
         for entry in found.values()
         if place.get(entry.previous, -1) > place[entry.hash]
     ]
+    held, missing = _branch(found, next(reversed(found), ""))
+    if head in found and found[head] not in held:
+        held, missing = _branch(found, head)
+    breaks = sorted([*breaks, *missing], key=lambda b: b.sequence)
+    return Chain(tuple(held), tuple(breaks), len(found) - len(held))
+
+
+def _branch(found: Mapping[str, JournalEntry], last: str) -> tuple[list[JournalEntry], list[Break]]:
+    """From the beginning to the entry with the hash ``last``, and what is missing on the way."""
+    in_order = list(found.values())
     held: list[JournalEntry] = []
-    entry = next(reversed(found.values()), None)
+    missing: list[Break] = []
+    entry = found.get(last)
     while entry is not None:
         held.append(entry)
         before = found.get(entry.previous)
-        if before is None and entry.previous and (before := _latest_before(entry, found.values())):
-            text = f"journal entry {entry.sequence - 1}, which {entry} follows, is missing"
-            breaks.append(Break(Fault.MISSING, entry.sequence - 1, text))
+        if before is None or before.sequence >= entry.sequence:
+            before = None
+            if entry.previous:
+                before = _latest_before(entry, in_order)
+            if before is not None:
+                text = f"journal entry {entry.sequence - 1}, which {entry} follows, is missing"
+                missing.append(Break(Fault.MISSING, entry.sequence - 1, text))
         entry = before
-    breaks.sort(key=lambda b: b.sequence)
-    return Chain(tuple(held[::-1]), tuple(breaks), len(found) - len(held))
+    return held[::-1], missing
 
 
-def _latest_before(entry: JournalEntry, found: Iterable[JournalEntry]) -> JournalEntry | None:
+def _latest_before(entry: JournalEntry, in_order: Sequence[JournalEntry]) -> JournalEntry | None:
     """The last one found with a lower sequence, from which a broken chain goes on."""
-    return next((e for e in reversed(list(found)) if e.sequence < entry.sequence), None)
+    return next((each for each in reversed(in_order) if each.sequence < entry.sequence), None)

@@ -31,6 +31,7 @@ class Deed(StrEnum):
     ACKNOWLEDGE = "acknowledge"
     SILENCE = "silence"
     UNSILENCE = "unsilence"
+    FORGET = "forget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class Action:
 
     An acknowledgement names the transition (``target``) with which the alert fired. A silence holds
     until ``until_ms`` for alerts that agree with all its ``matchers``: pairs of ``rule``,
-    ``variant`` or ``slice`` and a value. Ending one names its id as ``target``.
+    ``variant`` or ``slice`` and a value. Ending one names its id as ``target``. A request to
+    forget is about no alert: it has the ``hashes`` by which the journal names the predictions.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Action:
     target: str = ""
     matchers: tuple[tuple[str, str], ...] = ()
     until_ms: int = 0
+    hashes: tuple[str, ...] = ()
 
 
 class Silence(NamedTuple):
@@ -135,6 +138,12 @@ def unsilence(
         known = f"those that hold: {', '.join(holding)}" if holding else "none holds"
         raise ActRefused(f"no silence {silence_id} holds; {known}")
     return Action(action_id, Deed.UNSILENCE, at_ms, _said(who, "who"), note.strip(), silence_id)
+
+
+def forget(*, action_id: str, hashes: tuple[str, ...], who: str, note: str, at_ms: int) -> Action:
+    """Having predictions forgotten; ActRefused when nobody asks for it."""
+    said = _said(who, "who")
+    return Action(action_id, Deed.FORGET, at_ms, said, note.strip(), hashes=hashes)
 
 
 def _said(text: str, what: str) -> str:

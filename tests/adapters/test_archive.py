@@ -618,6 +618,17 @@ def test_what_was_said_goes_and_what_is_counted_stays(place: Path) -> None:
     assert found[OTHERS] == TALK[OTHERS]
 
 
+def test_a_record_that_is_no_text_is_told_if_it_mentions_an_id_and_keeps_nobody_up(
+    place: Path,
+) -> None:
+    broken = b'{"prediction_id": "p2", "text": "caf\xe9"}'
+    told = records(OTHERS, range(2))
+    told[1] = told[1]._replace(value=broken)
+    done = archived(place, {OTHERS: told}).redact({"p2"}, KEPT, now_ms=NOW_MS)
+    assert [str(each) for each in done.unreadable] == ["predictions[1]@1"]
+    assert read(open_archive(str(place)))[OTHERS] == told
+
+
 def test_a_record_that_cannot_be_read_but_mentions_an_id_is_told(place: Path) -> None:
     done = archived(place, TALK).redact({"p2"}, KEPT, now_ms=NOW_MS)
     assert [str(each) for each in done.unreadable] == ["predictions[1]@1"]

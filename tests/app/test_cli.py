@@ -31,7 +31,7 @@ from tests.builders import record
 from tests.fixtures.stores import free_port
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "run", "report", "dashboard", "feed", "replay", "check")
+COMMANDS = ("demo", "run", "report", "dashboard", "feed", "replay", "check", "forget")
 WITH_SETTINGS = tuple(name for name in COMMANDS if name != "demo")
 SECRET = "hunter2"
 
@@ -118,6 +118,8 @@ def arguments_of(command: str, folder: Path) -> list[object]:
     """What a command cannot do without."""
     if command == "feed":
         return [captured_story(folder / "captured")]
+    if command == "forget":
+        return ["p-17", "--yes"]
     return ["--files", captured_story(folder / "captured")] if command == "replay" else []
 
 
@@ -170,7 +172,9 @@ def test_the_version_is_printed(run: Run) -> None:
         (["fly"], "No such command"),
         (["run", "--fast"], "No such option"),
         (["report", "--format", "xml"], "--format"),
-        (["replay"], "--files"),
+        (["replay", "--files", ".", "--offline"], "--files is read whole"),
+        (["replay", "--checkpoint", "x", "--as-of", "2026-11-22T14:00:00Z"], "no --as-of"),
+        (["audit", "verify"], "name an ALERT, or --all"),
         (["replay", "--files", "/nowhere"], "does not exist"),
         (["feed"], "DIR"),
         (["feed", "/nowhere"], "does not exist"),
@@ -416,7 +420,11 @@ def test_replay_prints_the_report_and_writes_it_where_it_is_told(run: Run, tmp_p
     config = written(tmp_path, SETTINGS)
     ended = run("replay", "--files", folder, "--out", out, "--config", config)
     assert ended.code == 0
-    assert (out / "report.json").read_text() == ended.out
+    written_report, printed = json.loads((out / "report.json").read_text()), json.loads(ended.out)
+    for part in ("digest", "cut", "ledger", "variants", "hours"):
+        assert written_report[part] == printed[part], part
+    assert (out / "report.html").read_text().startswith("<!doctype html>")
+    assert (out / "transitions.csv").read_text().startswith("id,")
     assert json.loads(ended.out)["ledger"]["predictions"]["labelled"] == 108
     assert f"Replaying: {len(history())} records" in ended.err
     text = run("replay", "--files", folder, "--format", "text", "--config", config)

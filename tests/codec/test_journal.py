@@ -18,7 +18,7 @@ from monitor.domain import ledger
 from monitor.domain.errors import JournalError
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import Partition
-from monitor.domain.journal import Fault, JournalEntry
+from monitor.domain.journal import Fault, Forgotten, JournalEntry
 from monitor.domain.ledger import Gap
 from tests.contracts.state_store import T0_MS, entry, transition, vote
 
@@ -36,6 +36,7 @@ FULL = sealed(
         previous="9e",
         document='{"of": "dringend ü"}',
         inputs=(("labels[0]", 2**63), ("predictions[0]", 12)),
+        forgot=(Forgotten("r1", (("labels[0]", 6),), ("4a54", "4a55")),),
     )
 )
 OTHER = {
@@ -51,6 +52,7 @@ OTHER = {
     "previous": "",
     "document": "{}",
     "inputs": (),
+    "forgot": (Forgotten("r1", (("labels[0]", 7),), ("4a54", "4a55")),),
 }
 
 

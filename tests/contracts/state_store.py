@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monitor.codec.journal import sealed
+from monitor.codec.notices import pack_told, unpack_told
 from monitor.domain import engine, join, ledger
-from monitor.domain.alerts import CONVERSATION_MS, AlertKey, AlertState, Status, Transition
+from monitor.domain.alerts import CONVERSATION_MS, AlertKey, AlertState, Missed, Status, Transition
 from monitor.domain.counts import Counts
 from monitor.domain.cut import IDLE, Cut, Progress
 from monitor.domain.detectors import Evidence, Glance
@@ -33,11 +34,14 @@ from monitor.domain.events import (
     Prediction,
     PredictionId,
 )
+from monitor.domain.forgetting import FORGOTTEN, Request
 from monitor.domain.join import RETENTION_SLACK_MS, Entry
 from monitor.domain.journal import JournalEntry
 from monitor.domain.maturity import MaturityBook
+from monitor.domain.notice_text import News
+from monitor.domain.notices import Last, Pending, Standing, Told
 from monitor.domain.overlays import Action, Deed
-from monitor.domain.rules import AlertRule
+from monitor.domain.rules import AlertRule, Severity
 from monitor.domain.slices import ALL, Groups, SliceKey
 from monitor.domain.votes import Vote
 from monitor.domain.windows import (
@@ -230,6 +234,10 @@ def entry(sequence: int, previous: str = "", *, document: str = "") -> JournalEn
         document=document,
     )
     return sealed(unsealed)
+
+
+def ids(*names: str) -> tuple[PredictionId, ...]:
+    return tuple(map(PredictionId, names))
 
 
 def journal(store: StateStore, count: int, **options: str) -> list[JournalEntry]:
@@ -1066,6 +1074,109 @@ class StateStoreContract:
         for name in ("cuts", "ledger", "slices", "votes", "evaluation", "transitions", "outbox"):
             assert after[name] == before[name]
         assert after["entries"] == {}
+
+    # Forgetting by request
+
+    def test_a_request_is_kept_until_it_is_fulfilled(self, world: StoreWorld) -> None:
+        asked = [Request("r2", ids("p1", "pä:{1}")), Request("r1", ids("p3"))]
+        for request in (*asked, asked[0]):
+            world.open().ask_to_forget(request)
+        assert world.open().to_forget() == asked[::-1]
+        for _ in range(2):
+            world.open().fulfilled("r2")
+        assert world.open().to_forget() == asked[1:]
+
+    @ONE_AND_FOUR
+    def test_what_is_erased_is_gone_while_every_count_and_all_else_stays(
+        self, world: StoreWorld, shards: int
+    ) -> None:
+        store, names = world.open(shards=shards), ("p1", "p2", "p3", "p4")
+        write(store, *(prediction(name) for name in names), label("p1"), label("p2"), label("p5"))
+        before = observed(store, (*names, "p5"))
+        assert {each.prediction_id for each in store.waiting(END_MS)} == {"p1", "p2"}
+        store.erase(Request("r1", ids("p1", "p3", "p5", "nobody")))
+        after = observed(world.open(shards=shards), (*names, "p5"))
+        assert after["entries"] == {
+            "p2": Entry(prediction("p2"), (label("p2"),)),
+            "p4": Entry(prediction("p4")),
+        }
+        assert {each.prediction_id for each in store.waiting(END_MS)} == {"p2"}
+        for name in after.keys() - {"entries", "votes"}:
+            assert after[name] == before[name]
+
+    def test_a_label_of_what_was_erased_is_an_orphan(self, store: StateStore) -> None:
+        write(store, prediction())
+        store.erase(Request("r1", ids("p1")))
+        write(store, label())
+        assert loaded(store, ["p1"]) == {"p1": Entry(None, (label(),))}
+        assert store.ledger()["predictions.received"] == 1
+        assert (total(store).predictions, total(store).labelled) == (1, 0)
+
+    def test_the_shards_concerned_say_where_they_stood(self, world: StoreWorld) -> None:
+        store, concerned = world.open(shards=4), {shard_of(name, 4) for name in ("p1", "p2")}
+        assert store.erase(Request("r0", ids("p1"))) == {shard_of("p1", 4): {}}
+        write(store, prediction(), label())
+        cuts = store.cuts()
+        found = store.erase(Request("r1", ids("p1", "p2")))
+        assert found == {shard: cuts[shard] for shard in sorted(concerned)}
+
+    def test_a_request_that_is_carried_out_again_touches_nothing_and_says_what_it_said(
+        self, world: StoreWorld
+    ) -> None:
+        """As after a crash: what has come since is not what the journal will say was forgotten."""
+        store, request = world.open(), Request("r1", ids("p1"))
+        write(store, prediction())
+        found = store.erase(request)
+        write(store, label())
+        assert world.open().erase(request) == found
+        assert loaded(store, ["p1"]) == {"p1": Entry(None, (label(),))}
+        assert world.open().erase(Request("r2", ids("p1"))) == dict(enumerate(store.cuts()))
+        assert loaded(store, ["p1"]) == {}
+
+    def test_a_writer_that_had_loaded_what_was_erased_has_to_load_again(
+        self, world: StoreWorld
+    ) -> None:
+        store = world.open()
+        write(store, prediction())
+        ready = prepared(store, 0, [label()])
+        world.open().erase(Request("r1", ids("p1")))
+        with pytest.raises(CommitConflict):
+            store.commit(*ready)
+
+    def test_examples_lose_their_id_wherever_they_are_told(self, world: StoreWorld) -> None:
+        store = world.open()
+        kept, gone = Missed("p2", T0_MS, "balance", "fraud"), Missed("p1", T0_MS, "card", "fraud")
+        moved = [replace(transition(n), missed=(kept, gone)[n - 2 :]) for n in (2, 3)]
+        evaluate(store, Evaluation(1), transition(1), *moved)
+        told = Told(
+            cursor=3,
+            standing={"a": Standing(moved[0], Severity.PAGE)},
+            told={"a": Last(moved[1], Severity.PAGE, T0_MS)},
+            pending=(Pending("a", News.RAISED, moved[1], Severity.PAGE, T0_MS, moved[0]),),
+        )
+        for office, text in (("chat", pack_told(told)), ("other", 'no telling of "p1"')):
+            store.save_delivery(office, text, leased(store, "w1", office))
+        store.erase(Request("r1", ids("p1")))
+        bare = gone._replace(prediction_id=FORGOTTEN)
+        left = [replace(moved[0], missed=(kept, bare)), replace(moved[1], missed=(bare,))]
+        assert world.open().transitions() == [transition(1), *left]
+        assert store.outbox() == store.transitions()
+        assert unpack_told(store.delivery("chat")) == Told(
+            cursor=3,
+            standing={"a": Standing(left[0], Severity.PAGE)},
+            told={"a": Last(left[1], Severity.PAGE, T0_MS)},
+            pending=(Pending("a", News.RAISED, left[1], Severity.PAGE, T0_MS, left[0]),),
+        )
+        assert store.delivery("other") == 'no telling of "p1"'
+
+    def test_an_id_that_reads_as_the_word_for_forgotten_ones_is_erased_like_any(
+        self, store: StateStore
+    ) -> None:
+        missed = (Missed(FORGOTTEN, T0_MS, "balance", "fraud"),)
+        evaluate(store, Evaluation(1), replace(transition(1), missed=missed))
+        write(store, prediction(FORGOTTEN))
+        store.erase(Request("r1", (FORGOTTEN,)))
+        assert loaded(store, [FORGOTTEN]) == {}
 
     # Signs of life
 

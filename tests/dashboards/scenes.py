@@ -99,8 +99,8 @@ class Chat:
 def filled(chat: Chat, spec: Spec = SPEC, as_of_ms: int = NOON_MS) -> MemoryStore:
     """A store that has read, and judged, all that was recorded before ``as_of_ms``."""
     store = MemoryStore()
-    past = [e for e in chat.envelopes if _log_ms(e) < as_of_ms]
-    past.sort(key=_log_ms)
+    past = [e for e in chat.envelopes if log_ms(e) < as_of_ms]
+    past.sort(key=log_ms)
     reached = Progress(len(past), as_of_ms, as_of_ms)
     progress = {Partition(kind, 0): reached for kind in Kind}
     changes = engine.step(spec, {}, Batch.of(past), progress=progress, watermark_ms=None)
@@ -282,5 +282,6 @@ def store_of(scene: str) -> MemoryStore:
     return MemoryStore() if scene == "empty" else filled(SCENES[scene]())
 
 
-def _log_ms(envelope: Envelope) -> int:
+def log_ms(envelope: Envelope) -> int:
+    """When a record was told."""
     return NOON_MS - 1 if isinstance(envelope.fact, Rejected) else envelope.fact.log_ms

@@ -13,7 +13,7 @@ from streamlit.web import cli
 
 import dashboards
 from dashboards import source
-from tests.dashboards import scenes
+from tests.dashboards import replayed, scenes
 
 APP = Path(dashboards.__file__).with_name("app.py")
 
@@ -25,10 +25,12 @@ def main(scene: str, port: str, switch: str) -> None:
     def told() -> str:
         return said.read_text() if said.exists() else ""
 
-    store = scenes.store_of(scene)
-    found = scenes.source_of(
-        scenes.flaky(store, lambda: told() == "down"), spec=scenes.spec_of(scene)
-    )
+    if scene == "replayed":
+        store = scenes.flaky(replayed.store(), lambda: told() == "down")
+        found = replayed.source(store, replayed.recomputed)
+    else:
+        store = scenes.flaky(scenes.store_of(scene), lambda: told() == "down")
+        found = scenes.source_of(store, spec=scenes.spec_of(scene))
 
     def now_ms() -> int:
         return found.now_ms() + (int(told()) if told().isdigit() else 0)

@@ -40,7 +40,7 @@ def run(found: Source, page: str = "live", **address: str) -> AppTest:
         app.query_params[name] = value
     app.run()
     if page != "live":
-        app.switch_page(f"pages/{page}.py").run()
+        app.switch_page(f"screens/{page}.py").run()
     assert not app.exception
     return app
 

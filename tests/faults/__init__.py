@@ -6,7 +6,7 @@
     schedule.py   what goes wrong, and when: drawn from a seed
     worker.py     a worker that kills or freezes itself at a chosen step of the order of effects
     broken.py     the same worker with one guarantee taken away: the rig must find that out
-    rig.py        runs a schedule on Apache Kafka and a real Redis, and compares with a replay
+    rig.py        runs a schedule on Apache Kafka and a real Redis, compares with a replay, audits
 
 ``python -m benchmarks faults`` runs many schedules and prints the table of docs/guarantees.md.
 """

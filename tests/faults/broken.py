@@ -10,30 +10,30 @@ from kafka import TopicPartition
 
 from monitor.adapters import redis_scripts
 from monitor.app import live
-from monitor.app.flow import Flow
+from monitor.app.flow import Flow, Turn
 from monitor.domain.alerts import Transition
-from monitor.domain.events import Envelope, Partition, Record
+from monitor.domain.events import Fact, Partition, Record
 
 
 class OffsetsEarly(Flow):
     """Offsets are committed before the store has the records; reading still follows the cut."""
 
     def _bring(
-        self, records: Sequence[Record], envelopes: list[Envelope], *, books: int = 0
-    ) -> int:
+        self, records: Sequence[Record], facts: Sequence[Fact | None], *, books: int = 0
+    ) -> Turn:
         self._log.commit({Partition(r.topic, r.partition): r.offset + 1 for r in records})
-        return super()._bring(records, envelopes, books=books)
+        return super()._bring(records, facts, books=books)
 
 
 class OffsetsFirst(OffsetsEarly):
     """Offsets are committed before the store has the records, and are where reading goes on."""
 
     def _bring(
-        self, records: Sequence[Record], envelopes: list[Envelope], *, books: int = 0
-    ) -> int:
+        self, records: Sequence[Record], facts: Sequence[Fact | None], *, books: int = 0
+    ) -> Turn:
         # Whoever believes the offsets does not ask whether the store is behind them.
         self._place = dict.fromkeys(self._place, 0)
-        return super()._bring(records, envelopes, books=books)
+        return super()._bring(records, facts, books=books)
 
     def _follow_assignment(self) -> None:
         if self._log.generation == self._generation:
@@ -51,8 +51,8 @@ class NoOutbox(Flow):
 
     _found: Sequence[Transition] = ()
 
-    def evaluate(self) -> list[Transition]:
-        self._found = super().evaluate()
+    def evaluate(self, until_ms: int | None = None, *, is_anew: bool = False) -> list[Transition]:
+        self._found = super().evaluate(until_ms, is_anew=is_anew)
         return self._found
 
     def deliver(self, to: Callable[[Transition], None]) -> None:

@@ -21,11 +21,12 @@ from kafka.errors import KafkaError
 from monitor.adapters import redis_scripts
 from monitor.adapters.kafka import KafkaConnection, KafkaLog, KafkaSink, KafkaTopics
 from monitor.adapters.memory import MemoryStore
+from monitor.app.audit_run import Scope, verified
 from monitor.app.flow import Flow
 from monitor.app.report import report_of
 from monitor.app.settings import RedisUrl, Settings
 from monitor.app.wiring import codec_of, limits_of, open_reader, spec_of, verdict_limits_of
-from monitor.domain.errors import StoreError
+from monitor.domain.errors import RecallwatchError, StoreError
 from monitor.domain.events import Kind, Partition
 from monitor.domain.ledger import RECEIVED, balance_of, gaps_of
 from monitor.domain.windows import ALL_TIME, HOUR_MS
@@ -66,7 +67,8 @@ class Outcome:
 
     ``lost`` and ``doubled`` are net differences of records received; every other difference is a
     problem. ``faults`` are the traps that sprang and the blows that struck. ``peak_mb`` is the most
-    memory that a worker ever held, in megabytes.
+    memory that a worker ever held, in megabytes. ``digests`` are those of the journal that the
+    audit compared.
     """
 
     schedule: Schedule
@@ -79,6 +81,7 @@ class Outcome:
     faults: tuple[str, ...]
     problems: tuple[str, ...]
     peak_mb: int
+    digests: int
 
 
 class Rig:
@@ -199,6 +202,7 @@ class _Run:
             problems += self._differences(expected, reader)
             got, wanted = _received(reader), _received(expected)
             is_equal = self._digest(reader) == self._digest(expected)
+            digests, found = self._audited(reader)
         return Outcome(
             self.schedule,
             records,
@@ -208,8 +212,9 @@ class _Run:
             is_equal=is_equal,
             starts=sum(member.starts for member in self.crew.members),
             faults=(*self.crew.entries("sprung"), *self.struck),
-            problems=tuple(problems),
+            problems=(*problems, *found),
             peak_mb=self.crew.peak_mb,
+            digests=digests,
         )
 
     def takeovers(self, kills: int) -> Iterator[float]:
@@ -443,6 +448,18 @@ class _Run:
             if found - moved:
                 yield f"{len(found - moved)} transitions were {what} that there are not"
 
+    def _audited(self, reader: StateReader) -> tuple[int, list[str]]:
+        """Digests that an audit of everything compared, and what it did not reproduce."""
+        try:
+            result = verified(self.settings, Scope(), lambda _done, _left: None)
+        except RecallwatchError as error:
+            return 0, [f"audit: {error}"]
+        problems = [f"audit: {difference}" for difference in result.differences]
+        stored = [transition.id for transition in reader.transitions()]
+        if not problems and [*result.moved] != stored:
+            problems.append(f"audit: {len(result.moved)} transitions, not {len(stored)}")
+        return result.digests, problems
+
     def _digest(self, reader: StateReader) -> object:
         spec = spec_of(self.settings)
         return report_of(reader, spec, verdict_limits_of(self.settings))["digest"]
@@ -465,6 +482,7 @@ def settings_of(
             "predictions": {"topic": topics[Kind.PREDICTIONS]},
             "labels": {"topic": topics[Kind.LABELS]},
             "dead_letters": {"topic": f"dead-letters-{name}"},
+            "journal": {"topic": f"journal-{name}"},
         },
         "redis": {
             "url": redis_url,

@@ -26,6 +26,9 @@ STEPS = (
     "before announcing",
     "after announcing",
     "after store.delivered",
+    "before journal.publish",
+    "after journal.publish",
+    "before store.published",
     "before store.sweep",
 )
 """Every arrow of the order of effects in monitor/app/flow.py."""

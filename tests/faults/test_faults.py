@@ -1,4 +1,6 @@
-"""Whatever breaks, nothing is lost and nothing counted twice: a short run of the fault rig.
+"""Whatever breaks, nothing is lost, nothing counted twice, and all that was journaled is true.
+
+A short run of the fault rig, in which every run ends with an audit of everything.
 
 The long run, its table and the takeover times are in docs/guarantees.md.
 """
@@ -50,6 +52,7 @@ def test_nothing_is_lost_or_doubled_under_a_schedule_of_faults(rig: Rig, seed: i
     assert outcome.problems == (), str(outcome.schedule)
     assert (outcome.lost, outcome.doubled, outcome.is_equal) == (0, 0, True)
     assert outcome.faults
+    assert outcome.digests > 1
 
 
 def test_offsets_that_are_committed_early_do_no_harm_since_reading_follows_the_cut(
@@ -66,6 +69,7 @@ def test_the_rig_finds_wrong_numbers_when_the_store_does_not_compare(rig: Rig) -
     outcome = rig.run(FROZEN_BETWEEN, broken="skip-compare")
     assert not outcome.is_equal
     assert [problem for problem in outcome.problems if problem.startswith("labels.")]
+    assert [problem for problem in outcome.problems if problem.startswith("audit: ")]
 
 
 def test_the_rig_finds_an_alert_that_nobody_was_told_of_when_there_is_no_outbox(rig: Rig) -> None:

@@ -102,8 +102,8 @@ def snared(world: live.World, snare: Snare) -> live.World:
     return live.World(
         log=lambda: SnaredLog(world.log(), snare),
         store=lambda: SnaredStore(world.store(), snare),
-        dead_letters=lambda: SnaredSink(world.dead_letters(), snare),
-        journal=world.journal,
+        dead_letters=lambda: SnaredSink(world.dead_letters(), snare, "dead_letters"),
+        journal=lambda: SnaredSink(world.journal(), snare, "journal"),
         lag=world.lag,
     )
 
@@ -137,14 +137,14 @@ class SnaredLog:
 class SnaredSink:
     """A sink with steps around what it does."""
 
-    def __init__(self, sink: RecordSink, snare: Snare) -> None:
-        self._sink, self._snare = sink, snare
+    def __init__(self, sink: RecordSink, snare: Snare, name: str) -> None:
+        self._sink, self._snare, self._name = sink, snare, name
         self.close = sink.close
 
     def publish(self, records: Iterable[OutRecord]) -> None:
-        self._snare.pass_("before dead_letters.publish")
+        self._snare.pass_(f"before {self._name}.publish")
         self._sink.publish(records)
-        self._snare.pass_("after dead_letters.publish")
+        self._snare.pass_(f"after {self._name}.publish")
 
 
 class SnaredStore:
@@ -161,7 +161,9 @@ class SnaredStore:
         self.actions, self.act = store.actions, store.act
         self.delivery, self.save_delivery = store.delivery, store.save_delivery
         self.marks, self.journal, self.documents = store.marks, store.journal, store.documents
-        self.unpublished = store.unpublished
+        self.unpublished, self.known = store.unpublished, store.known
+        self.ask_to_forget, self.to_forget = store.ask_to_forget, store.to_forget
+        self.erase, self.fulfilled = store.erase, store.fulfilled
 
     @property
     def shards(self) -> int:

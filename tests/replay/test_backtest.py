@@ -140,7 +140,7 @@ def test_it_is_told_in_words_and_numbers(tmp_path: Path) -> None:
         ("rules: [{name: a, objective: 0.8, of: urgent, window: 6h}]", "window"),
         (
             "rules: [{name: a, detector: threshold, of: urgent, objective: 0.8, per: [shoe]}]",
-            "shoe is not among the slices",
+            "shoe is not one of slices",
         ),
     ],
 )

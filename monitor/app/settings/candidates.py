@@ -4,7 +4,7 @@ Beside the detectors of the settings a rule may have `detector: threshold`, the 
 monitors use, to compare with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError
 from monitor.app.settings.faults import Fault, SettingsError, describe, faults_of
 from monitor.app.settings.groups import Settings
 from monitor.app.settings.load import read_file
-from monitor.app.settings.values import HOUR, MINUTE, Duration, Group, Names, Share, Text
+from monitor.app.settings.references import reference_faults
+from monitor.app.settings.values import HOUR, MINUTE, Duration, Group, Loc, Names, Share, Text
 
 
 class ThresholdSettings(Group):
@@ -49,34 +50,48 @@ def load_candidates(path: Path, settings: Settings) -> Candidates:
         raise SettingsError(f"{path}: must hold rules, such as  rules: [{{name: …, objective: …}}]")
     if others := sorted(set(data) - {"rules"}):
         raise SettingsError(f"{path}: holds {', '.join(others)}: only rules can be tried")
-    naive: list[object] = []
-    usual: list[object] = []
-    for rule in rules:
-        is_naive = isinstance(rule, Mapping) and rule.get("detector") == "threshold"
-        (naive if is_naive else usual).append(rule)
+    naive = {index: rule for index, rule in enumerate(rules) if _is_naive(rule)}
+    usual = {index: rule for index, rule in enumerate(rules) if index not in naive}
     faults: list[Fault] = []
     thresholds: list[ThresholdSettings] = []
-    for rule in naive:
+    for index, rule in naive.items():
         try:
             thresholds.append(ThresholdSettings.model_validate(rule))
         except ValidationError as error:
-            faults += faults_of(error, {})
+            faults += [_moved(fault, ("rules", index)) for fault in faults_of(error, {})]
     tried = settings
     try:
-        tried = Settings.model_validate({**settings.model_dump(), "rules": usual})
+        tried = Settings.model_validate({**settings.model_dump(), "rules": list(usual.values())})
     except ValidationError as error:
-        faults += faults_of(error, {})
-    faults += _unknown(thresholds, settings)
+        faults += [_as_in_file(fault, list(usual)) for fault in faults_of(error, {})]
+    faults += _misreferred(rules, settings)
     if faults:
         raise SettingsError(describe(str(path), faults))
     return Candidates(tried, tuple(thresholds))
 
 
-def _unknown(rules: list[ThresholdSettings], settings: Settings) -> list[Fault]:
-    known = {"variant", *settings.slices}
-    return [
-        Fault(("rules", rule.name), f"{name} is not among the slices", None)
-        for rule in rules
-        for name in (*rule.where, *rule.per)
-        if name not in known
-    ]
+def _is_naive(rule: object) -> bool:
+    return isinstance(rule, Mapping) and rule.get("detector") == "threshold"
+
+
+def _moved(fault: Fault, to: Loc) -> Fault:
+    """The fault of a part, under where the part stands."""
+    return Fault((*to, *fault.loc), fault.problem, fault.variable)
+
+
+def _as_in_file(fault: Fault, indexes: Sequence[int]) -> Fault:
+    """The fault of one of some rules, under its place among all of them."""
+    match fault.loc:
+        case ("rules", int(index), *parts):
+            return Fault(("rules", indexes[index], *parts), fault.problem, fault.variable)
+    return fault
+
+
+def _misreferred(rules: Sequence[object], settings: Settings) -> list[Fault]:
+    """Names given twice, and intents and slices that the settings do not know, in all rules."""
+    data = {
+        "intents": settings.intents.model_dump(),
+        "slices": list(settings.slices),
+        "rules": list(rules),
+    }
+    return [Fault(loc, problem, None) for loc, problem in reference_faults(data)]

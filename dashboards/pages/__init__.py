@@ -1,1 +1,0 @@
-"""One file a page; Streamlit runs them as scripts."""

@@ -1,0 +1,68 @@
+"""Places of a history, as they are written on the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from monitor.app.history import Place, place_of
+from monitor.domain.events import Partition
+
+CUT = {"labels[0]": 30, "predictions[1]": 12}
+OFFSETS = {Partition("labels", 0): 30, Partition("predictions", 1): 12}
+
+
+def report(folder: Path, **told: object) -> str:
+    path = folder / "report.json"
+    path.write_text(json.dumps(told))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1970-01-01T00:00:01Z", Place(instant_ms=1_000)),
+        ("1970-01-01T01:00:00.250+01:00", Place(instant_ms=250)),
+        ("labels[0]=30,predictions[1]=12", Place(offsets=OFFSETS)),
+        ("labels[0]=30, predictions[1]=12", Place(offsets=OFFSETS)),
+        ("a[b]c[7]=0", Place(offsets={Partition("a[b]c", 7): 0})),
+    ],
+)
+def test_a_place_is_an_instant_or_offsets(text: str, expected: Place) -> None:
+    assert place_of(text) == expected
+
+
+def test_a_report_stands_for_its_cut_and_the_instant_up_to_which_it_was_evaluated(
+    tmp_path: Path,
+) -> None:
+    told = report(tmp_path, cut=CUT, as_of="1970-01-01T00:00:09.000Z")
+    assert place_of(told) == Place(offsets=OFFSETS, as_of_ms=9_000)
+
+
+def test_a_report_from_before_anything_was_evaluated_stands_for_its_cut_alone(
+    tmp_path: Path,
+) -> None:
+    assert place_of(report(tmp_path, cut=CUT, as_of=None)) == Place(offsets=OFFSETS)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("2026-11-22T13:00:00", "has no time zone: write 2026-11-22T13:00:00Z"),
+        ("yesterday", "Invalid isoformat string: 'yesterday'"),
+        ("labels[0]=some", "invalid literal for int"),
+        ("labels[x]=1", "invalid literal for int"),
+        ("missing.json", "missing.json: not a report"),
+    ],
+)
+def test_what_is_no_place_is_refused(text: str, named: str) -> None:
+    with pytest.raises(ValueError, match=named.replace("[", r"\[")):
+        place_of(text)
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"cut": 3, "as_of": None}, {"cut": CUT}, {"cut": CUT, "as_of": "noon"}]
+)
+def test_what_is_no_report_is_refused(tmp_path: Path, told: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"report\.json: not a report"):
+        place_of(report(tmp_path, **told))
