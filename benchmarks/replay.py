@@ -225,7 +225,11 @@ class StreamLog:
 
 
 def _memory(most: int) -> None:
-    """The curve, at a constant rate, over many times the label horizon."""
+    """The curve, at a constant rate, over many times the label horizon.
+
+    Panes of a minute are kept for six hours: with the seven days that are the default, memory would
+    reach its height after seven days of log.
+    """
     print("| events | days of log | memory, MB | events/s |\n|---:|---:|---:|---:|")
     due, started = [point for point in POINTS if point <= most], time.perf_counter()
 
@@ -237,5 +241,7 @@ def _memory(most: int) -> None:
                 f"| {due.pop(0):,} | {days:.0f} | {resident_mb():,.0f} | {rate:,.0f} |", flush=True
             )
 
-    replay = Replay(StreamLog(round((most + 1_000_000) / EVENTS_A_PREDICTION)), settings_of())
+    replay = Replay(
+        StreamLog(round((most + 1_000_000) / EVENTS_A_PREDICTION)), settings_of(minutes="6h")
+    )
     replay.run(tell)

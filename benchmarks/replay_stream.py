@@ -40,13 +40,16 @@ TEXTS = (
 _MIX = 0x9E3779B97F4A7C15
 
 
-def settings_of(bootstrap: str = "127.0.0.1:9092") -> Settings:
-    """A rule on the urgent intents, for each variant; a horizon of a day."""
+def settings_of(bootstrap: str = "127.0.0.1:9092", minutes: str = "7d") -> Settings:
+    """A rule on the urgent intents, for each variant; a horizon of a day.
+
+    ``minutes`` is how long panes of a minute are kept.
+    """
     return Settings.model_validate(
         {
             "kafka": {"bootstrap_servers": bootstrap},
             "intents": {"groups": {"urgent": list(URGENT)}},
-            "windows": {"horizon": "1d"},
+            "windows": {"horizon": "1d", "keep": {"1m": minutes, "1h": "90d", "1d": "3y"}},
             "rules": [
                 {"name": "urgent-recall", "of": "urgent", "per": ["variant"], "objective": 0.8}
             ],

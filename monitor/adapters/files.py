@@ -63,10 +63,10 @@ class FilesLog:
                 break
             if all(file.is_in_order for file in self._files):
                 batch.sort(key=_log_ms)
+            self._next.update(
+                {Partition(topic, number): offset + 1 for topic, number, offset, *_ in batch}
+            )
             polled += filter(self._is_wanted, batch) if self._skip else batch
-        self._next.update(
-            {Partition(topic, number): offset + 1 for topic, number, offset, *_ in polled}
-        )
         return polled
 
     def bound_ms(self, instant_ms: int | None) -> None:

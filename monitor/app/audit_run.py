@@ -247,7 +247,7 @@ def verified_report(
     result = Verification()
     with opened_history(settings, scope.where) as log:
         log.bound(offsets_of(tuple(told["cut"].items())), strict=True)
-        replay = Replay(log, settings)
+        replay = Replay(log, lenient(settings))
         replay_to(told["as_of"] and place_of(told["as_of"]).instant_ms, log, replay, on_progress)
         again = json.loads(json.dumps(present_report(replay.store, settings)))
     result.records, result.digests = replay.records, 1

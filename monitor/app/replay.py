@@ -1,6 +1,5 @@
 """The same engine over history, into a store in memory: nothing live is read from or written to."""
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Protocol
 
 from monitor.adapters.files import FilesLog
 from monitor.adapters.memory import MemoryStore
-from monitor.app.flow import Flow, uncollected
+from monitor.app.flow import Flow, Limits, uncollected
 from monitor.app.settings import Settings
 from monitor.app.wiring import codec_of, limits_of, spec_of, topics_of
 from monitor.domain.alerts import Transition
@@ -58,9 +57,8 @@ class Replay:
         *,
         spec: Spec | None = None,
         dead_letters: RecordSink | None = None,
-        batch_records: int = BATCH_RECORDS,
     ) -> None:
-        self._log, self._dead_letters, self._batch = log, dead_letters, batch_records
+        self._log, self._dead_letters = log, dead_letters
         spec = spec or spec_of(settings)
         self._settings, self._spec = settings, spec
         self.store = MemoryStore(keep_ms=spec.windows.keep_ms)
@@ -122,13 +120,15 @@ class Replay:
             self.store,
             dead_letters=self._dead_letters,
             dead_letter_topic=settings.kafka.dead_letters.topic,
-            # What was counted was not too much: each worker had its own count of rejects in a row.
-            limits=replace(
-                limits_of(settings),
-                batch_records=self._batch,
-                max_consecutive_rejects=sys.maxsize,
-            ),
+            limits=_limits_of(settings),
         )
+
+
+def _limits_of(settings: Settings) -> Limits:
+    """Batches are large unless the settings say how large they are to be."""
+    limits = limits_of(settings)
+    is_told = "batch_records" in settings.worker.model_fields_set
+    return limits if is_told else replace(limits, batch_records=BATCH_RECORDS)
 
 
 def replay_to(
@@ -154,7 +154,6 @@ def replay_files(
     *,
     dead_letters: RecordSink | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
-    batch_records: int = BATCH_RECORDS,
 ) -> MemoryStore:
     """Read the captured records of ``folder`` to their end; ``on_progress`` gets the records read.
 
@@ -162,7 +161,7 @@ def replay_files(
     """
     log = FilesLog(folder, topics_of(settings))
     try:
-        replay = Replay(log, settings, dead_letters=dead_letters, batch_records=batch_records)
+        replay = Replay(log, settings, dead_letters=dead_letters)
         replay.run(lambda done, _: on_progress(done))
         replay.finish()
     finally:

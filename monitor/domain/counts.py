@@ -49,7 +49,12 @@ def bucket_of(value: float) -> int:
 DELAY_CELLS: Mapping[int, Cell] = {
     bucket: ("delay", str(bucket)) for bucket in range(LEAST_BUCKET, GREATEST_BUCKET + 1)
 }
-"""Bucket -> the cell that counts its delays."""
+"""Bucket -> the cell that counts its delays; one for all panes, as memory is full of them."""
+
+LATENCY_CELLS: Mapping[int, Cell] = {
+    bucket: ("latency", str(bucket)) for bucket in range(LEAST_BUCKET, GREATEST_BUCKET + 1)
+}
+"""Bucket -> the cell that counts its latencies."""
 
 
 def value_of(bucket: int) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from math import gcd
 
 from monitor.domain import join, ledger
-from monitor.domain.counts import Cell, bucket_of
+from monitor.domain.counts import DELAY_CELLS, LATENCY_CELLS, Cell, bucket_of
 from monitor.domain.events import Intent, Kind, Prediction, Reason
 from monitor.domain.join import HOUR_MS, Entry
 from monitor.domain.slices import ALL, SliceKey, slices_of
@@ -233,7 +233,7 @@ def _unfold_answers(fresh: Fresh, into: CellCounts) -> None:
         into["prediction", predicted] += n
     for bucket, n in fresh.latencies.items():
         if bucket is not None:
-            into["latency", str(bucket)] += n
+            into[LATENCY_CELLS[bucket]] += n
     if fresh.relevance:
         into["relevance", "n"] += len(fresh.relevance)
         into["relevance", "micros"] += sum(fresh.relevance)
@@ -246,7 +246,7 @@ def _unfold_outcomes(met: Met, delays: Mapping[int, int], into: CellCounts) -> i
         into["outcome", actual, predicted] += n
         total += n
     for bucket, n in delays.items():
-        into["delay", str(bucket)] += n
+        into[DELAY_CELLS[bucket]] += n
     return total
 
 

@@ -194,4 +194,6 @@ def memory_store(shards: int = 1) -> MemoryStore:
 
 def digest_of_capture(folder: Path, batch: int = 4_000) -> str:
     """The digest of a replay of captured files."""
-    return digest_of(replay_files(folder, SETTINGS, batch_records=batch))
+    worker = SETTINGS.worker.model_copy(update={"batch_records": batch})
+    settings = SETTINGS.model_copy(update={"worker": worker})
+    return digest_of(replay_files(folder, settings))
