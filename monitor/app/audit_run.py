@@ -17,6 +17,7 @@ from monitor.app.audit import (
     Verification,
     entry_of,
     explained,
+    lenient,
     offsets_of,
     verify,
 )
