@@ -258,7 +258,7 @@ def test_a_broken_entry_is_told() -> None:
             for e in store.journal(after, limit)
         ]
     )
-    app = run(replayed.source(_Over(store, altered)), "replay")  # type: ignore[arg-type]
+    app = run(replayed.source(_Over(store, altered)), "replay")  # type: ignore[arg-type] # a wrapper
     assert any("does not hold" in said for tone, said in notices(app) if tone is Tone.CRITICAL)
 
 
@@ -289,7 +289,7 @@ def test_hours_stand_in_where_minutes_are_gone_and_never_reach_beyond_the_instan
 def test_altered_settings_are_told_and_not_used() -> None:
     store = replayed.written_until(AFTER_MS)
     altered = SimpleNamespace(documents=lambda: dict.fromkeys(store.documents(), "{}"))
-    app = run(replayed.source(_Over(store, altered)), "replay", known="now")  # type: ignore[arg-type]
+    app = run(replayed.source(_Over(store, altered)), "replay", known="now")  # type: ignore[arg-type] # a wrapper
     assert any("does not hold" in said for tone, said in notices(app) if tone is Tone.CRITICAL)
     assert "ALTERED SINCE" in text(app)
 
@@ -429,7 +429,7 @@ def test_the_bundle_holds_what_was_known_then_with_hashes_and_masked_ids() -> No
     fired = found.raised[0]
     assert fired.missed
     assert all(missed.prediction_id not in rows[-1] for missed in fired.missed)
-    assert sha256(files["settings.json"]).hexdigest() == found.proof.entry.settings  # type: ignore[union-attr]
+    assert sha256(files["settings.json"]).hexdigest() == found.proof.entry.settings  # type: ignore[union-attr] # there is one
     assert packed == bundle.bundle(view(AFTER_MS), Choice("fine_tuned", "urgent"), answer)
 
 

@@ -65,7 +65,7 @@ def read_in_bulk(fetcher: Fetcher) -> None:
 
 
 # The client library has no types.
-class _BulkRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
+class _BulkRecords(Fetcher.PartitionRecords):  # type: ignore[misc] # untyped
     """What was fetched of one partition; the iterator of the base class yields whole batches."""
 
     def __init__(self, *args: object, **options: object) -> None:
