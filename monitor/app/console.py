@@ -4,13 +4,21 @@ Standard output carries the answer (text or JSON), standard error everything els
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from monitor.app.telemetry import SystemClock, printable
@@ -38,9 +46,11 @@ def progress_of(what: str) -> Iterator[Meter]:
     started = clock.now_ms()
     done_last = 0
 
+    def per_second(done: int) -> float:
+        return done / max(0.001, (clock.now_ms() - started) / 1000)
+
     def rate(done: int) -> str:
-        seconds = max(0.001, (clock.now_ms() - started) / 1000)
-        return f"{done:,} records, {done / seconds:,.0f}/s"
+        return f"{done:,} records, {per_second(done):,.0f}/s"
 
     if console.is_terminal:
         columns = (
@@ -48,6 +58,7 @@ def progress_of(what: str) -> Iterator[Meter]:
             TextColumn("{task.description}"),
             BarColumn(),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
         )
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(what, total=None)
@@ -67,11 +78,23 @@ def progress_of(what: str) -> Iterator[Meter]:
             done_last = done
             if clock.now_ms() - shown_ms >= PLAIN_EVERY_MS:
                 shown_ms = clock.now_ms()
-                rest = "" if left is None else f", {left:,} to go"
+                rest = "" if left is None else f", {left:,} to go{_in(left, per_second(done))}"
                 print(f"{what}: {rate(done)}{rest}", file=sys.stderr, flush=True)
 
         yield write
     print(f"{what}: {rate(done_last)}, done", file=sys.stderr, flush=True)
+
+
+def _in(left: int, per_second: float) -> str:
+    """How long the rest will take at this rate, in whole minutes and seconds.
+
+    >>> _in(90_000, 1_000.0), _in(500, 1_000.0), _in(1, 0.0)
+    (', about 1 min 30 s', ', about 1 s', '')
+    """
+    if not left or not per_second:
+        return ""
+    minutes, seconds = divmod(math.ceil(left / per_second), 60)
+    return f", about {minutes} min {seconds} s" if minutes else f", about {seconds} s"
 
 
 def note(text: str) -> None:
