@@ -46,14 +46,22 @@ def bucket_of(value: float) -> int:
     return min(max(LEAST_BUCKET, math.ceil(math.log(value) / _GAMMA)), GREATEST_BUCKET)
 
 
-DELAY_CELLS: Mapping[int, Cell] = {
-    bucket: ("delay", str(bucket)) for bucket in range(LEAST_BUCKET, GREATEST_BUCKET + 1)
-}
-"""Bucket -> the cell that counts its delays; one for all panes, as memory is full of them."""
+class _Cells(dict[int, Cell]):
+    """Bucket -> cell, made once: memory is full of them. Any other bucket gets one of its own."""
 
-LATENCY_CELLS: Mapping[int, Cell] = {
-    bucket: ("latency", str(bucket)) for bucket in range(LEAST_BUCKET, GREATEST_BUCKET + 1)
-}
+    def __init__(self, sketch: str) -> None:
+        buckets = range(LEAST_BUCKET, GREATEST_BUCKET + 1)
+        super().__init__({bucket: (sketch, str(bucket)) for bucket in buckets})
+        self._sketch = sketch
+
+    def __missing__(self, bucket: int) -> Cell:
+        return self._sketch, str(bucket)
+
+
+DELAY_CELLS: Mapping[int, Cell] = _Cells("delay")
+"""Bucket -> the cell that counts its delays."""
+
+LATENCY_CELLS: Mapping[int, Cell] = _Cells("latency")
 """Bucket -> the cell that counts its latencies."""
 
 

@@ -88,7 +88,7 @@ def test_what_lies_at_or_before_the_instant_up_to_which_all_are_loaded_comes() -
             }
         )
     )
-    first = by_partition(log.poll(100))
+    first = by_partition(log.poll(4))
     assert {p: offsets(found) for p, found in first.items()} == {
         PREDICTIONS: [0],
         LABELS: [0, 1, 2],

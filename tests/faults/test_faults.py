@@ -41,9 +41,14 @@ KILLED_BETWEEN = two_workers(
     Trap("before store.commit", 9, Does.KILL), Trap("before store.commit", 30, Does.KILL)
 )
 KILLED_WITH_A_TRANSITION = two_workers(Trap("after store.commit_evaluation", 1, Does.KILL))
-FROZEN_BETWEEN = two_workers(
-    Trap("before store.commit", 20, Does.FREEZE), blows=(TimedBlow(0.3, Blow.WORKER_ADDED, 0),)
-)
+FROZEN_BETWEEN = [
+    two_workers(
+        Trap("before store.commit", commits, Does.FREEZE),
+        blows=(TimedBlow(0.3, Blow.WORKER_ADDED, 0),),
+    )
+    for commits in (20, 12, 28, 16)
+]
+"""Whether others count meanwhile what the frozen worker holds is chance: so there are several."""
 
 
 @pytest.mark.parametrize("seed", [2, 10, 18])
@@ -66,8 +71,9 @@ def test_the_rig_finds_lost_records_when_reading_follows_offsets_committed_first
 
 
 def test_the_rig_finds_wrong_numbers_when_the_store_does_not_compare(rig: Rig) -> None:
-    outcome = rig.run(FROZEN_BETWEEN, broken="skip-compare")
-    assert not outcome.is_equal
+    outcomes = (rig.run(each, broken="skip-compare") for each in FROZEN_BETWEEN)
+    outcome = next((each for each in outcomes if not each.is_equal), None)
+    assert outcome is not None
     assert [problem for problem in outcome.problems if problem.startswith("labels.")]
     assert [problem for problem in outcome.problems if problem.startswith("audit: ")]
 
