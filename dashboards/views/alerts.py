@@ -69,7 +69,7 @@ def page() -> None:
 
 
 _FOCUS = """
-<style>.st-key-alert-ALERT{outline:3px solid currentColor;outline-offset:2px}</style>
+<style>.st-key-alert-ALERT{outline:2px solid currentColor;outline-offset:3px}</style>
 <script>
 (() => {
   let tries = 0;
@@ -116,7 +116,7 @@ def _board(mark: str) -> None:
 
 
 def _viewer(viewer: Viewer) -> None:
-    st.caption("All rules and variants, whatever is chosen beside.")
+    st.caption("All rules and variants, whatever is chosen in the sidebar.")
     if viewer.name is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.html(f"<span>What you do here is entered as <b>{escape(viewer.name)}</b>.</span>")
@@ -259,7 +259,7 @@ def _trail(trail: Sequence[Entry]) -> None:
         return
     st.dataframe(
         alerts_tables.trail(trail[:MOST_ACTS]), hide_index=True, key="alerts-trail",
-        alt="What people did about alerts, the newest first",
+        alt="What people did about alerts, the newest first", placeholder=words.NONE,
         column_config={"Time (UTC)": _TIME, "Until (UTC)": _TIME},
     )  # fmt: skip
     if len(trail) > MOST_ACTS:

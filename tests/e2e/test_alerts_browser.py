@@ -143,7 +143,7 @@ def test_an_alert_is_taken_on_and_silenced_by_keyboard_behind_a_proxy_and_a_path
         page.keyboard.type("retraining")
         page.keyboard.press("Enter")
         expect(dialog).to_have_count(0)
-        expect(card).to_contain_text("Silenced by ana until 13:00 UTC: retraining")
+        expect(card).to_contain_text("silenced by ana until 13:00 UTC: retraining")
         expect(page.get_by_role("heading", name="Silences that hold")).to_be_visible()
         whole(page, shots / "alerts-handled.png")
 
@@ -178,13 +178,14 @@ def test_a_dialog_stays_while_the_page_is_refreshed_and_closes_by_escape(
         dialog = page.get_by_role("dialog")
         page.get_by_label("Why nobody need hear of it").fill("half a reason")
         handled.say("240000")
-        expect(page.get_by_text("Stale — no new window for 4 min.")).to_be_attached()
+        stale = page.get_by_text("Stale — no new window for 4 min.")
+        expect(stale).to_be_attached(timeout=PATIENCE_MS)
         expect(dialog).to_be_visible()
         expect(page.get_by_label("Why nobody need hear of it")).to_have_value("half a reason")
         page.keyboard.press("Escape")
         expect(dialog).to_have_count(0)
         handled.say("0")
-        expect(page.get_by_text("Stale —")).to_have_count(0)
+        expect(stale).to_have_count(0, timeout=PATIENCE_MS)
         expect(dialog).to_have_count(0)
 
 
