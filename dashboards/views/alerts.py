@@ -197,7 +197,7 @@ def _buttons(card: AlertCard, view: AlertsView) -> None:
     ask = partial(Asked, about=card.said.title, target=card.id, raised=card.raised, seen=seen)
     if card.is_up and card.overlays.acknowledged is None:
         asked = ask(Deed.ACKNOWLEDGE, f"Acknowledge {card.id}")
-        _button("Acknowledge…", asked, ":material/check:", f"ack-{card.id}", is_first=True)
+        _button("Acknowledge…", asked, ":material/check:", f"ack-{card.id}")
     if (silence := card.overlays.silenced) is not None:
         _button("End silence…", _ending(silence), ":material/notifications:", f"end-{card.id}")
     elif card.place in {Place.FIRING, Place.RECOVERING, Place.WARNING, Place.NO_DATA}:
@@ -205,11 +205,9 @@ def _buttons(card: AlertCard, view: AlertsView) -> None:
         _button("Silence…", asked, ":material/notifications_off:", f"silence-{card.id}")
 
 
-def _button(label: str, asked: Asked, icon: str, key: str, *, is_first: bool = False) -> None:
-    st.button(
-        label, key=key, icon=icon, on_click=_ask, args=(asked,),
-        type="primary" if is_first else "secondary",
-    )  # fmt: skip
+def _button(label: str, asked: Asked, icon: str, key: str) -> None:
+    # Not a primary one: Streamlit writes white on the light blue of the dark theme.
+    st.button(label, key=key, icon=icon, on_click=_ask, args=(asked,))
 
 
 def _links(card: AlertCard, view: AlertsView) -> None:
@@ -314,7 +312,7 @@ def _acknowledge(asked: Asked) -> None:
     st.html(f"<p>{escape(asked.about)}</p>")
     with st.form("alerts-acknowledge", border=False):
         note = st.text_input("What you do about it", key="alerts-note", max_chars=MOST_NOTE)
-        if st.form_submit_button("Acknowledge", type="primary", icon=":material/check:"):
+        if st.form_submit_button("Acknowledge", icon=":material/check:"):
             act = partial(acting.acknowledge, asked.target, asked.raised, note)
             _carry_out(act, f"Alert {asked.target} is acknowledged.")
 
@@ -327,7 +325,7 @@ def _silence(asked: Asked) -> None:
     with st.form("alerts-silence", border=False):
         length = st.radio("For how long", list(LENGTHS), key="alerts-length", horizontal=True)
         note = st.text_input("Why nobody need hear of it", key="alerts-why", max_chars=MOST_NOTE)
-        if st.form_submit_button("Silence", type="primary", icon=":material/notifications_off:"):
+        if st.form_submit_button("Silence", icon=":material/notifications_off:"):
             act = partial(
                 acting.silence, dict(asked.matchers), LENGTHS[length], note, seen=asked.seen
             )
@@ -338,7 +336,7 @@ def _unsilence(asked: Asked) -> None:
     st.html(f"<p>{escape(asked.about)}. What still fires is told at once.</p>")
     with st.form("alerts-unsilence", border=False):
         note = st.text_input("Why (may be empty)", key="alerts-end", max_chars=MOST_NOTE)
-        if st.form_submit_button("End silence", type="primary", icon=":material/notifications:"):
+        if st.form_submit_button("End silence", icon=":material/notifications:"):
             act = partial(acting.unsilence, asked.target, note)
             _carry_out(act, f"Silence {asked.target} has ended.")
 
