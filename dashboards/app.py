@@ -17,6 +17,10 @@ page = st.navigation({
         st.Page(
             SCREENS / "live.py", title="Live", icon=":material/monitor_heart:", default=True
         ),
+        st.Page(
+            SCREENS / "alerts.py", title="Alerts", icon=":material/notifications_active:",
+            url_path="alerts",
+        ),
     ],
     "Explain": [
         st.Page(SCREENS / "labels.py", title="Labels", icon=":material/label:", url_path="labels"),

@@ -64,6 +64,11 @@ class AlertView:
     judged: Transition | None = None
 
     @property
+    def alert(self) -> AlertKey:
+        """Which alert it is."""
+        return AlertKey(self.rule.name, self.key, self.version)
+
+    @property
     def whose(self) -> str:
         """Variant, slice and version, as far as the alert speaks of one; "" when of all."""
         names = [words.one_line(name) for name in self.key if name != ALL]

@@ -12,7 +12,8 @@ from typing import Generic, Protocol, TypeVar, cast
 
 import streamlit as st
 
-from dashboards import queries, replay_queries, source
+from dashboards import alerts_queries, queries, replay_queries, source
+from dashboards.alerts_models import AlertsView
 from dashboards.models import Choice, LabelsView, LiveNow, Trend
 from dashboards.replay_models import Ask, Moments, Replayed
 from monitor.domain.engine import Spec
@@ -69,6 +70,16 @@ def labels(choice: Choice) -> Picture[LabelsView]:
     return read(source.serial(), choice)
 
 
+def alerts() -> Picture[AlertsView]:
+    """The page "Alerts"."""
+    return _alerts(source.serial())
+
+
+def forget_alerts() -> None:
+    """Read the page "Alerts" anew: somebody has acted."""
+    _alerts.clear()
+
+
 def moments() -> Picture[Moments]:
     """The instants that can be replayed."""
     return _moments(source.serial())
@@ -114,6 +125,11 @@ def _labels(serial: int, choice: Choice) -> Picture[LabelsView]:
 @st.cache_data(ttl=LONG_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
 def _long_labels(serial: int, choice: Choice) -> Picture[LabelsView]:
     return _take(("labels", serial, choice), queries.labels, choice)
+
+
+@st.cache_data(ttl=NOW_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+def _alerts(serial: int) -> Picture[AlertsView]:
+    return _take(("alerts", serial), alerts_queries.alerts, Choice())
 
 
 @st.cache_data(ttl=LONG_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)

@@ -37,6 +37,11 @@ def alert_of(key: SignalKey) -> AlertKey:
     return AlertKey(key.rule, SliceKey(key.variant))
 
 
+def alert_of_view(view: SignalView) -> AlertKey:
+    """The same of one that warns."""
+    return alert_of(SignalKey(view.rule.name, view.variant))
+
+
 def signal_views(
     rules: Iterable[SignalRule],
     states: Mapping[SignalKey, SignalState],

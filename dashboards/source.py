@@ -1,4 +1,4 @@
-"""Opens the store, read-only: the only file of the dashboard that does.
+"""Opens the store: the only file of the dashboard that does. It is read, but for people's acts.
 
 ``current()`` opens what the settings name and keeps it; whoever has a store already, as tests and
 replays do, hands it over with ``use()`` before the first page is drawn.
@@ -8,14 +8,16 @@ import functools
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
 
 from monitor.app.audit import Verification
 from monitor.app.replay import OnProgress
 from monitor.app.settings import Settings, load_settings
-from monitor.app.wiring import in_ms, open_reader, spec_of
+from monitor.app.wiring import in_ms, open_reader, open_store, spec_of
 from monitor.domain.engine import Spec
+from monitor.domain.overlays import Action
 from monitor.domain.windows import MINUTE_MS
 from monitor.ports import StateReader
 
@@ -27,7 +29,8 @@ class Source:
     ``connect`` gives the same reader each time, or raises StoreError. ``now_ms`` is wall time: it
     tells how old the data is, and nothing else. ``settings`` are what the settings of the journal
     are laid over. ``verify`` replays the history of an alert, or of one of its transitions, from
-    the log, as ``audit_run.verified`` does; None where there is a store and no log.
+    the log, as ``audit_run.verified`` does; None where there is a store and no log. ``act`` enters
+    what a person did, once for each id, or raises StoreError; None where pages only read.
     """
 
     connect: Callable[[], StateReader]
@@ -36,6 +39,7 @@ class Source:
     recent_ms: int = 15 * MINUTE_MS
     settings: Settings = field(default_factory=Settings)
     verify: Callable[[str, OnProgress], Verification] | None = None
+    act: Callable[[Action], None] | None = None
 
 
 class _Opened:
@@ -93,7 +97,14 @@ def _open() -> Source:
         recent_ms=in_ms(settings.windows.recent),
         settings=settings,
         verify=functools.partial(_verified, settings),
+        act=functools.partial(_act, settings) if settings.dashboard.identity.is_asked else None,
     )
+
+
+def _act(settings: Settings, action: Action) -> None:
+    # Opened for each act: these are rare, and a store that writes has more rights.
+    with closing(open_store(settings)) as store:
+        store.act(action)
 
 
 def _verified(settings: Settings, alert: str, on_progress: OnProgress) -> Verification:

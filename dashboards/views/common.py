@@ -15,6 +15,7 @@ from dashboards.models import Choice
 from dashboards.pictures import Picture
 from dashboards.theme import DARK, LIGHT, Palette, Tone, muted
 from monitor.app.settings import SettingsError
+from monitor.domain.alerts import AlertKey, fingerprint
 from monitor.domain.slices import ALL
 
 NOW_EVERY_S, CHARTS_EVERY_S = 2, 5
@@ -110,6 +111,15 @@ def notice(said: Notice) -> None:
     """One notice in its tone: icon, words and colour."""
     show, icon = _DRAWN[said.tone]
     show(_plain(said.body) or " ", title=_plain(said.title), icon=icon)
+
+
+def to_alert(alert: AlertKey) -> None:
+    """A link to where the alert is handled."""
+    name = fingerprint(alert)
+    st.page_link(
+        "screens/alerts.py", label=f"Alert {name}: see who handles it, acknowledge, silence",
+        icon=":material/notifications_active:", query_params={"alert": name},
+    )  # fmt: skip
 
 
 def is_watching(of: str) -> bool:

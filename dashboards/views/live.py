@@ -60,6 +60,7 @@ def _notices(view: LiveNow, choice: Choice) -> None:
     wanting = view.attention
     for alert in wanting[:MOST_NOTICES]:
         common.notice(banner.describe(alert, view.freshness))
+        common.to_alert(alert.alert)
     if len(wanting) > MOST_NOTICES:
         st.caption(f"{len(wanting) - MOST_NOTICES} more alerts want attention.")
     if lost := banner.incomplete(view.gaps):

@@ -20,6 +20,7 @@ from monitor.codec.notices import notice_document, transition_document
 from monitor.codec.snapshots import canonical
 from monitor.domain.alerts import Event, fingerprint
 from monitor.domain.errors import BrokerError, DeliveryError
+from monitor.domain.notice_text import link_of
 from monitor.domain.notices import Item, Notice
 from monitor.ports import OutRecord, RecordSink
 
@@ -168,7 +169,7 @@ def _alert(item: Item, notice: Notice) -> Mapping[str, object]:
         "endsAt": _instant(ends_ms),
     }
     if notice.dashboard_url:
-        alert["generatorURL"] = notice.dashboard_url
+        alert["generatorURL"] = link_of(notice.dashboard_url, [transition.alert])
     return alert
 
 

@@ -15,7 +15,6 @@ from monitor.app.console import note, print_json
 from monitor.app.options import NO, Config, Form, Format, Who, login_name
 from monitor.app.settings import load_settings, parse_duration
 from monitor.app.telemetry import SystemClock, configure_logging, printable
-from monitor.domain import overlays
 from monitor.domain.errors import ActRefused
 
 ID_BYTES = 4
@@ -94,22 +93,16 @@ def ack(
     """Take an alert on: no more reminders until it resolves or gets worse."""
     settings, now_ms = load_settings(config), SystemClock().now_ms()
     configure_logging(settings.telemetry.log_level, settings.telemetry.log_format)
-    from monitor.app.handling import handled, whose
+    from monitor.app import handling
     from monitor.app.wiring import open_store, spec_of
 
     with _refusing(), closing(open_store(settings)) as store:
-        known = handled(store, spec_of(settings), now_ms)
-        standing = known.find(alert)
-        action = overlays.acknowledge(
-            action_id=_new_id(),
-            alert=standing.alert,
-            raised=known.raised,
-            who=login_name(who),
-            note=remark,
-            at_ms=now_ms,
-        )
+        known = handling.handled(store, spec_of(settings), now_ms)
+        by = handling.Hand(_new_id(), login_name(who), remark, now_ms)
+        action = handling.acknowledgement(known, alert, by)
         store.act(action)
-    note(printable(f"Acknowledged: {whose(standing.alert)}, raised by {action.target}."))
+    whose = handling.whose(known.find(alert).alert)
+    note(printable(f"Acknowledged: {whose}, raised by {action.target}."))
 
 
 @alerts.command(
@@ -146,15 +139,8 @@ def silence(
 
     with _refusing(), closing(open_store(settings)) as store:
         known = handling.handled(store, spec_of(settings), now_ms)
-        handling.refuse_unknown_rule(known, matchers)
-        action = overlays.silence(
-            action_id=_new_id(),
-            matchers=matchers,
-            until_ms=now_ms + length // timedelta(milliseconds=1),
-            who=login_name(who),
-            note=reason,
-            at_ms=now_ms,
-        )
+        by = handling.Hand(_new_id(), login_name(who), reason, now_ms)
+        action = handling.muting(known, matchers, length // timedelta(milliseconds=1), by)
         store.act(action)
     muted = handling.muted_by(known, matchers)
     print(action.id)
@@ -171,18 +157,12 @@ def unsilence(
     """End a silence before its time."""
     settings, now_ms = load_settings(config), SystemClock().now_ms()
     configure_logging(settings.telemetry.log_level, settings.telemetry.log_format)
+    from monitor.app import handling
     from monitor.app.wiring import open_store
 
     with _refusing(), closing(open_store(settings)) as store:
-        action = overlays.unsilence(
-            action_id=_new_id(),
-            silence_id=silence_id,
-            actions=store.actions(),
-            who=login_name(who),
-            note=reason,
-            at_ms=now_ms,
-        )
-        store.act(action)
+        by = handling.Hand(_new_id(), login_name(who), reason, now_ms)
+        store.act(handling.unmuting(store.actions(), silence_id, by))
     note(printable(f"Silence {silence_id} has ended."))
 
 

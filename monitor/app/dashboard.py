@@ -10,17 +10,21 @@ from pathlib import Path
 from monitor.app.settings import DashboardSettings
 from monitor.domain.errors import WorldError
 
+TRUE_PEERS = {"FORWARDED_ALLOW_IPS": ""}
+"""Keeps the web server from replacing addresses of proxies by what they forward."""
+
 
 def entry() -> Path:
     """The dashboard's entry script; WorldError when the installation lacks it."""
     found = importlib.util.find_spec("dashboards")
     if found is None or not found.submodule_search_locations:
         raise WorldError("the dashboard is not installed; install recallwatch again")
-    return Path(found.submodule_search_locations[0]) / "app.py"
+    return Path(found.submodule_search_locations[0]) / "serve.py"
 
 
 def command(settings: DashboardSettings) -> list[str]:
     """The command line that serves the dashboard; run it in the folder of ``entry``."""
+    oidc = settings.identity.oidc
     return [
         sys.executable,
         "-m",
@@ -32,12 +36,16 @@ def command(settings: DashboardSettings) -> list[str]:
         f"--server.baseUrlPath={settings.base_path}",
         "--server.headless=true",
         "--browser.gatherUsageStats=false",
+        *([] if oidc is None else [f"--secrets.files={oidc.absolute()}"]),
     ]
 
 
 def environment(config: Path | None) -> Mapping[str, str]:
-    """The dashboard's environment: ours, with the settings file as an absolute path."""
-    own = dict(os.environ)
+    """The dashboard's environment: ours, with the settings file as an absolute path.
+
+    Its server must see the true address of whoever connects: who may name viewers hangs on it.
+    """
+    own = {**os.environ, **TRUE_PEERS}
     if config is not None:
         own["RECALLWATCH_CONFIG"] = str(config.absolute())
     return own

@@ -16,13 +16,17 @@ from monitor.domain.alerts import (
 )
 from monitor.domain.engine import Spec
 from monitor.domain.errors import ActRefused
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.overlays import (
     Action,
     Deed,
     Overlays,
+    acknowledge,
     matches,
     overlays_of,
     raised_by,
+    silence,
+    unsilence,
 )
 from monitor.domain.rules import AlertRule, SignalRule
 from monitor.domain.slices import ALL
@@ -68,6 +72,7 @@ class Handled(NamedTuple):
     transitions: list[Transition]
     actions: list[Action]
     raised: Mapping[AlertKey, str]
+    evaluation: Evaluation
 
     def find(self, name: str) -> Standing:
         """The alert with this id, or with a transition of this id; ActRefused names the known."""
@@ -80,6 +85,52 @@ class Handled(NamedTuple):
             each.id for each in self.standings
         ]
         raise ActRefused(f"no alert {name}; {_known(known)}")
+
+
+class Hand(NamedTuple):
+    """Who acts, why, and when (wall time). ``id`` is that of the act: the same id, the same act."""
+
+    id: str
+    who: str
+    note: str
+    at_ms: int
+
+
+def acknowledgement(known: Handled, alert: str, by: Hand) -> Action:
+    """Taking on an alert; ActRefused when it is unknown, is not up, or nothing is noted."""
+    return acknowledge(
+        action_id=by.id,
+        alert=known.find(alert).alert,
+        raised=known.raised,
+        who=by.who,
+        note=by.note,
+        at_ms=by.at_ms,
+    )
+
+
+def muting(known: Handled, matchers: Mapping[str, str], length_ms: int, by: Hand) -> Action:
+    """A silence that begins now; ActRefused when it names an unknown rule, or has no reason."""
+    refuse_unknown_rule(known, matchers)
+    return silence(
+        action_id=by.id,
+        matchers=matchers,
+        until_ms=by.at_ms + length_ms,
+        who=by.who,
+        note=by.note,
+        at_ms=by.at_ms,
+    )
+
+
+def unmuting(actions: Iterable[Action], silence_id: str, by: Hand) -> Action:
+    """The end of a silence before its time; ActRefused when it does not hold."""
+    return unsilence(
+        action_id=by.id,
+        silence_id=silence_id,
+        actions=actions,
+        who=by.who,
+        note=by.note,
+        at_ms=by.at_ms,
+    )
 
 
 def _known(ids: list[str]) -> str:
@@ -107,7 +158,7 @@ def handled(reader: StateReader, spec: Spec, now_ms: int) -> Handled:
         )
         for alert in sorted({*states, *moved})
     ]
-    return Handled(rules, standings, transitions, actions, raised)
+    return Handled(rules, standings, transitions, actions, raised, evaluation)
 
 
 def _status(state: AlertState | None, moved: Transition | None) -> Status:
@@ -133,7 +184,7 @@ def row_of(standing: Standing) -> dict[str, object]:
         "recent_hits": hits,
         "recent_votes": n,
         "stalled": over.stalled,
-        "acknowledged": over.acknowledged and _deed(over.acknowledged),
+        "acknowledged": over.acknowledged and act_row(over.acknowledged),
         "silenced": over.silenced
         and {
             "id": over.silenced.id,
@@ -146,7 +197,8 @@ def row_of(standing: Standing) -> dict[str, object]:
     }
 
 
-def _deed(action: Action) -> dict[str, object]:
+def act_row(action: Action) -> dict[str, object]:
+    """What somebody did as JSON has it."""
     return {
         "id": action.id,
         "deed": action.deed,
@@ -182,7 +234,7 @@ def details_of(known: Handled, standing: Standing) -> dict[str, object]:
         )
         for each in mine
     ]
-    trail += [(each.at_ms, _deed(each)) for each in _acts_on(standing, mine, known.actions)]
+    trail += [(each.at_ms, act_row(each)) for each in _acts_on(standing, mine, known.actions)]
     rule = known.rules[standing.alert.rule]
     missed = standing.state.missed if standing.state else ()
     return {

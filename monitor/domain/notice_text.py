@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from monitor.domain.alerts import Missed, Status, Transition
+from monitor.domain.alerts import AlertKey, Missed, Status, Transition, fingerprint
 from monitor.domain.detectors import Evidence
 from monitor.domain.rules import AlertRule, SignalRule
 from monitor.domain.slices import ALL
@@ -57,12 +57,25 @@ def title_of(told: Sequence[tuple[News, Transition]], *, is_page: bool) -> str:
     return f"[{severity}] {counts}: {rules}"
 
 
-def body_of(texts: Sequence[str], dashboard_url: str, runbooks: Sequence[str]) -> str:
+def link_of(dashboard_url: str, alerts: Sequence[AlertKey]) -> str:
+    """Where these alerts are handled: the page of the only one, or of all; "" without a dashboard.
+
+    >>> link_of("https://monitor.example/", [])
+    'https://monitor.example/alerts'
+    """
+    if not dashboard_url:
+        return ""
+    page = f"{dashboard_url.rstrip('/')}/alerts"
+    names = {fingerprint(alert) for alert in alerts}
+    return f"{page}?alert={names.pop()}" if len(names) == 1 else page
+
+
+def body_of(texts: Sequence[str], link: str, runbooks: Sequence[str]) -> str:
     """All items, one after the other, and where to look."""
     parts = list(texts[:MOST_LINES])
     if len(texts) > MOST_LINES:
         parts.append(f"And {len(texts) - MOST_LINES} more: see the dashboard.")
-    links = [f"Dashboard: {dashboard_url}"] if dashboard_url else []
+    links = [f"Dashboard: {link}"] if link else []
     links += [f"Runbook: {runbook}" for runbook in runbooks]
     return "\n\n".join([*parts, "\n".join(links)] if links else parts)
 

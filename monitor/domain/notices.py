@@ -449,13 +449,14 @@ def _notice(route: Route, items: Sequence[Item], now_ms: int, *, salt: str) -> N
     digest = hashlib.sha256("\x1f".join((route.name, salt, *names)).encode()).hexdigest()
     is_page = any(item.severity is Severity.PAGE for item in items)
     runbooks = sorted({item.runbook for item in items} - {""})
+    link = notice_text.link_of(route.dashboard_url, [item.transition.alert for item in items])
     return Notice(
         id=digest[:16],
         receiver=route.name,
         at_ms=now_ms,
         severity=Severity.PAGE if is_page else Severity.WARNING,
         title=notice_text.title_of([(i.news, i.transition) for i in items], is_page=is_page),
-        text=notice_text.body_of([i.text for i in items], route.dashboard_url, runbooks),
+        text=notice_text.body_of([i.text for i in items], link, runbooks),
         items=tuple(items),
         dashboard_url=route.dashboard_url,
     )

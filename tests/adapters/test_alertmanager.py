@@ -62,7 +62,8 @@ def test_it_receives_an_alert_with_its_words_and_labels(server: Alertmanager, to
         "fingerprint": fired(1).id.partition("-")[0],
     }
     assert "Missed: 18 of these 30." in alert["annotations"]["description"]
-    assert alert["generatorURL"] == "https://monitor.example"
+    page = f"https://monitor.example/alerts?alert={alert['labels']['fingerprint']}"
+    assert alert["generatorURL"] == page
     document = json.loads(told.wait().body)
     assert document["status"] == "firing"
 

@@ -545,7 +545,9 @@ def test_the_dashboard_is_served_with_the_settings_of_the_command(
 
     monkeypatch.setattr(os, "execve", note_start)
     port = free_port()
-    settings = live(None, None, dashboard={"host": "127.0.0.1", "base_path": "watch/"})
+    login = {"oidc": "/etc/recallwatch/oidc.toml"}
+    told = {"host": "127.0.0.1", "base_path": "watch/", "identity": login}
+    settings = live(None, None, dashboard=told)
     written(tmp_path, settings)
     ended = run("dashboard", "--config", "../settings.yaml", "--port", port)
     assert (ended.code, ended.out) == (0, "")
@@ -555,6 +557,8 @@ def test_the_dashboard_is_served_with_the_settings_of_the_command(
     assert Path(command[4]) == dashboard.entry()
     assert dashboard.entry().is_file()
     assert {f"--server.port={port}", "--server.baseUrlPath=/watch"} <= set(command)
+    assert "--secrets.files=/etc/recallwatch/oidc.toml" in command
+    assert environment["FORWARDED_ALLOW_IPS"] == ""
     config = Path(environment["RECALLWATCH_CONFIG"])
     assert config.is_absolute()
     assert yaml.safe_load(config.read_text()) == settings

@@ -286,6 +286,15 @@ CONFLICTS = [
     ("verdict: {accuracy: {good: 0.5}}", "verdict.accuracy.good: must be above bad (0.6)"),
     ("mapping: {labels: {preset: rasa}}", "mapping.labels.preset: must be 'flat', not \"rasa\""),
     ("dashboard: {base_path: 'a b'}", "dashboard.base_path: must be a path of letters"),
+    (
+        "dashboard: {identity: {header: X-User, oidc: /a}}",
+        "dashboard.identity.oidc: must not be given beside header",
+    ),
+    ("dashboard: {identity: {header: 'X User'}}", "dashboard.identity.header: must be letters"),
+    ("dashboard: {identity: {proxies: [proxy]}}", "dashboard.identity.proxies: proxy is no addr"),
+    ("dashboard: {identity: {proxies: []}}", "dashboard.identity.proxies: must not be empty"),
+    ("dashboard: {allowed_hosts: ['a:80']}", "dashboard.allowed_hosts: a:80 is no host name"),
+    ("dashboard: {allowed_hosts: ['https://a']}", "dashboard.allowed_hosts: https://a is no host"),
     ("worker: 5", "worker: must be a group of settings (name: value)"),
     ("kafka: {group: 5}", "kafka.group: must be text; write a number, true or false in quotes"),
 ]
@@ -335,6 +344,26 @@ def test_kept_sizes_follow_the_pane_when_they_are_not_given(tmp_path: Path) -> N
 def test_a_base_path_is_held_in_one_form(tmp_path: Path, written: str, held: str) -> None:
     settings = loaded(tmp_path, f"dashboard: {{base_path: '{written}'}}")
     assert settings.dashboard.base_path == held
+
+
+@pytest.mark.parametrize(
+    ("written", "held"),
+    [
+        ("[Monitor.Example.com.]", ("monitor.example.com",)),
+        ("['*.example.com', '[::1]', '10.0.0.7']", ("*.example.com", "::1", "10.0.0.7")),
+    ],
+)
+def test_names_of_the_dashboard_are_held_in_one_form(
+    tmp_path: Path, written: str, held: tuple[str, ...]
+) -> None:
+    settings = loaded(tmp_path, f"dashboard: {{allowed_hosts: {written}}}")
+    assert settings.dashboard.allowed_hosts == held
+
+
+def test_nobody_is_asked_who_they_are_unless_the_settings_say_how(tmp_path: Path) -> None:
+    assert not loaded(tmp_path, "").dashboard.identity.is_asked
+    for way in ("header: X-User", "oidc: /a"):
+        assert loaded(tmp_path, f"dashboard: {{identity: {{{way}}}}}").dashboard.identity.is_asked
 
 
 def test_settings_are_frozen() -> None:

@@ -237,13 +237,13 @@ def hardly_labelled() -> Chat:
     return chat
 
 
-def flaky(reader: StateReader, is_down: Callable[[], bool]) -> StateReader:
+def flaky(reader: MemoryStore, is_down: Callable[[], bool]) -> MemoryStore:
     """The same store, which can be taken away."""
-    return cast(StateReader, _Flaky(reader, is_down))
+    return cast(MemoryStore, _Flaky(reader, is_down))
 
 
 class _Flaky:
-    def __init__(self, reader: StateReader, is_down: Callable[[], bool]) -> None:
+    def __init__(self, reader: MemoryStore, is_down: Callable[[], bool]) -> None:
         self._reader, self._is_down = reader, is_down
 
     def __getattr__(self, name: str) -> object:

@@ -2,9 +2,12 @@
 
 The store is in this process, so Streamlit is started in it, too. The file given as
 third argument is a switch: while it says ``down`` the store does not answer, while it holds a
-number the viewer's clock is so many milliseconds ahead.
+number the viewer's clock is so many milliseconds ahead. A fourth argument holds settings of the
+group ``dashboard`` as JSON; where these tell how viewers are known, the store takes their acts.
 """
 
+import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +16,14 @@ from streamlit.web import cli
 
 import dashboards
 from dashboards import source
+from monitor.app.dashboard import TRUE_PEERS
+from monitor.app.settings import DashboardSettings
 from tests.dashboards import replayed, scenes
 
-APP = Path(dashboards.__file__).with_name("app.py")
+SERVE = Path(dashboards.__file__).with_name("serve.py")
 
 
-def main(scene: str, port: str, switch: str) -> None:
+def main(scene: str, port: str, switch: str, settings: str = "{}") -> None:
     """Serve one scene until ended."""
     said = Path(switch)
 
@@ -35,10 +40,16 @@ def main(scene: str, port: str, switch: str) -> None:
     def now_ms() -> int:
         return found.now_ms() + (int(told()) if told().isdigit() else 0)
 
-    source.use(replace(found, now_ms=now_ms))
+    own = DashboardSettings.model_validate(json.loads(settings))
+    asked = found.settings.model_copy(update={"dashboard": own})
+    act = store.act if own.identity.is_asked else None
+    source.use(replace(found, now_ms=now_ms, settings=asked, act=act))
+    os.environ.update(TRUE_PEERS)
+    oidc = own.identity.oidc
     cli.main([
-        "run", str(APP), "--server.address", "127.0.0.1", "--server.port", port,
-        "--server.headless", "true",
+        "run", str(SERVE), "--server.address", "127.0.0.1", "--server.port", port,
+        "--server.headless", "true", f"--server.baseUrlPath={own.base_path}",
+        *([] if oidc is None else [f"--secrets.files={oidc}"]),
     ])  # fmt: skip
 
 

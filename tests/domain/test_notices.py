@@ -120,7 +120,7 @@ def test_a_notice_says_what_how_sure_since_when_what_was_missed_and_where_to_loo
         "Since: about 2026-01-15 01:00 UTC; noticed 2026-01-15 02:00 UTC.",
         "Missed: 18 of these 30.",
         "Latest: p‹1› (lost_card → chat).",
-        "Dashboard: https://monitor.example",
+        f"Dashboard: https://monitor.example/alerts?alert={notice.items[0].transition.id[:-2]}",
         f"Runbook: {RUNBOOK}",
     ):
         assert words in notice.text

@@ -1,5 +1,6 @@
 """The dashboard in a real browser, over a real Streamlit server and a filled memory store."""
 
+import json
 import os
 import re
 import shutil
@@ -37,18 +38,22 @@ pytestmark = [
 
 
 class Server:
-    """One Streamlit server over one scene. ``say`` moves its clock or takes its store away."""
+    """One Streamlit server over one scene. ``say`` moves its clock or takes its store away.
 
-    def __init__(self, scene: str, folder: Path) -> None:
+    ``dashboard`` are settings of that group.
+    """
+
+    def __init__(self, scene: str, folder: Path, **dashboard: object) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        self.port = int(port)
+        self.url = f"http://127.0.0.1:{port}{dashboard.get('base_path', '')}"
         self._switch, self._log = folder / "switch", folder / "log"
         command = [sys.executable, "-m", "tests.dashboards.serve_memory"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*command, scene, str(port), str(self._switch)],
+                [*command, scene, str(port), str(self._switch), json.dumps(dashboard)],
                 cwd=ROOT,
                 stdout=log,
                 stderr=subprocess.STDOUT,

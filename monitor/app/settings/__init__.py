@@ -1,6 +1,6 @@
 """The operator's settings: one YAML file, overridden by the environment, checked as a whole.
 
-    values > references > notify, signals > groups > faults > load
+    values > references > identity, notify, signals > groups > faults > load
 
 `load_settings` reads the file, lays the `RECALLWATCH_…` variables over it (nested names are joined
 by two underscores: `RECALLWATCH_KAFKA__GROUP`), and either returns frozen `Settings` or raises one
@@ -30,6 +30,7 @@ from monitor.app.settings.groups import (
     WindowSettings,
     WorkerSettings,
 )
+from monitor.app.settings.identity import IdentitySettings
 from monitor.app.settings.load import load_settings
 from monitor.app.settings.notify import AlertingSettings, ReceiverSettings
 from monitor.app.settings.signals import SignalSettings
@@ -39,6 +40,7 @@ __all__ = [
     "AccuracyLimits",
     "AlertingSettings",
     "DashboardSettings",
+    "IdentitySettings",
     "IntentSettings",
     "KafkaSettings",
     "LabelMapping",

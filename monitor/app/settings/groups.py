@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
+from monitor.app.settings.identity import Hosts, IdentitySettings
 from monitor.app.settings.notify import AlertingSettings, Receivers
 from monitor.app.settings.references import reference_faults
 from monitor.app.settings.signals import ESTIMATE_READS, WITH_REFERENCE, SignalSettings
@@ -378,12 +379,19 @@ class WorkerSettings(Group):
 
 
 class DashboardSettings(Group):
-    """Where the dashboard listens. `base_path` is held as "" or with its first slash only."""
+    """Where the dashboard listens. `base_path` is held as "" or with its first slash only.
+
+    It is served under any name while `allowed_hosts` is empty.
+    """
 
     host: Text = Field(default="127.0.0.1", examples=["127.0.0.1"])
     port: Port = Field(default=8501, examples=["8501"])
     base_path: Annotated[str, AfterValidator(normal_base_path)] = Field(
         default="", examples=["/monitor"]
+    )
+    allowed_hosts: Hosts = Field(default=(), examples=["[monitor.example.com]"])
+    identity: IdentitySettings = Field(
+        default=IdentitySettings(), examples=["{header: X-Forwarded-User}"]
     )
 
 
