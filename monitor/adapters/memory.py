@@ -10,7 +10,7 @@ from typing import NamedTuple
 from monitor.codec.notices import without_ids
 from monitor.domain import ledger as books
 from monitor.domain.alerts import Transition, is_silent
-from monitor.domain.counts import Cell, Counts, merge, without_zeros
+from monitor.domain.counts import Cell, Counts, merge
 from monitor.domain.cut import Cut, Progress
 from monitor.domain.engine import Changes
 from monitor.domain.errors import BrokerError, CommitConflict
@@ -54,10 +54,11 @@ class _Shard:
 
     def enter(self, entries: Mapping[PredictionId, Entry]) -> None:
         """Take in entries; a new one is to be looked at again when its hour has expired."""
-        known, ends = self.entries, self.ends
-        for key, entry in entries.items():
-            if key not in known:
-                ends[_hour_of(entry)].append(key)
+        known = self.entries
+        new = [key for key in entries if key not in known]
+        if new:
+            # Any hour will do at which most of them are due: each is looked at again.
+            self.ends[_hour_of(entries[new[-1]])] += new
         known.update(entries)
 
     def count(self, pane: PaneKey, cells: Mapping[Cell, int], keep_ms: int | None) -> None:
@@ -408,14 +409,12 @@ class MemoryStore:
 
     def panes(self, keys: Sequence[PaneKey]) -> list[Counts]:
         """The panes in the order asked for; an unknown pane is empty."""
-        return [
-            Counts(
-                without_zeros(
-                    merge(Counts(s.panes[key]) for s in self._shards if key in s.panes).cells
-                )
-            )
-            for key in keys
-        ]
+        return [self._pane(key) for key in keys]
+
+    def _pane(self, key: PaneKey) -> Counts:
+        held = [state.panes[key] for state in self._shards if key in state.panes]
+        cells = held[0] if len(held) == 1 else merge(map(Counts, held)).cells
+        return Counts({cell: count for cell, count in cells.items() if count})
 
     def pane_keys(self, size_ms: int) -> list[PaneKey]:
         """Every stored pane of one size."""
