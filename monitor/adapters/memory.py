@@ -52,14 +52,12 @@ class _Shard:
         self.ledger: Counter[str] = Counter()
         self._votes: defaultdict[int, set[Vote]] = defaultdict(set)
 
-    def enter(self, entries: Mapping[PredictionId, Entry]) -> None:
-        """Take in entries; a new one is to be looked at again when its hour has expired."""
-        known = self.entries
-        new = [key for key in entries if key not in known]
+    def enter(self, entries: Mapping[PredictionId, Entry], new: Sequence[PredictionId]) -> None:
+        """Take in entries; those that are ``new`` are to be looked at again when they expire."""
         if new:
             # Any hour will do at which most of them are due: each is looked at again.
             self.ends[_hour_of(entries[new[-1]])] += new
-        known.update(entries)
+        self.entries.update(entries)
 
     def count(self, pane: PaneKey, cells: Mapping[Cell, int], keep_ms: int | None) -> None:
         """Add to a pane, which is dropped ``keep_ms`` after its end; None for never."""
@@ -206,7 +204,7 @@ class MemoryStore:
 
     def restore_entries(self, shard: int, entries: Mapping[PredictionId, Entry]) -> None:
         """Take over entries of one shard."""
-        self._shards[shard].enter(entries)
+        self._shards[shard].enter(entries, list(entries))
 
     def restore_panes(
         self, shard: int, panes: Iterable[tuple[PaneKey, Mapping[Cell, int]]]
@@ -226,11 +224,12 @@ class MemoryStore:
         for partition in changes.progress:
             if state.cut.get(partition) != expected.get(partition):
                 raise CommitConflict(f"shard {shard}: {partition} was moved by another worker")
-        held = map(state.entries.get, changes.loaded, repeat(EMPTY))
-        if list(held) != list(changes.loaded.values()):
+        held = list(map(state.entries.get, changes.loaded, repeat(EMPTY)))
+        if held != list(changes.loaded.values()):
             raise CommitConflict(f"shard {shard}: an entry was changed by another worker")
         state.cut.update(changes.progress)
-        state.enter(changes.entries)
+        new = [key for key, entry in zip(changes.loaded, held, strict=True) if entry is EMPTY]
+        state.enter(changes.entries, new)
         for pane, cells in changes.cells.items():
             state.count(pane, cells, self._keep_ms.get(pane.size_ms))
         state.ledger.update(changes.ledger)
