@@ -15,6 +15,7 @@ from monitor.domain.events import (
     PredictionId,
     Record,
     Rejected,
+    Traits,
 )
 from monitor.domain.join import HOUR_MS, Entry, with_label, with_prediction
 from monitor.domain.rules import AlertRule, Metric
@@ -48,14 +49,10 @@ def prediction(
         PredictionId(prediction_id),
         at_ms,
         at_ms + 100 if log_ms is None else log_ms,
-        variant,
-        predicted,
-        slices,
+        Traits(variant, predicted, slices, version, scores),
         latency_bucket,
         relevance_micros,
-        version,
         conversation,
-        scores,
     )
 
 

@@ -41,7 +41,8 @@ GROUP_BYTES = 32 * 2**20
 
 DAY_MS = 24 * 3_600_000
 
-_COLUMNS = ["offset", "timestamp", "key", "value", "log_append_time"]
+_NUMBERS, _BYTES = ["offset", "timestamp"], ["key", "value"]
+_COLUMNS = [*_NUMBERS, *_BYTES, "log_append_time"]
 _SCHEMA = pa.schema(
     [
         pa.field("topic", pa.dictionary(pa.int32(), pa.string()), nullable=False),
@@ -280,8 +281,11 @@ def records_of(file: pq.ParquetFile, group: int, of: Partition) -> list[Record]:
     """The records of one row group."""
     table = file.read_row_group(group, columns=_COLUMNS, use_threads=False)
     with _no_collection():
-        columns = [table.column(name).to_pylist() for name in _COLUMNS]
-        fields = zip(repeat(of.topic), repeat(of.partition), *columns)
+        numbers = [table.column(name).to_numpy().tolist() for name in _NUMBERS]
+        values = [table.column(name).to_pylist() for name in _BYTES]
+        appended = table.column("log_append_time").to_numpy().tolist()
+        place = repeat(of.topic), repeat(of.partition)
+        fields = zip(*place, *numbers, *values, appended, strict=False)
         # Not by way of the constructor, which is Python code for each record.
         return list(map(tuple.__new__, repeat(Record), fields))
 

@@ -13,7 +13,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from itertools import accumulate, islice
+from itertools import accumulate, islice, repeat
 from operator import attrgetter
 from pathlib import Path
 from typing import IO, cast
@@ -243,19 +243,20 @@ class _File:
     def _parsed(self, lines: list[bytes]) -> list[Record]:
         topic = self._topic
         try:
-            return [
-                Record(
-                    topic,
-                    line.partition,
-                    line.offset,
-                    line.timestamp,
+            found = list(map(_read_line, lines))
+            if any(line.value_b64 is not None for line in found):
+                return [_packed(line, topic) for line in found]
+            fields = (
+                (
+                    *(topic, line.partition, line.offset, line.timestamp),
                     None if line.key is None else line.key.encode(),
                     None if line.value is None else line.value.encode(),
+                    False,
                 )
-                if line.value_b64 is None
-                else _packed(line, topic)
-                for line in map(_read_line, lines)
-            ]
+                for line in found
+            )
+            # Not by way of the constructor, which is Python code for each record.
+            return list(map(tuple.__new__, repeat(Record), fields))
         except (msgspec.MsgspecError, ValueError):
             return [
                 parse_line(line, f"{self._path}:{number}")._replace(topic=topic)
@@ -277,6 +278,8 @@ class _File:
 
 
 def _packed(line: _Captured, topic: str) -> Record:
-    value = base64.b64decode(line.value_b64 or "", validate=False)
+    value = _encoded(line.value)
+    if line.value_b64 is not None:
+        value = base64.b64decode(line.value_b64)
     key = None if line.key is None else line.key.encode()
     return Record(topic, line.partition, line.offset, line.timestamp, key, value)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from monitor.codec.notices import without_ids
 from monitor.domain import ledger as books
 from monitor.domain.alerts import Transition, is_silent
-from monitor.domain.counts import Cell, Counts, merge, without_zeros
+from monitor.domain.counts import Cell, Counts, merge
 from monitor.domain.cut import Cut, Progress
 from monitor.domain.engine import Changes
 from monitor.domain.errors import BrokerError, CommitConflict
@@ -52,13 +52,12 @@ class _Shard:
         self.ledger: Counter[str] = Counter()
         self._votes: defaultdict[int, set[Vote]] = defaultdict(set)
 
-    def enter(self, entries: Mapping[PredictionId, Entry]) -> None:
-        """Take in entries; a new one is to be looked at again when its hour has expired."""
-        known, ends = self.entries, self.ends
-        for key, entry in entries.items():
-            if key not in known:
-                ends[_hour_of(entry)].append(key)
-        known.update(entries)
+    def enter(self, entries: Mapping[PredictionId, Entry], new: Sequence[PredictionId]) -> None:
+        """Take in entries; those that are ``new`` are to be looked at again when they expire."""
+        if new:
+            # Any hour will do at which most of them are due: each is looked at again.
+            self.ends[_hour_of(entries[new[-1]])] += new
+        self.entries.update(entries)
 
     def count(self, pane: PaneKey, cells: Mapping[Cell, int], keep_ms: int | None) -> None:
         """Add to a pane, which is dropped ``keep_ms`` after its end; None for never."""
@@ -205,7 +204,7 @@ class MemoryStore:
 
     def restore_entries(self, shard: int, entries: Mapping[PredictionId, Entry]) -> None:
         """Take over entries of one shard."""
-        self._shards[shard].enter(entries)
+        self._shards[shard].enter(entries, list(entries))
 
     def restore_panes(
         self, shard: int, panes: Iterable[tuple[PaneKey, Mapping[Cell, int]]]
@@ -225,11 +224,12 @@ class MemoryStore:
         for partition in changes.progress:
             if state.cut.get(partition) != expected.get(partition):
                 raise CommitConflict(f"shard {shard}: {partition} was moved by another worker")
-        held = map(state.entries.get, changes.loaded, repeat(EMPTY))
-        if list(held) != list(changes.loaded.values()):
+        held = list(map(state.entries.get, changes.loaded, repeat(EMPTY)))
+        if held != list(changes.loaded.values()):
             raise CommitConflict(f"shard {shard}: an entry was changed by another worker")
         state.cut.update(changes.progress)
-        state.enter(changes.entries)
+        new = [key for key, entry in zip(changes.loaded, held, strict=True) if entry is EMPTY]
+        state.enter(changes.entries, new)
         for pane, cells in changes.cells.items():
             state.count(pane, cells, self._keep_ms.get(pane.size_ms))
         state.ledger.update(changes.ledger)
@@ -408,14 +408,12 @@ class MemoryStore:
 
     def panes(self, keys: Sequence[PaneKey]) -> list[Counts]:
         """The panes in the order asked for; an unknown pane is empty."""
-        return [
-            Counts(
-                without_zeros(
-                    merge(Counts(s.panes[key]) for s in self._shards if key in s.panes).cells
-                )
-            )
-            for key in keys
-        ]
+        return [self._pane(key) for key in keys]
+
+    def _pane(self, key: PaneKey) -> Counts:
+        held = [state.panes[key] for state in self._shards if key in state.panes]
+        cells = held[0] if len(held) == 1 else merge(map(Counts, held)).cells
+        return Counts({cell: count for cell, count in cells.items() if count})
 
     def pane_keys(self, size_ms: int) -> list[PaneKey]:
         """Every stored pane of one size."""

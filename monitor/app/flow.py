@@ -17,13 +17,12 @@ behind the ports.
 import gc
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import compress, groupby
-from operator import itemgetter
+from itertools import compress
 from pathlib import Path
 from traceback import extract_tb
 from zlib import crc32
@@ -72,6 +71,9 @@ _POISON = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeErr
 
 _CRC_BITS = 0xFFFFFFFF
 _CRC_MEAN = 1 << 31
+
+_Runs = Mapping[Partition, Sequence[Record]]
+"""What was read of each partition, in offset order, and never nothing."""
 
 _Facts = Sequence[Fact | None]
 """What each of the records in hand says; None for those that do not concern us."""
@@ -218,9 +220,10 @@ class Flow:
     def _bring(self, records: Sequence[Record], facts: _Facts, *, books: int = 0) -> Turn:
         """Dead letters, then one commit per shard; only then have the records been dealt with."""
         rejected = self._divert(records, facts)
-        reached, first = _reached(records)
+        read = _by_partition(records)
+        reached = {partition: _reached(run) for partition, run in read.items()}
         for shard, (of_shard, told) in enumerate(self._split(records, facts, books)):
-            self._commit(shard, of_shard, told, reached, first, records)
+            self._commit(shard, of_shard, told, reached, read)
         self._place.update({p: progress.next_offset for p, progress in reached.items()})
         return Turn(len(records), rejected, frozenset(reached))
 
@@ -650,8 +653,7 @@ class Flow:
         records: Sequence[Record],
         facts: _Facts,
         reached: Mapping[Partition, Progress],
-        first: NextOffsets,
-        read: Sequence[Record],
+        read: "_Runs",
     ) -> None:
         """Count a shard's share of what was ``read``; the first shard books the checksums of all.
 
@@ -668,7 +670,7 @@ class Flow:
             }
             if not progress:
                 return
-            if any(offset < _next_offset(cut, p) for p, offset in first.items()):
+            if any(run[0].offset < _next_offset(cut, p) for p, run in read.items()):
                 batch = self._batch(*_not_before(cut, records, facts))
             else:
                 batch = self._batch(records, facts)
@@ -800,34 +802,31 @@ def dead_letter(record: Record, rejected: Rejected, topic: str) -> OutRecord:
     return OutRecord(topic, str(record.position).encode(), record.value, headers)
 
 
-def _reached(records: Iterable[Record]) -> tuple[dict[Partition, Progress], NextOffsets]:
-    """How far the records go in each partition, and the offset of the first of them."""
-    first: dict[Partition, int] = {}
-    reached: dict[Partition, Progress] = {}
-    for place, run in groupby(records, key=itemgetter(0, 1)):
-        of_run, partition = list(run), Partition(*place)
-        first.setdefault(partition, of_run[0].offset)
-        newest_ms = max([record.log_ms for record in of_run])
-        new = Progress(of_run[-1].offset + 1, newest_ms, newest_ms)
-        reached[partition] = _further(reached.get(partition), new)
-    return reached, first
+def _by_partition(records: Iterable[Record]) -> _Runs:
+    runs: defaultdict[tuple[str, int], list[Record]] = defaultdict(list)
+    for record in records:
+        runs[record[:2]].append(record)
+    return {Partition(*place): run for place, run in runs.items()}
 
 
-def _checksums(
-    records: Iterable[Record], cut: Cut, redacted: Mapping[Position, int]
-) -> dict[str, int]:
+def _reached(run: Sequence[Record]) -> Progress:
+    """How far the records of a partition go."""
+    newest_ms = max([record[3] for record in run])
+    return Progress(run[-1].offset + 1, newest_ms, newest_ms)
+
+
+def _checksums(read: _Runs, cut: Cut, redacted: Mapping[Position, int]) -> dict[str, int]:
     """For each partition the sum of the checksums of the records that ``cut`` has not passed."""
-    sums: Counter[str] = Counter()
-    for place, run in groupby(records, key=itemgetter(0, 1)):
-        partition = Partition(*place)
+    sums: dict[str, int] = {}
+    for partition, run in read.items():
         past = _next_offset(cut, partition)
         if redacted:
             found = [redacted.get(r.position, checksum(r)) for r in run if r.offset >= past]
         else:
             found = [crc32(r[5] or b"", r[2] & _CRC_BITS) for r in run if r[2] >= past]
         # About 0, so that the sum stays within 64 bits for more records than there will ever be.
-        sums[ledger.input_of(partition)] += sum(found) - len(found) * _CRC_MEAN
-    return dict(sums)
+        sums[ledger.input_of(partition)] = sum(found) - len(found) * _CRC_MEAN
+    return sums
 
 
 def checksum(record: Record) -> int:

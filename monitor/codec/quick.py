@@ -1,29 +1,35 @@
-"""The hot path of decoding: records that are in order, and shaped like thousands before them.
+"""The hot path of decoding: records that are in order, many at once.
 
-A reader here either returns exactly what ``RecordCodec.decode`` would, or raises: whatever is odd
-in any way is left to that one, which names reasons. So nothing is said here about what is wrong,
-and each check may be stricter than the rule. Names, minutes and bins that come again and again are
-looked up rather than made anew, which also lets the facts share them.
+A reader here either returns exactly what ``RecordCodec.decode`` would of each record, or raises:
+whatever is odd in any way is left to that one, which names reasons. So nothing is said here about
+what is wrong, and each check may be stricter than the rule. What a record shares with thousands
+before it, its traits, is looked up rather than made anew, and shared.
 """
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from operator import attrgetter
+from itertools import repeat
+from operator import itemgetter
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from monitor.codec.wire import FUTURE_MS, MAX_NAME_CHARS, MAX_REVISION, LabelWire, PredictionWire
-from monitor.domain.counts import bucket_of
+from monitor.domain.counts import buckets_of
 from monitor.domain.estimate import EDGES, bin_of
-from monitor.domain.events import Intent, Label, Prediction
+from monitor.domain.events import Intent, Label, Prediction, Traits
 
 Scores = tuple[tuple[str, int], ...]
 Scored = tuple[tuple[str, frozenset[Intent], tuple[Intent, ...]], ...]
 """For each group its score's name, its members, and these sorted."""
+
+Values = Sequence[bytes | None]
+Instants = Callable[[Sequence[Any]], NDArray[np.int64]]
 
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Value = TypeVar("_Value")
@@ -34,11 +40,23 @@ MOST_KEPT = 100_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _HEAD = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:", re.ASCII)
-_TAIL = re.compile(r"\d\d(\.\d{1,3})?Z", re.ASCII)
 _HEAD_CHARS = len("2026-01-15T02:00:")
-_MOST_CHARS = len("2026-01-15T02:00:00.000Z")
 
-_new = tuple.__new__  # A NamedTuple's own constructor takes twice as long.
+_CHARS = len("2026-01-15T02:00:00.000Z")
+_SIGNS = np.array([4, 7, 10, 13, 16, 19, 23])
+_SIGNED = np.frombuffer(b"--T::.Z", dtype=np.uint8)
+_NINE, _SIXTY = 9, 60
+_DATE_DIGITS = np.array([0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15])
+_DATE_POWERS = 10 ** np.arange(11, -1, -1, dtype=np.int64)
+_REST_DIGITS = np.array([17, 18, 20, 21, 22])
+_REST_POWERS = np.array([10_000, 1_000, 100, 10, 1], dtype=np.int64)
+"""Of a time in the usual form: where signs stand and which, and what its digits are worth."""
+
+_EDGES = np.array(EDGES)
+_LEAST = (0.0, *EDGES)
+"""The least score of each bin."""
+
+_make = tuple.__new__  # A NamedTuple's own constructor takes twice as long.
 
 
 class QuickPredictionWire(PredictionWire, gc=False):
@@ -75,85 +93,93 @@ class _Table(dict[Any, _Value]):
 
 def prediction_reader(
     wire_type: type[PredictionWire],
-    instant: Callable[[Any], int],
-    slices: Callable[[Any], tuple[str, ...]] | None,
+    instants: Instants,
+    attributes: tuple[str, ...],
+    text_of: Callable[[object], str],
     known: frozenset[Intent] | None,
     scored: Scored,
     max_bytes: int,
-) -> Callable[[bytes | None, int], Prediction]:
-    """(value, log time) -> prediction; raises for a value that has to be looked at closely."""
-    decode = msgspec.json.Decoder(wire_type).decode
-    intents, variants, versions = _names(known), _names(None), _Table(_version)
-    scores_of = _score_reader(scored) if scored else None
+) -> Callable[[Values, Sequence[int]], list[Prediction]]:
+    """(values, log times) -> predictions; raises if any value has to be looked at closely.
 
-    def read(value: bytes | None, log_ms: int) -> Prediction:
-        if value is None or len(value) > max_bytes:
-            raise ValueError
-        if not value.isascii():
-            value.decode()
-        wire = decode(value)
-        prediction_id, event_ms = wire.prediction_id, instant(wire.event_time)
-        if not 0 < len(prediction_id) <= MAX_NAME_CHARS or prediction_id.isspace():
-            raise ValueError
-        if event_ms < 0 or event_ms > log_ms + FUTURE_MS:
-            raise ValueError
-        latency_ms, relevance = wire.latency_ms, wire.relevance
-        conversation = wire.conversation_id
-        return _new(
-            Prediction,
-            (
-                prediction_id,
-                event_ms,
-                log_ms,
-                variants[wire.variant],
-                predicted := intents[wire.predicted_intent],
-                slices(wire) if slices else (),
-                None if latency_ms is None else bucket_of(latency_ms),
-                None if relevance is None else round(relevance * 1e6),
-                versions[wire.model_version, wire.prompt_version],
-                blake2b(conversation.encode(), digest_size=8).hexdigest() if conversation else "",
-                scores_of(wire, predicted) if scores_of else (),
-            ),
+    ``attributes`` are those of the wire type that hold slice values.
+    """
+    decode = msgspec.json.Decoder(wire_type).decode
+    places = {name: at for at, name in enumerate(wire_type.__struct_fields__)}
+    of_slices = [places[name] for name in attributes]
+    traits, conversations = _traits_of(known, scored), _Table(conversation_of)
+
+    def read(values: Values, log_ms: Sequence[int]) -> list[Prediction]:
+        rows = map(msgspec.structs.astuple, map(decode, _in_bounds(values, max_bytes)))
+        columns = list(zip(*rows, strict=True))
+        ids = _ids(columns[0])
+        event_ms = _not_future(instants(columns[1]), log_ms)
+        marks = _marks(columns[places["confidence"]], columns[places["scores"]], scored)
+        kinds = zip(
+            columns[3],
+            columns[2],
+            columns[places["model_version"]],
+            columns[places["prompt_version"]],
+            marks,
+            *(_texts(columns[at], text_of) for at in of_slices),
+            strict=False,
         )
+        fields = zip(
+            ids,
+            event_ms,
+            log_ms,
+            map(traits.__getitem__, kinds),
+            _latencies(columns[places["latency_ms"]]),
+            _micros(columns[places["relevance"]]),
+            map(conversations.__getitem__, columns[places["conversation_id"]]),
+            strict=False,
+        )
+        return list(map(_make, repeat(Prediction), fields))
 
     return read
 
 
 def label_reader(
-    instant: Callable[[Any], int], known: frozenset[Intent] | None, max_bytes: int
-) -> Callable[[bytes | None, int], Label]:
-    """(value, log time) -> label; raises for a value that has to be looked at closely."""
+    instants: Instants, known: frozenset[Intent] | None, max_bytes: int
+) -> Callable[[Values, Sequence[int]], list[Label]]:
+    """(values, log times) -> labels; raises if any value has to be looked at closely."""
     decode = msgspec.json.Decoder(QuickLabelWire).decode
+    column = itemgetter(*map(QuickLabelWire.__struct_fields__.index, _OF_LABEL))
     intents = _names(known)
 
-    def read(value: bytes | None, log_ms: int) -> Label:
-        if value is None or len(value) > max_bytes:
+    def read(values: Values, log_ms: Sequence[int]) -> list[Label]:
+        rows = map(msgspec.structs.astuple, map(decode, _in_bounds(values, max_bytes)))
+        columns = column(list(zip(*rows, strict=True)))
+        keys, times, truths, names, revisions, shares, withdrawn = columns
+        if any(withdrawn):
             raise ValueError
-        if not value.isascii():
-            value.decode()
-        wire = decode(value)
-        prediction_id, label_ms = wire.prediction_id, instant(wire.label_time)
-        if not 0 < len(prediction_id) <= MAX_NAME_CHARS or prediction_id.isspace():
-            raise ValueError
-        label_id, revision, relevance = wire.label_id, wire.revision, wire.relevance
-        if wire.withdrawn or label_ms < 0 or label_ms > log_ms + FUTURE_MS:
-            raise ValueError
-        actual = intents[wire.true_intent]
-        return _new(
-            Label,
-            (
-                prediction_id,
-                actual,
-                label_ms,
-                log_ms,
-                label_key(label_id, revision, label_ms, actual),
-                revision,
-                False,
-                None if relevance is None else round(relevance * 1e6),
-            ),
+        label_ms = _not_future(instants(times), log_ms)
+        actual = list(map(intents.__getitem__, truths))
+        label_keys = [
+            f"{name}#{revision}" if name else label_key(None, revision, at_ms, intent)
+            for name, revision, at_ms, intent in zip(
+                names, revisions, label_ms, actual, strict=True
+            )
+        ]
+        fields = zip(
+            *(_ids(keys), actual, label_ms, log_ms, label_keys, revisions),
+            *(repeat(False), _micros(shares)),
+            strict=False,
         )
+        return list(map(_make, repeat(Label), fields))
 
     return read
+
+
+_OF_LABEL = (
+    "prediction_id",
+    "label_time",
+    "true_intent",
+    "label_id",
+    "revision",
+    "relevance",
+    "withdrawn",
+)
 
 
 def label_key(
@@ -165,70 +191,147 @@ def label_key(
     return f"={label_ms}:{revision}:{withdrawn:d}:{actual}"
 
 
-def iso_reader() -> Callable[[str], int]:
-    """ISO 8601 text -> milliseconds since the epoch, rounded down; raises for any other value."""
-    heads, tails = _Table(_of_minute), _Table(_within_minute)
+def conversation_of(conversation_id: str | None) -> str:
+    """Eight bytes, in hexadecimal digits, tell conversations apart; "" for none."""
+    if not conversation_id:
+        return ""
+    return blake2b(conversation_id.encode(), digest_size=8).hexdigest()
 
-    def read(text: str) -> int:
-        if len(text) <= _MOST_CHARS:
-            return heads[text[:_HEAD_CHARS]] + tails[text[_HEAD_CHARS:]]
-        return _millis(text)
+
+def iso_reader() -> Instants:
+    """ISO 8601 texts -> milliseconds since the epoch, rounded down; raises for any other value."""
+    heads = _Table(_of_minute)
+
+    def read(texts: Sequence[str]) -> NDArray[np.int64]:
+        if set(map(len, texts)) == {_CHARS}:
+            return _usual(texts, heads)
+        return np.array(list(map(_millis, texts)), dtype=np.int64)
 
     return read
 
 
-def slice_reader(
-    attributes: tuple[str, ...], text_of: Callable[[object], str]
-) -> Callable[[Any], tuple[str, ...]] | None:
-    """Wire -> slice values; None when none are declared.
+def _usual(texts: Sequence[str], minutes: Mapping[str, int]) -> NDArray[np.int64]:
+    """Times that all are written like 2026-01-15T02:00:00.000Z."""
+    data = np.frombuffer("".join(texts).encode("ascii"), dtype=np.uint8).reshape(-1, _CHARS)
+    if not (data[:, _SIGNS] == _SIGNED).all():
+        raise ValueError
+    digits = data - ord("0")
+    rest = digits[:, _REST_DIGITS]
+    if (rest > _NINE).any() or (rest[:, 0] >= _SIXTY // 10).any():
+        raise ValueError
+    _, first, of = np.unique(
+        digits[:, _DATE_DIGITS] @ _DATE_POWERS, return_index=True, return_inverse=True
+    )
+    if (digits[:, _DATE_DIGITS] > _NINE).any():
+        raise ValueError
+    begins = [minutes[texts[at][:_HEAD_CHARS]] for at in first.tolist()]
+    found: NDArray[np.int64] = np.array(begins, dtype=np.int64)[of] + rest @ _REST_POWERS
+    return found
 
-    Only tuples of texts are kept: ``1``, ``1.0`` and ``true`` are one key, but different values.
-    """
-    if not attributes:
-        return None
-    get: Callable[[Any], tuple[object, ...]] = attrgetter(*attributes, attributes[0])
-    kept: dict[tuple[object, ...], tuple[str, ...]] = {}
 
-    def read(wire: PredictionWire) -> tuple[str, ...]:
-        raw = get(wire)
-        if (values := kept.get(raw)) is not None:
-            return values
-        values = tuple(map(text_of, raw[:-1]))
-        if max(map(len, values)) > MAX_NAME_CHARS:
-            raise ValueError
-        if all(value is None or isinstance(value, str) for value in raw):
-            if len(kept) >= MOST_KEPT:
-                kept.clear()
-            kept[raw] = values
+def _in_bounds(values: Values, max_bytes: int) -> Sequence[bytes]:
+    """The values, of which there are none missing, too long or not UTF-8."""
+    found = [value for value in values if value is not None]
+    if len(found) < len(values) or max(map(len, found)) > max_bytes:
+        raise ValueError
+    if not all(map(bytes.isascii, found)):
+        for value in found:
+            value.decode()
+    return found
+
+
+def _ids(ids: Sequence[str]) -> Sequence[str]:
+    if max(map(len, ids)) > MAX_NAME_CHARS or not all(ids) or any(map(str.isspace, ids)):
+        raise ValueError
+    return ids
+
+
+def _not_future(found: NDArray[np.int64], log_ms: Sequence[int]) -> list[int]:
+    if found.min() < 0 or (found > np.array(log_ms) + FUTURE_MS).any():
+        raise ValueError
+    instants: list[int] = found.tolist()
+    return instants
+
+
+def _texts(
+    values: Sequence[object], text_of: Callable[[object], str]
+) -> Sequence[object] | list[str]:
+    """Slice values, as texts: ``1``, ``1.0`` and ``true`` are one key, but different values."""
+    if set(map(type, values)) == {str}:
         return values
+    return list(map(text_of, values))
 
-    return read
+
+def _latencies(values: Sequence[float | None]) -> Sequence[int | None]:
+    told = np.array([value for value in values if value is not None], dtype=np.float64)
+    buckets: list[int] = buckets_of(told).tolist()
+    if len(buckets) == len(values):
+        return buckets
+    following = iter(buckets)
+    return [None if value is None else next(following) for value in values]
 
 
-def _score_reader(scored: Scored) -> Callable[[PredictionWire, Intent], Scores]:
-    """(wire, predicted) -> for each group the bin of its probability, where there is one."""
+def _micros(shares: Sequence[float | None]) -> Sequence[int | None]:
+    if shares.count(None) == len(shares):
+        return [None] * len(shares)
+    return [None if share is None else round(share * 1e6) for share in shares]
 
-    def bins_of(predicted: Intent) -> tuple[Scores, ...]:
+
+def _marks(
+    confidences: Sequence[float | None],
+    scores: Sequence[Mapping[str, float] | None],
+    scored: Scored,
+) -> Sequence[object]:
+    """For each record what its scores follow from: bin of the confidence, sums, or nothing."""
+    if not scored:
+        return [None] * len(scores)
+    found: Sequence[object] = (
+        [None if share is None else bisect_right(EDGES, share) for share in confidences]
+        if None in confidences
+        else np.searchsorted(_EDGES, np.array(confidences), side="right").tolist()
+    )
+    if not any(scores):
+        return found
+    return [_bins(told, scored) if told else mark for told, mark in zip(scores, found, strict=True)]
+
+
+def _bins(told: Mapping[str, float], scored: Scored) -> tuple[int, ...]:
+    """For each group the bin of what its members have; sorted, since order shows in a sum."""
+    return tuple(
+        bisect_right(EDGES, sum([told.get(m, 0.0) for m in members])) for _, _, members in scored
+    )
+
+
+def _traits_of(known: frozenset[Intent] | None, scored: Scored) -> Mapping[Any, Traits]:
+    """(variant, predicted, model, prompt, mark, *slice texts) -> traits, made once.
+
+    Raises for names that are not ``known``, or are none.
+    """
+    intents, variants, versions = _names(known), _names(None), _Table(_version)
+
+    def scores_of(predicted: Intent, mark: int | tuple[int, ...] | None) -> Scores:
+        if mark is None:
+            return ()
+        is_confidence = isinstance(mark, int)
+        bins = repeat(mark) if isinstance(mark, int) else mark
         return tuple(
-            tuple((n, bin_of(low, predicted in g, is_confidence=True)) for n, g, _ in scored)
-            for low in (0.0, *EDGES)
+            (name, bin_of(_LEAST[number], predicted in group, is_confidence=is_confidence))
+            for number, (name, group, _) in zip(bins, scored, strict=False)
         )
 
-    by_confidence = _Table(bins_of)
+    def made(key: Any) -> Traits:  # noqa: ANN401 - whatever stands in a record
+        variant, predicted, model, prompt, mark, *slices = key
+        if slices and max(map(len, slices)) > MAX_NAME_CHARS:
+            raise ValueError
+        return Traits(
+            variants[variant],
+            intents[predicted],
+            tuple(slices),
+            versions[model, prompt],
+            scores_of(predicted, mark),
+        )
 
-    def read(wire: PredictionWire, predicted: Intent) -> Scores:
-        scores, confidence = wire.scores, wire.confidence
-        if scores:
-            return tuple(
-                # Sorted, since the order of a sum shows in its last bit.
-                (name, bin_of(sum([scores.get(m, 0.0) for m in members]), predicted in group))
-                for name, group, members in scored
-            )
-        if confidence is None:
-            return ()
-        return by_confidence[predicted][bisect_right(EDGES, confidence)]
-
-    return read
+    return _Table(made)
 
 
 def _names(known: frozenset[Intent] | None) -> Mapping[str | None, str]:
@@ -255,12 +358,6 @@ def _of_minute(head: str) -> int:
     if not _HEAD.fullmatch(head):
         raise ValueError
     return _millis(f"{head}00Z")
-
-
-def _within_minute(tail: str) -> int:
-    if not _TAIL.fullmatch(tail):
-        raise ValueError
-    return _millis(f"1970-01-01T00:00:{tail}")
 
 
 def _millis(text: str) -> int:

@@ -12,7 +12,7 @@ from monitor.domain import ledger as books
 from monitor.domain.alerts import AlertKey, AlertState, Transition
 from monitor.domain.counts import Counts, without_zeros
 from monitor.domain.evaluation import Evaluation
-from monitor.domain.events import Label, Prediction, PredictionId
+from monitor.domain.events import Label, Prediction, PredictionId, Traits
 from monitor.domain.join import HOUR_MS, Entry
 from monitor.domain.maturity import MaturityBook
 from monitor.domain.overlays import Action
@@ -88,8 +88,8 @@ def pack_entry(entry: Entry) -> bytes:
     prediction, labels = entry
     facts: tuple[object, ...] | None = None
     if prediction is not None:
-        _, event_ms, log_ms, variant, predicted, slices, latency, relevance = prediction[:8]
-        version, conversation, scores = prediction[8:]
+        _, event_ms, log_ms, traits, latency, relevance, conversation = prediction
+        variant, predicted, slices, version, scores = traits
         facts = (
             event_ms,
             log_ms - event_ms,
@@ -127,18 +127,21 @@ def unpack_entry(
     if facts is not None:
         event_ms, log_delta, variant, predicted, slices, latency, relevance, *more = facts
         version, conversation, scores = more or (NOTHING, b"", ())
+        traits = Traits(
+            name_of(variant),
+            name_of(predicted),
+            tuple(map(name_of, slices)),
+            name_of(version),
+            tuple((name_of(code), number) for code, number in scores),
+        )
         prediction = Prediction(
             prediction_id,
             event_ms,
             event_ms + log_delta,
-            name_of(variant),
-            name_of(predicted),
-            tuple(map(name_of, slices)),
+            traits,
             latency,
             relevance,
-            name_of(version),
             conversation.hex(),
-            tuple((name_of(code), number) for code, number in scores),
         )
     labels = tuple(
         Label(

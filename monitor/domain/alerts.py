@@ -22,6 +22,7 @@ Whose alert it is says ``AlertKey``: evidence about one version says nothing of 
 
 import hashlib
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -331,8 +332,9 @@ class _Evaluation:
         self._moved: list[Transition] = []
         self._counted: list[Vote] = []
         self._family: dict[tuple[str, SliceKey], list[AlertKey]] = {}
+        self._slices: Counter[str] = Counter()
         for alert in self._states:
-            self._family.setdefault((alert.rule, alert.key), []).append(alert)
+            self._join_family(alert)
 
     def run(self, votes: Iterable[Vote], watermark_ms: int) -> Judged:
         queue, held = sorted(votes), list[Vote]()
@@ -391,11 +393,11 @@ class _Evaluation:
         state = self._states.get(alert)
         if state is None:
             state = self._states[alert] = AlertState()
-            self._family.setdefault((alert.rule, alert.key), []).append(alert)
+            self._join_family(alert)
         if vote.role is Role.LIVE:
             self._counted.append(vote)
             self._relieve(alert, vote.release_ms)
-            slices, wait_ms = self._slices(rule.name), self._maturity(rule)
+            slices, wait_ms = self._slices[rule.name], self._maturity(rule)
             advance(rule, alert, state, (vote,), self._moved, slices=slices, wait_ms=wait_ms)
             return
         settle(rule, alert, state, vote.release_ms, self._moved)
@@ -404,8 +406,10 @@ class _Evaluation:
         else:
             _look_back(rule, alert, state, vote, self._moved)
 
-    def _slices(self, rule: str) -> int:
-        return sum(name == rule for name, _ in self._family)
+    def _join_family(self, alert: AlertKey) -> None:
+        family = self._family.setdefault((alert.rule, alert.key), [])
+        self._slices[alert.rule] += not family
+        family.append(alert)
 
     def _maturity(self, rule: AlertRule) -> int:
         if rule.maturity_ms is not None:

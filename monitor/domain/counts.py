@@ -15,11 +15,14 @@ t-digest two of them merge, and a correction is taken out again, without any err
 """
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import ceil, log
+
+import numpy as np
+from numpy.typing import NDArray
 
 from monitor.domain.events import Intent
 
@@ -33,17 +36,24 @@ LEAST_BUCKET = math.ceil(math.log(1e-3) / _GAMMA)
 GREATEST_BUCKET = math.ceil(math.log(1e12) / _GAMMA)
 """Bucket of everything from about 10**12 on: 30 years of milliseconds."""
 
-_FAR = 1e11
-"""Between 1 and this, as nearly all values are, both bounds are far away."""
+_GREATEST = [math.exp(_GAMMA * bucket) for bucket in range(LEAST_BUCKET, GREATEST_BUCKET)]
+"""The greatest value in each bucket but the last."""
+
+_GREATEST_ARRAY = np.array(_GREATEST)
 
 
 def bucket_of(value: float) -> int:
-    """Sketch bucket of a value >= 0 and finite; the least and the greatest take in the rest."""
-    if 1 <= value < _FAR:
-        return ceil(log(value) / _GAMMA)
-    if value <= 0:
-        return LEAST_BUCKET
-    return min(max(LEAST_BUCKET, math.ceil(math.log(value) / _GAMMA)), GREATEST_BUCKET)
+    """Sketch bucket of a finite value; the least and the greatest take in the rest.
+
+    >>> bucket_of(0), bucket_of(1), bucket_of(100), bucket_of(1e300) == GREATEST_BUCKET
+    (-345, 0, 231, True)
+    """
+    return LEAST_BUCKET + bisect_left(_GREATEST, value)
+
+
+def buckets_of(values: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64]:
+    """``bucket_of`` each of many values."""
+    return LEAST_BUCKET + np.searchsorted(_GREATEST_ARRAY, values)
 
 
 class _Cells(dict[int, Cell]):

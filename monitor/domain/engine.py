@@ -8,28 +8,28 @@
 
 Everything counted is a sum over entries of a function of the entry, so a step adds what the new
 entries count and takes away what the old ones did. That is why a correction is nothing special,
-and why neither reading order nor batch size shows in any number. It is also why the loops of
-``Work`` may count what nearly all facts are in bulk: see ``domain.tally``.
+and why neither reading order nor batch size shows in any number. It is also why ``Work`` may count
+what nearly all facts are in bulk: see ``domain.tally``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import compress, repeat
 from typing import NamedTuple
 
 from monitor.domain import join, ledger
-from monitor.domain.counts import DELAY_CELLS, Cell, bucket_of
+from monitor.domain.counts import Cell
 from monitor.domain.cut import Progress
 from monitor.domain.estimate import score_name
 from monitor.domain.events import Batch, Intent, Kind, Label, Partition, Prediction, PredictionId
-from monitor.domain.join import EMPTY, HOUR_MS, Entry
+from monitor.domain.join import EMPTY, Entry
 from monitor.domain.rules import AlertRule, Metric, SignalRule
 from monitor.domain.slices import Groups
-from monitor.domain.tally import Fresh, Tally
+from monitor.domain.tally import Tally
 from monitor.domain.votes import Vote, votes_of
 from monitor.domain.windows import PaneKey, WindowSpec
 
-_new = tuple.__new__  # A NamedTuple's own constructor takes twice as long.
+_make = tuple.__new__  # A NamedTuple's own constructor takes twice as long.
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def step(
 class Work:
     """A batch being worked off: the entries so far, and what they count.
 
-    Each loop does by itself what nearly all facts are, and leaves the rest to ``merge``.
+    What nearly all facts are is taken in many at once; the rest goes to ``merge``, one by one.
     """
 
     def __init__(self, spec: Spec, loaded: Mapping[PredictionId, Entry]) -> None:
@@ -135,67 +135,100 @@ class Work:
         self.entries: dict[PredictionId, Entry] = {}
         self.tally = Tally(spec.windows, spec.slice_names, spec.scored)
 
-    def predict(self, predictions: Iterable[Prediction]) -> None:
-        """Take in predictions; one whose id is new only has to be entered and counted."""
-        entries, loaded, fresh = self.entries, self._loaded, self.tally.fresh
-        slot_ms, horizon_ms = self.tally.slot_ms, self._spec.windows.horizon_ms
-        place: tuple[int, int, str, tuple[str, ...]] | None = None
-        into = Fresh()
-        for prediction in predictions:
-            key, event_ms, log_ms, variant, predicted, slices, latency, micros, _, _, scores = (
-                prediction
-            )
-            # An expiry is more than the horizon away from its instant.
-            is_known = key in loaded or key in entries
-            if log_ms - event_ms >= horizon_ms or (is_known and not self._is_awaited(key)):
-                self.merge(prediction, Kind.PREDICTIONS)
-                continue
-            entries[key] = _new(Entry, (prediction, ()))
-            here = event_ms // slot_ms, log_ms // slot_ms, variant, slices
-            if here != place:
-                place, into = here, fresh[here]
-            into.predicted[predicted] += 1
-            into.latencies[latency] += 1
-            if scores:
-                into.scores[scores] += 1
-            if micros is not None:
-                into.relevance.append(micros)
+    def predict(self, predictions: Sequence[Prediction]) -> None:
+        """Take in predictions; those whose id is new only have to be entered and counted."""
+        is_new = self._are_new(predictions)
+        new = list(compress(predictions, is_new))
+        if new:
+            entries = map(_make, repeat(Entry), zip(new, repeat(()), strict=False))
+            self.entries.update(zip([each[0] for each in new], entries, strict=True))
+            self.tally.answered(new)
+        if len(new) < len(predictions):
+            for prediction, is_done in zip(predictions, is_new, strict=True):
+                if not is_done:
+                    self.merge(prediction, Kind.PREDICTIONS)
 
-    def label(self, labels: Iterable[Label]) -> None:
+    def _are_new(self, predictions: Sequence[Prediction]) -> list[bool]:
+        """For each whether its id was not met before, and it is in time.
+
+        An expiry is more than the horizon away from its instant.
+        """
+        loaded, horizon_ms = self._loaded, self._spec.windows.horizon_ms
+        in_time = [each[2] - each[1] < horizon_ms for each in predictions]
+        ids = {each[0] for each in predictions}
+        if len(ids) == len(predictions) and loaded.keys().isdisjoint(ids):
+            return in_time
+        ids.clear()
+        found = []
+        for (key, *_), could_be in zip(predictions, in_time, strict=True):
+            is_new = could_be and key not in ids
+            if is_new and key in loaded:
+                is_new = self._is_awaited(loaded[key])
+            if is_new:
+                ids.add(key)
+            found.append(is_new)
+        return found
+
+    def label(self, labels: Sequence[Label]) -> None:
         """Take in labels; a prediction's first one, in time, only has to be entered and counted."""
-        entries, loaded, horizon_ms = self.entries, self._loaded, self._spec.windows.horizon_ms
-        by_event, by_log, hours = self.tally.by_event, self.tally.met, self.tally.hours
-        slot_ms, voting, delay_cells = self.tally.slot_ms, self._spec.voting, DELAY_CELLS
-        for label in chain(labels, self._early):
-            key, actual, label_ms, log_ms, _, _, withdrawn, micros = label
-            held = entries.get(key) or loaded.get(key, EMPTY)
-            prediction = held[0]
-            if prediction is None or held[1] or withdrawn or micros is not None:
-                self.merge(label, Kind.LABELS)
-                continue
-            _, event_ms, told_ms, variant, predicted, slices, _, _, _, _, scores = prediction
-            if not told_ms <= log_ms < event_ms + horizon_ms:
-                self.merge(label, Kind.LABELS)
-                continue
-            entries[key] = _new(Entry, (prediction, (label,)))
-            delay = bucket_of(label_ms - event_ms)
-            cells = by_event[event_ms // slot_ms, variant, slices]
-            cells["outcome", actual, predicted] += 1
-            cells[delay_cells[delay]] += 1
-            hours[event_ms // HOUR_MS] += 1
-            met = by_log[log_ms // slot_ms, variant, slices]
-            met.outcomes[actual, predicted, scores] += 1
-            met.delays[delay] += 1
-            met.known[bucket_of(log_ms - event_ms)] += 1
-            if voting is None or actual in voting[0] or predicted in voting[1]:
-                self._voters[key] = None
+        labels = [*labels, *self._early]
+        get, get_loaded = self.entries.get, self._loaded.get
+        held = [get(label[0]) or get_loaded(label[0], EMPTY) for label in labels]
+        is_first = self._are_first(labels, held)
+        first = list(compress(labels, is_first))
+        if first:
+            said = [said for said, _ in compress(held, is_first) if said is not None]
+            entries = map(_make, repeat(Entry), zip(said, zip(first), strict=True))
+            self.entries.update(zip([label[0] for label in first], entries, strict=True))
+            self.tally.met(said, first)
+            self._note_voters(said, first)
+        if len(first) < len(labels):
+            for label, is_done in zip(labels, is_first, strict=True):
+                if not is_done:
+                    self.merge(label, Kind.LABELS)
 
-    def _is_awaited(self, key: PredictionId) -> bool:
+    def _are_first(self, labels: Sequence[Label], held: Sequence[Entry]) -> list[bool]:
+        """For each whether it only says what is true of a pending prediction, and is in time."""
+        horizon_ms = self._spec.windows.horizon_ms
+        could_be = [
+            prediction is not None
+            and not known
+            and not label[6]  # withdrawn
+            and label[7] is None  # relevance
+            and prediction[2] <= label[3] < prediction[1] + horizon_ms
+            for label, (prediction, known) in zip(labels, held, strict=True)
+        ]
+        ids = {label[0] for label in labels}
+        if len(ids) == len(labels):
+            return could_be
+        found = []
+        for (key, *_), is_first in zip(labels, could_be, strict=True):
+            found.append(is_first and key in ids)
+            if is_first:
+                ids.discard(key)
+        return found
+
+    def _note_voters(self, said: Iterable[Prediction], labels: Iterable[Label]) -> None:
+        voting = self._spec.voting
+        if voting is None:
+            self._voters.update(dict.fromkeys([label[0] for label in labels]))
+            return
+        actual, predicted = voting
+        self._voters.update(
+            dict.fromkeys(
+                [
+                    label[0]
+                    for label, prediction in zip(labels, said, strict=True)
+                    if label[1] in actual or prediction[3][1] in predicted
+                ]
+            )
+        )
+
+    def _is_awaited(self, held: Entry) -> bool:
         """Whether a single label was read before its prediction; if so it is to be read again.
 
         It is taken back as an orphan, and as a record received, since it will count as one anew.
         """
-        held = self.entries.get(key) or self._loaded[key]
         if held.prediction is not None or len(held.labels) > 1:
             return False
         label = held.labels[0]
@@ -235,10 +268,10 @@ class Work:
 
     def changes(self, progress: Mapping[Partition, Progress], watermark_ms: int | None) -> Changes:
         """What has changed by now."""
-        self.tally.unfold()
         loaded = self._loaded
+        before = map(loaded.get, self.entries, repeat(EMPTY))
         return Changes(
-            loaded={key: loaded.get(key, EMPTY) for key in self.entries},
+            loaded=dict(zip(self.entries, before, strict=True)),
             entries=self.entries,
             cells=self.tally.panes(watermark_ms),
             ledger={counter: count for counter, count in self.tally.books.items() if count},
@@ -254,13 +287,11 @@ class Work:
 def _vote_changes(spec: Spec, before: Entry, after: Entry) -> Iterable[VoteChange]:
     horizon_ms = spec.windows.horizon_ms
     for rule in spec.rules:
-        votes = votes_of(rule, spec.slice_names, horizon_ms, after)
+        new = dict(votes_of(rule, spec.slice_names, horizon_ms, after))
         if not before.labels:
-            for _, vote in sorted(votes):
-                yield VoteChange(None, vote)
+            yield from [VoteChange(None, new[place]) for place in sorted(new)]
             continue
         old = dict(votes_of(rule, spec.slice_names, horizon_ms, before))
-        new = dict(votes)
         for place in sorted(old.keys() | new.keys()):
             if old.get(place) != new.get(place):
                 yield VoteChange(old.get(place), new.get(place))

@@ -59,30 +59,62 @@ class Record(NamedTuple):
         return Position(self.topic, self.partition, self.offset)
 
 
+class Traits(NamedTuple):
+    """What many predictions have in common: a stream knows few of these, and they are shared.
+
+    ``slices`` holds the values of the declared slice attributes in the order of the settings
+    ("" where the record has none). ``version`` names model and prompt template together
+    (``model/template``, or the one there is). ``scores`` are pairs of a watched group's score name
+    and the bin of its score, see ``domain.estimate``; empty where the record told no probability.
+    """
+
+    variant: str
+    predicted: Intent
+    slices: tuple[str, ...] = ()
+    version: str = ""
+    scores: tuple[tuple[str, int], ...] = ()
+
+
 class Prediction(NamedTuple):
     """One answer of one variant, reduced to what is counted.
 
-    ``slices`` holds the values of the declared slice attributes in the order of the settings
-    ("" where the record has none). ``latency_bucket`` is a bucket of ``counts.bucket_of``;
-    ``relevance_micros`` is relevance in millionths, so that sums stay exact in any order.
-
-    ``version`` names model and prompt template together (``model/template``, or the one there is);
-    ``conversation`` is a digest of the conversation's id, 16 hexadecimal digits ("" for none).
-    ``scores`` are pairs of a watched group's score name and the bin of its score, see
-    ``domain.estimate``; empty where the record told no probability.
+    ``latency_bucket`` is a bucket of ``counts.bucket_of``; ``relevance_micros`` is relevance in
+    millionths, so that sums stay exact in any order. ``conversation`` is a digest of the
+    conversation's id, 16 hexadecimal digits ("" for none).
     """
 
     prediction_id: PredictionId
     event_ms: int
     log_ms: int
-    variant: str
-    predicted: Intent
-    slices: tuple[str, ...] = ()
+    traits: Traits
     latency_bucket: int | None = None
     relevance_micros: int | None = None
-    version: str = ""
     conversation: str = ""
-    scores: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def variant(self) -> str:
+        """Which variant answered."""
+        return self.traits.variant
+
+    @property
+    def predicted(self) -> Intent:
+        """Its answer."""
+        return self.traits.predicted
+
+    @property
+    def slices(self) -> tuple[str, ...]:
+        """Values of the declared slice attributes."""
+        return self.traits.slices
+
+    @property
+    def version(self) -> str:
+        """Model and prompt template."""
+        return self.traits.version
+
+    @property
+    def scores(self) -> tuple[tuple[str, int], ...]:
+        """Bins of its probabilities, by score name."""
+        return self.traits.scores
 
 
 class Label(NamedTuple):

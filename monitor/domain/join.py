@@ -181,8 +181,7 @@ def standing(entry: Entry, horizon_ms: int) -> Iterator[tuple[str, int]]:
         yield "labels.early", early
 
 
-def _log_order(prediction: Prediction) -> tuple[int, tuple[object, ...]]:
-    return prediction.log_ms, tuple(
-        (value is not None, value) if not isinstance(value, tuple) else value
-        for value in prediction
-    )
+def _log_order(prediction: Prediction) -> tuple[object, ...]:
+    """Of copies with one log time any one may count, but always the same one."""
+    _, event_ms, log_ms, traits, *others = prediction
+    return log_ms, event_ms, traits, tuple((value is not None, value) for value in others)

@@ -7,6 +7,7 @@ formulas with their limits are in ``docs/signals.md``.
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from river import drift
 from monitor.domain import estimate
 from monitor.domain.counts import Cell, Counts, value_of
 from monitor.domain.estimate import CALIBRATION_DAYS, CHECK_DAYS, Check, Truth
+from monitor.domain.events import Intent
 from monitor.domain.rules import Signal, SignalRule
 from monitor.domain.slices import SliceKey
 from monitor.domain.windows import DAY_MS, HOUR_MS, Clock, PaneKey, WindowSpec, pane_start
@@ -79,6 +81,10 @@ _DRIFTS = frozenset({Signal.SHARE_DRIFT, Signal.SCORE_DRIFT})
 _WITH_REFERENCE = frozenset({Signal.PREDICTED_SHARE}) | _DRIFTS
 
 
+BLOCK_MS = 5 * 60_000
+"""Panes shorter than this are summed up by so much, once: windows that overlap share them."""
+
+
 class Panes:
     """Settled panes, reduced to what rules need; they never change, so they are kept.
 
@@ -112,9 +118,16 @@ class Panes:
         """What the rule's window holds that ends at a tick."""
         kept = self._kept[rule.name, variant]
         total: Counter[Cell] = Counter()
-        for place in _cover(end_ms - rule.window_ms, end_ms, self.windows.pane_ms):
+        for place in _cover(end_ms - rule.window_ms, end_ms, self.windows.pane_ms, BLOCK_MS):
+            if place not in kept:
+                kept[place] = self._block(kept, *place)
             total.update(kept[place])
         return total
+
+    def _block(self, kept: Mapping[tuple[int, int], Sums], size_ms: int, start_ms: int) -> Sums:
+        """Windows overlap, so what they share is summed up once."""
+        pane_ms, end_ms = self.windows.pane_ms, start_ms + size_ms
+        return _merged(kept[pane_ms, at] for at in range(start_ms, end_ms, pane_ms))
 
     def hours(self, rule: SignalRule, variant: str, start_ms: int, end_ms: int) -> list[Sums]:
         """The hours from ``start_ms`` to ``end_ms``, which are full ones, oldest first."""
@@ -133,12 +146,19 @@ class Panes:
                 del kept[place]
 
 
-def _cover(start_ms: int, end_ms: int, pane_ms: int) -> Iterator[tuple[int, int]]:
-    """The fewest panes that make up a window, oldest first."""
+def _cover(
+    start_ms: int, end_ms: int, pane_ms: int, block_ms: int = 0
+) -> Iterator[tuple[int, int]]:
+    """The fewest panes that make up a window, oldest first; blocks of panes count as one."""
     at_ms = pane_start(start_ms, pane_ms)
+    is_blocked = block_ms > pane_ms and block_ms % pane_ms == 0
     while at_ms < end_ms:
-        is_hour = at_ms % HOUR_MS == 0 and at_ms + HOUR_MS <= end_ms
-        size_ms = HOUR_MS if is_hour else pane_ms
+        if at_ms % HOUR_MS == 0 and at_ms + HOUR_MS <= end_ms:
+            size_ms = HOUR_MS
+        elif is_blocked and at_ms % block_ms == 0 and at_ms + block_ms <= end_ms:
+            size_ms = block_ms
+        else:
+            size_ms = pane_ms
         yield size_ms, at_ms
         at_ms += size_ms
 
@@ -159,18 +179,18 @@ def _reduced(rule: SignalRule, counts: Counts) -> Sums:
     cells, signal = counts.cells, rule.signal
     if signal is Signal.REJECTED_SHARE:
         return _few(_total(cells, "received"), _total(cells, "rejected"))
-    n = counts.predictions
+    n = _total(cells, "prediction")
     if signal in {Signal.PREDICTED_SHARE, Signal.SHARE_DRIFT}:
-        return _few(n, sum(k for intent, k in counts.predicted.items() if intent in rule.group))
+        return _few(n, _predicted(cells, rule.group.__contains__))
     if signal is Signal.UNKNOWN_INTENTS:
-        return _few(n, sum(k for intent, k in counts.predicted.items() if intent not in rule.known))
+        return _few(n, n - _predicted(cells, rule.known.__contains__))
     if signal is Signal.LABEL_COVERAGE:
-        return _few(n, counts.labelled)
+        return _few(n, _total(cells, "outcome"))
+    names, score_name = _CELLS.get(signal, ()), rule.score_name
     wanted = {
         cell: count
         for cell, count in cells.items()
-        if cell[0] in _CELLS.get(signal, ())
-        and (cell[0] not in _OF_A_SCORE or cell[1] == rule.score_name)
+        if cell[0] in names and (cell[0] not in _OF_A_SCORE or cell[1] == score_name)
     }
     if signal is Signal.ESTIMATE:
         wanted |= _waited(cells)
@@ -198,11 +218,20 @@ def _total(cells: Sums, name: str) -> int:
     return sum(count for cell, count in cells.items() if cell[0] == name)
 
 
+def _predicted(cells: Sums, is_wanted: Callable[[Intent], bool]) -> int:
+    return sum(n for cell, n in cells.items() if cell[0] == "prediction" and is_wanted(cell[1]))
+
+
 def _waited(cells: Sums) -> dict[Cell, int]:
     """For how long labels took: their number and the sum of their delays, in milliseconds."""
-    delays = [(int(cell[1]), n) for cell, n in sorted(cells.items()) if cell[0] == "delay"]
-    waited = sum(n * round(value_of(bucket)) for bucket, n in delays)
+    delays = [(cell[1], n) for cell, n in cells.items() if cell[0] == "delay"]
+    waited = sum(n * _whole_ms(bucket) for bucket, n in delays)
     return {("labels",): sum(n for _, n in delays), ("waited",): waited} if delays else {}
+
+
+@cache
+def _whole_ms(bucket: str) -> int:
+    return round(value_of(int(bucket)))
 
 
 class _Reference(NamedTuple):

@@ -536,7 +536,7 @@ def one_code(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def only(name: str, predicted: str) -> Prediction:
     """A prediction with a single name in it."""
-    return prediction(name, predicted=predicted)._replace(variant="", slices=("",))
+    return prediction(name, predicted=predicted, variant="", slices=("",))
 
 
 @pytest.mark.usefixtures("one_code")

@@ -246,7 +246,7 @@ def test_all_that_was_acknowledged_is_there_after_a_kill_when_every_write_is_syn
 STEPS: Sequence[Callable[[StateStore], None]] = [
     lambda store: write(store, prediction("p1")),
     lambda store: evaluate(store, Evaluation(1, T0_MS), transition(1), transition(2)),
-    lambda store: write(store, prediction("p2", predicted="lost_card")._replace(variant="new")),
+    lambda store: write(store, prediction("p2", predicted="lost_card", variant="new")),
     lambda store: store.delivered([transition(1)], leased(store)),
     lambda store: write(store, label("p1", actual="balance")),
     lambda store: write(store, label("p2", at_ms=T0_MS + 9)),

@@ -84,7 +84,7 @@ def _changes(**parts: object) -> Changes:
 
 
 KNOWN = Entry(prediction("p2"))
-NEW = Entry(prediction("p9")._replace(variant="never seen"))
+NEW = Entry(prediction("p9", variant="never seen"))
 FIRST_WRITES: Mapping[str, Changes] = {
     "a name": _changes(loaded={"p9": EMPTY}, entries={"p9": NEW}),
     "an entry": _changes(

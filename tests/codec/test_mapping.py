@@ -15,7 +15,7 @@ from monitor.codec.mapping import (
     flattened,
 )
 from monitor.codec.records import RecordCodec
-from monitor.domain.events import Label, Prediction, PredictionId, Reason, Rejected
+from monitor.domain.events import Label, Prediction, PredictionId, Reason, Rejected, Traits
 from tests.builders import T0, record
 
 RASA_USER = {
@@ -100,9 +100,7 @@ def test_rasas_user_event_is_a_prediction() -> None:
         PredictionId("1a2b3c4d5e6f"),
         T0 + 391,
         T0 + 1_000,
-        "20260112-101500-direct-hue",
-        "lost_card",
-        ("rest", ""),
+        Traits("20260112-101500-direct-hue", "lost_card", ("rest", "")),
         conversation="1ef58e3aab237f2f",
     )
 

@@ -15,7 +15,7 @@ from monitor.codec.wire import MAX_RECORD_BYTES, MAX_REVISION
 from monitor.domain.counts import Counts, bucket_of
 from monitor.domain.engine import Spec
 from monitor.domain.estimate import bin_of, score_name
-from monitor.domain.events import Kind, Label, Prediction, PredictionId, Reason, Rejected
+from monitor.domain.events import Kind, Label, Prediction, PredictionId, Reason, Rejected, Traits
 from monitor.domain.windows import DAY_MS
 from monitor.ports import shard_of
 from tests.builders import T0, URGENT, entry_of, label_message, prediction_message, record
@@ -81,9 +81,7 @@ def test_complete_prediction_is_read() -> None:
         PredictionId("p1"),
         T0,
         LOG_MS,
-        "fine_tuned",
-        "lost_card",
-        ("web", "2", "true", ""),
+        Traits("fine_tuned", "lost_card", ("web", "2", "true", "")),
         bucket_of(120.5),
         750_000,
     )

@@ -33,6 +33,7 @@ from monitor.domain.events import (
     Position,
     Prediction,
     PredictionId,
+    Traits,
 )
 from monitor.domain.forgetting import FORGOTTEN, Request
 from monitor.domain.join import RETENTION_SLACK_MS, Entry
@@ -90,8 +91,16 @@ class StoreWorld(Protocol):
         """One more client; every one is asked for the same number of shards."""
 
 
-def prediction(name: str = "p1", *, at_ms: int = T0_MS, predicted: str = "fraud") -> Prediction:
-    return Prediction(PredictionId(name), at_ms, at_ms + 50, "ft", predicted, ("web",), 140)
+def prediction(
+    name: str = "p1",
+    *,
+    at_ms: int = T0_MS,
+    predicted: str = "fraud",
+    variant: str = "ft",
+    slices: tuple[str, ...] = ("web",),
+) -> Prediction:
+    traits = Traits(variant, predicted, slices)
+    return Prediction(PredictionId(name), at_ms, at_ms + 50, traits, 140)
 
 
 def label(name: str = "p1", *, at_ms: int = T0_MS + 1, actual: str = "fraud") -> Label:
@@ -341,8 +350,10 @@ class StateStoreContract:
     def test_names_of_any_characters_are_kept(self, world: StoreWorld) -> None:
         odd = ["", "a:b", 'say "hi"', "ü\n\t", "日本", "{x}:0", "\x00\x1f", "a" * 300, "-inf"]
         for number, name in enumerate(odd):
-            said = prediction(f"p{number}")._replace(predicted=name or "x", variant=f"v{name}")
-            write(world.open(), said._replace(slices=(name,)), partition=Partition(f"t:{name}", 3))
+            said = prediction(
+                f"p{number}", predicted=name or "x", variant=f"v{name}", slices=(name,)
+            )
+            write(world.open(), said, partition=Partition(f"t:{name}", 3))
         again = world.open()
         read = loaded(again, [f"p{number}" for number in range(len(odd))])
         assert [entry.prediction.slices for entry in read.values() if entry.prediction] == [
@@ -518,8 +529,8 @@ class StateStoreContract:
     ) -> None:
         store = world.open(shards=shards)
         for number, variant in enumerate(["prompt", "ft"] * 4):
-            said = prediction(f"p{number}")._replace(variant=variant, slices=("web",))
-            write(store, said._replace(slices=("",)) if number == 1 else said)
+            slices = ("" if number == 1 else "web",)
+            write(store, prediction(f"p{number}", variant=variant, slices=slices))
         assert store.slice_keys() == [
             SliceKey("ft", ALL),
             SliceKey("ft", "channel=web"),
@@ -1228,9 +1239,7 @@ def named_entries(draw: st.DrawFn) -> NamedFacts:
         name,
         at_ms,
         at_ms + draw(st.integers(-HOUR_MS, HORIZON_MS)),
-        draw(text),
-        draw(text),
-        (draw(st.just("") | text),),
+        Traits(draw(text), draw(text), (draw(st.just("") | text),)),
         draw(st.none() | st.integers(-400, math.ceil(1e4))),
         draw(micros),
     )

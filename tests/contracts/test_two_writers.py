@@ -26,6 +26,7 @@ from monitor.domain.events import (
     Position,
     Prediction,
     PredictionId,
+    Traits,
 )
 from monitor.domain.windows import ALL_TIME, HOUR_MS, PaneKey
 from monitor.ports import StateStore, shard_of
@@ -76,7 +77,7 @@ def histories(draw: st.DrawFn) -> History:
         name, intent, number = draw(st.sampled_from(IDS)), draw(intents), draw(st.integers(0, 1))
         at_ms = log_ms - draw(st.integers(0, 6 * HOUR_MS))
         if draw(st.booleans()):
-            said = Prediction(name, at_ms, log_ms, "ft", intent, ("web",), 140, 900_000)
+            said = Prediction(name, at_ms, log_ms, Traits("ft", intent, ("web",)), 140, 900_000)
             history[PARTITIONS[number]].append(said)
         else:
             revision, key = draw(st.integers(1, 3)), draw(st.sampled_from("abc"))

@@ -29,6 +29,7 @@ from monitor.domain.events import (
     PredictionId,
     Reason,
     Rejected,
+    Traits,
 )
 from monitor.domain.measures import Measures, Panes
 from monitor.domain.overlays import Action, Deed, raised_by
@@ -75,7 +76,7 @@ class Chat:
         """One prediction, and its label ``delay_ms`` later unless ``actual`` is None."""
         name = PredictionId(f"m{len(self.envelopes):06}")
         bucket = None if latency_ms is None else bucket_of(latency_ms)
-        prediction = Prediction(name, at_ms, at_ms, variant, predicted, latency_bucket=bucket)
+        prediction = Prediction(name, at_ms, at_ms, Traits(variant, predicted), bucket)
         self._record(Kind.PREDICTIONS, prediction)
         if actual is not None:
             known_ms = at_ms + delay_ms

@@ -72,15 +72,16 @@ def answer(
     )
 
 
+def scored(said: Prediction, scores: tuple[tuple[str, int], ...] = SCORE) -> Prediction:
+    return said._replace(traits=said.traits._replace(scores=scores))
+
+
 def pane(at_ms: int, size_ms: int = MINUTE_MS, key: SliceKey = FINE_TUNED) -> PaneKey:
     return PaneKey(Clock.LOG, size_ms, at_ms - at_ms % size_ms, key)
 
 
 STREAMS = st.lists(facts(("p1", "p2")), max_size=12).map(
-    lambda found: [
-        told(fact._replace(scores=SCORE) if isinstance(fact, Prediction) else fact)
-        for fact in found
-    ]
+    lambda found: [told(scored(fact) if isinstance(fact, Prediction) else fact) for fact in found]
 )
 
 
@@ -109,7 +110,7 @@ def test_what_comes_after_the_watermark_never_touches_a_settled_pane(
 
 
 def test_prediction_is_told_at_its_log_time_and_outcome_when_the_first_label_comes() -> None:
-    answered = answer(latency_bucket=7, relevance_micros=500_000)._replace(scores=SCORE)
+    answered = scored(answer(latency_bucket=7, relevance_micros=500_000))
     labelled = label(actual="lost_card")
     panes = panes_of([[told(answered)], [told(labelled)]])
     assert panes[pane(answered.log_ms)] == {
@@ -134,7 +135,7 @@ def test_label_that_comes_first_is_told_with_its_prediction() -> None:
 
 
 def test_correction_withdrawal_and_copy_change_nothing_that_was_told() -> None:
-    first = [told(answer()._replace(scores=SCORE)), told(label())]
+    first = [told(scored(answer())), told(label())]
     after = [
         told(label(actual="balance", at_ms=T0 + HOUR_MS + MINUTE_MS, revision=2)),
         told(label(at_ms=T0 + HOUR_MS + 2 * MINUTE_MS, revision=3, withdrawn=True)),
@@ -166,7 +167,7 @@ def test_variant_of_all_records_is_not_listed_among_the_variants() -> None:
 
 
 def test_truth_of_a_score_that_no_declared_group_has_is_not_told() -> None:
-    other = answer()._replace(scores=(("urgent#0000", 57),))
+    other = scored(answer(), (("urgent#0000", 57),))
     panes = panes_of([[told(other)], [told(label())]])
     cells = panes[pane(label().log_ms)]
     assert not [cell for cell in cells if cell[0] == "truth"]

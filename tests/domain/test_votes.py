@@ -92,7 +92,7 @@ def test_only_a_miss_names_where_it_went(predicted: str, example: tuple[str, str
 
 
 def test_vote_names_version_and_conversation() -> None:
-    answer = prediction(slices=("",))._replace(version="v7", conversation="ab" * 8)
+    answer = prediction(slices=("",), version="v7", conversation="ab" * 8)
     (vote,) = cast(rule(), answer, label())
     assert (vote.version, vote.conversation) == ("v7", "ab" * 8)
 
