@@ -65,6 +65,24 @@ class Handling(NamedTuple):
         return next((each.ticket for each in reversed(self.actions) if each.ticket), "")
 
 
+class Case(NamedTuple):
+    """A miss with what was done about it."""
+
+    miss: Miss
+    handling: Handling = Handling()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has seen to it."""
+        return self.handling.handled is None
+
+    def waited_ms(self, now_ms: int) -> int:
+        """From the message to when it was handled, or to ``now_ms``; wall time, never below 0."""
+        handled = self.handling.handled
+        until_ms = now_ms if handled is None else handled.at_ms
+        return max(0, until_ms - self.miss.event_ms)
+
+
 def miss_of(groups: Groups, horizon_ms: int, entry: Entry) -> Miss | None:
     """The miss that an entry is; None for every other entry."""
     outcome, prediction = outcome_of(entry, horizon_ms), entry.prediction
@@ -101,7 +119,19 @@ def reference_of(prediction_id: str) -> str:
     return hashlib.sha256(f"miss\n{prediction_id}".encode()).hexdigest()[:REFERENCE_DIGITS]
 
 
-def handlings(actions: Iterable[Action]) -> dict[str, Handling]:
+def cases_of(misses: Iterable[Miss], actions: Iterable[Action]) -> list[Case]:
+    """Open ones first, the oldest of them first; then handled ones, the last handled first."""
+    done = _handlings(actions)
+    found = [Case(miss, done.get(miss.reference, Handling())) for miss in misses]
+    handled = [(case.handling.handled, case) for case in found]
+    closed = [(by.at_ms, case.miss, case) for by, case in handled if by is not None]
+    return [
+        *sorted((case for case in found if case.is_open), key=lambda case: case.miss),
+        *(case for _, _, case in sorted(closed, key=lambda item: item[:2], reverse=True)),
+    ]
+
+
+def _handlings(actions: Iterable[Action]) -> dict[str, Handling]:
     """Reference -> what was done about that miss, for those about which something was."""
     found: dict[str, list[Action]] = {}
     for action in actions:
