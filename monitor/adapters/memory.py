@@ -135,8 +135,9 @@ class _Shard:
     def miss(self, changes: Iterable[MissChange]) -> None:
         """Keep the list of misses sorted, and no longer than it may be."""
         for old, new in changes:
-            if old is not None:
-                self._unmiss(old)
+            for each in (old, new):
+                if each is not None:
+                    self._unmiss(each)
             if new is not None:
                 insort(self.misses, new)
         del self.misses[:-MISSES_KEPT]

@@ -13,7 +13,11 @@ from streamlit.web import cli
 
 import dashboards
 from dashboards import source
+from dashboards.views import missed
 from tests.dashboards import replayed, scenes
+
+ACTING = "acting-"
+"""Before the name of a scene: somebody is signed in, and texts can be read."""
 
 APP = Path(dashboards.__file__).with_name("app.py")
 
@@ -29,8 +33,12 @@ def main(scene: str, port: str, switch: str) -> None:
         store = scenes.flaky(replayed.store(), lambda: told() == "down")
         found = replayed.source(store, replayed.recomputed)
     else:
-        store = scenes.flaky(scenes.store_of(scene), lambda: told() == "down")
+        held = scenes.store_of(scene.removeprefix(ACTING))
+        store = scenes.flaky(held, lambda: told() == "down")
         found = scenes.source_of(store, spec=scenes.spec_of(scene))
+        if scene.startswith(ACTING):
+            found = replace(found, act=held.act, text_of=lambda miss: f"I said {miss.actual}!")
+            missed.who = lambda: "ana"
 
     def now_ms() -> int:
         return found.now_ms() + (int(told()) if told().isdigit() else 0)
