@@ -188,7 +188,7 @@ def _axes(view: Confused) -> tuple[Spec, Spec]:
     columns += [label(view, "")] if view.hidden_columns else []
     axis = {"ticks": False, "domain": False, "labelOverlap": False, "grid": False}
     band = {"paddingInner": 0, "paddingOuter": 0}
-    x = {
+    x: Spec = {
         "field": "column",
         "type": "nominal",
         "sort": columns,
@@ -199,7 +199,7 @@ def _axes(view: Confused) -> tuple[Spec, Spec]:
         },
     }  # fmt: skip
     names = [label(view, each) for each in view.shown_rows]
-    y = {
+    y: Spec = {
         "field": "row",
         "type": "nominal",
         "sort": names,

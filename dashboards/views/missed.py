@@ -46,11 +46,22 @@ _FACT = "margin:0;overflow-wrap:anywhere"
 def who() -> str | None:
     """The name of who looks; None for one who may only look."""
     told = st.user.to_dict()
+    if not told.get("is_logged_in"):
+        return None
     return str(told.get("email") or told.get("name") or "") or None
 
 
 def page(choice: Choice) -> None:
-    """The whole page; what does not move first, then the list, then the miss that is looked at."""
+    """The whole page: the list, then the message that is looked at."""
+    picture, chosen = pictures.missed(choice), st.query_params.get(_CHOSEN, "")
+    is_still = chosen and picture.view is not None
+    every_s = EVERY_S if st.session_state["live"] and not is_still else None
+    st.fragment(partial(_list, choice, chosen), run_every=every_s, key="missed")()
+    if chosen and picture.view is not None:
+        _details(picture.view, chosen)
+
+
+def _list(choice: Choice, chosen: str) -> None:
     with common.loading(CARDS_HEIGHT, "missed-drawn"):
         picture = pictures.missed(choice)
     view = picture.view
@@ -59,26 +70,13 @@ def page(choice: Choice) -> None:
         return
     if pictures.note_variants(view.variants):
         st.rerun()
-    chosen = st.query_params.get(_CHOSEN, "")
-    is_moving = st.session_state["live"] and not chosen
-    draw = partial(_list, choice, chosen)
-    st.fragment(draw, run_every=EVERY_S if is_moving else None, key="missed")()
-    if chosen:
-        _details(view, chosen)
-
-
-def _list(choice: Choice, chosen: str) -> None:
-    picture = pictures.missed(choice)
-    view = picture.view
-    if view is None:
-        return
     is_empty = view.freshness.as_of_ms is None
     common.about(picture, view.freshness, is_empty=is_empty)
     if is_empty:
         return
     is_down = picture.fault is not None
-    if (said := standing(view)) and not is_down:
-        common.notice(said)
+    if not is_down:
+        common.notice(standing(view))
     if view.cases:
         common.cards(_cards(view), is_down=is_down)
         _table(view, chosen)
@@ -88,8 +86,8 @@ def _list(choice: Choice, chosen: str) -> None:
         st.rerun()
 
 
-def standing(view: Missed) -> Notice | None:
-    """The answer in a sentence; None where the cards give it."""
+def standing(view: Missed) -> Notice:
+    """The answer in a sentence, or why there is none."""
     if not view.is_listed:
         return Notice(
             Tone.NEUTRAL,
@@ -98,21 +96,23 @@ def standing(view: Missed) -> Notice | None:
         )
     if not view.labelled:
         return Notice(Tone.NEUTRAL, "No labels yet: nobody knows who was missed.", "")
-    if not view.cases:
-        n = words.count(view.labelled)
-        return Notice(
-            Tone.OK, f"No missed {view.of} message is known.", f"{n} messages are labelled so far."
-        )
-    if not view.open:
-        n = len(view.handled)
-        them = "The one missed" if n == 1 else f"All {words.count(n)} missed"
-        return Notice(Tone.OK, f"{them} {view.of} message{'s' * (n > 1)} handled.", "")
+    if view.open:
+        return _waiting(view)
+    n = len(view.handled)
+    if not n:
+        said = f"{words.count(view.labelled)} messages are labelled so far."
+        return Notice(Tone.OK, f"No missed {view.of} message is known.", said)
+    them = "The one missed" if n == 1 else f"All {words.count(n)} missed"
+    return Notice(Tone.OK, f"{them} {view.of} message{'s' * (n > 1)} handled.", "")
+
+
+def _waiting(view: Missed) -> Notice:
     n, oldest = len(view.open), view.open[0]
     wait = words.duration(oldest.waited_ms(view.now_ms))
-    nobody = "message waits" if n == 1 else "messages wait"
+    waits = "message waits" if n == 1 else "messages wait"
     return Notice(
         Tone.CRITICAL,
-        f"{words.count(n)} missed {view.of} {nobody} for somebody, the oldest for {wait}.",
+        f"{words.count(n)} missed {view.of} {waits} for somebody, the oldest for {wait}.",
         f"Sent {words.clock(oldest.miss.event_ms, near_ms=view.now_ms)}: {_way(oldest)}"
         f" · variant {words.one_line(oldest.miss.variant)}",
     )

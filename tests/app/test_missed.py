@@ -105,8 +105,8 @@ def config(valkey_url: str, tmp_path: Path) -> Path:
         changes = engine.step(spec_of(settings), {}, batch, progress={}, watermark_ms=None)
         store.commit(0, {}, changes)
         first = store.misses()[0]
-        told = {"who": "ana", "note": "called back", "target": first.reference, "ticket": "4711"}
-        store.act(Action("a1", Deed.HANDLE, T0 + 5 * MINUTE_MS, **told))
+        done = "a1", Deed.HANDLE, T0 + 5 * MINUTE_MS, "ana", "called back", first.reference
+        store.act(Action(*done, ticket="4711"))
     return path
 
 

@@ -26,6 +26,7 @@ from dashboards.theme import DARK, LIGHT, Palette, Tone
 from monitor.adapters.memory import MemoryStore
 from monitor.app.report import report_of
 from monitor.domain.errors import StoreError
+from monitor.domain.events import Label, Prediction
 from monitor.domain.verdict import VerdictLimits
 from monitor.domain.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSpec
 from tests.dashboards import scenes
@@ -106,11 +107,11 @@ def test_a_range_holds_what_was_sent_in_it(span: str) -> None:
     chat, hours = scenes.incident(), int(span[0])
     found = view(scenes.filled(chat), Asked(), Choice(of="urgent", span=span))
     start_ms = NOON_MS - hours * HOUR_MS
-    sent = {e.fact.prediction_id: e.fact for e in chat.envelopes if hasattr(e.fact, "predicted")}
+    facts = [envelope.fact for envelope in chat.envelopes]
+    sent = {fact.prediction_id: fact for fact in facts if isinstance(fact, Prediction)}
     by_hand: dict[tuple[str, str], int] = {}
-    for envelope in chat.envelopes:
-        label: Any = envelope.fact
-        if hasattr(label, "actual") and label.log_ms < NOON_MS:
+    for label in facts:
+        if isinstance(label, Label) and label.log_ms < NOON_MS:
             of = sent[label.prediction_id]
             if of.event_ms >= start_ms:
                 way = label.actual, of.predicted
@@ -194,8 +195,8 @@ def test_a_change_of_few_labels_has_no_colour_and_is_no_worst_pair() -> None:
     assert found.pairs(By.ROW) == []
     spec: Any = confusion_charts.matrix(found, By.ROW, LIGHT)
     assert spec["datasets"]["painted"] == []
-    [said] = [r["Change"] for r in spec["datasets"]["cells"] if r["Predicted intent"] == "fees"]
-    assert said == "+100.0 points, too few labels"
+    told = {(r["True intent"], r["Predicted intent"]): r for r in spec["datasets"]["cells"]}
+    assert told["lost_card", "fees"]["Change"] == "+100.0 points, too few labels"
 
 
 def test_the_day_before_is_read_in_whole_hours_when_its_minutes_are_let_go() -> None:
@@ -206,13 +207,13 @@ def test_the_day_before_is_read_in_whole_hours_when_its_minutes_are_let_go() -> 
     chat.message(NOON_MS - 5 * MINUTE_MS, predicted="fees", actual="fees")
     keep_ms = {MINUTE_MS: 6 * HOUR_MS, HOUR_MS: 3 * DAY_MS, DAY_MS: 9 * DAY_MS}
     store = scenes.filled(chat, as_of_ms=NOON_MS + 30 * MINUTE_MS)
-    asked, spec = Asked(against=Against.DAY), {"windows": WindowSpec(keep_ms=keep_ms)}
-    found = view(store, asked, **spec)
+    windows = WindowSpec(keep_ms=keep_ms)
+    found = view(store, Asked(against=Against.DAY), windows=windows)
     assert found.window == Window(NOON_MS - 150 * MINUTE_MS, NOON_MS + 30 * MINUTE_MS)
     assert found.reference_window == Window(before_ms - 3 * HOUR_MS, before_ms + HOUR_MS)
     assert found.reference is not None
     assert found.reference.total == 4
-    gone = view(store, Asked(against=Against.WEEK), **spec)
+    gone = view(store, Asked(against=Against.WEEK), windows=windows)
     assert (gone.reference, gone.is_gone) == (None, True)
 
 

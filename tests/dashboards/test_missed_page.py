@@ -245,7 +245,7 @@ def test_a_message_can_be_chosen_without_pointing(store: MemoryStore) -> None:
     app = show(source_of(store))
     app.selectbox("missed-one").select(store.misses()[2].reference).run()
     assert [header.value for header in app.header] == ["The message"]
-    assert app.query_params["miss"] == [store.misses()[2].reference]
+    assert app.query_params["miss"] == store.misses()[2].reference
 
 
 def test_nobody_acts_without_a_name(store: MemoryStore) -> None:

@@ -132,13 +132,17 @@ def test_a_row_that_is_marked_stops_the_list_and_letting_it_go_moves_it_again(
     grid = page.locator("[data-testid=stDataFrame]").first
     grid.click(position={"x": 16, "y": 52})
     expect(page.get_by_role("heading", name="The message")).to_be_visible()
+    other = opened(browser, f"{acting.url}/missed")
+    seen = other.locator("[data-testid=stMetric]", has_text="Oldest open")
+    moving = seen.locator("[data-testid=stMetricValue]")
     acting.say(str(60 * 60_000))
-    page.wait_for_timeout(12_000)
+    expect(moving).not_to_have_text(before)
     expect(oldest.locator("[data-testid=stMetricValue]")).to_have_text(before)
     page.get_by_role("button", name="Back to the list").click()
     expect(oldest.locator("[data-testid=stMetricValue]")).not_to_have_text(before)
     acting.say("")
     page.context.close()
+    other.context.close()
 
 
 @pytest.mark.parametrize(("scheme", "width"), LOOKS, ids=str)
