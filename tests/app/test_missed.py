@@ -98,7 +98,10 @@ def config(valkey_url: str, tmp_path: Path) -> Path:
     path = written(tmp_path, live(None, valkey_url))
     settings = load_settings(path)
     facts = [("p1", "fees"), ("p2", "fees"), ("p3", "lost_card")]
-    predictions = [prediction(name, went, at_ms=T0 + at) for at, (name, went) in enumerate(facts)]
+    predictions = [
+        prediction(name, went, at_ms=T0 + at, slices=("web",))
+        for at, (name, went) in enumerate(facts)
+    ]
     labels = [label(name, at_ms=T0 + MINUTE_MS) for name, _ in facts]
     batch = Batch(predictions, labels)
     with closing(open_store(settings)) as store:
