@@ -9,7 +9,6 @@ from dashboards.confusion_models import By, Cell, Confused
 from dashboards.theme import DARK, Palette
 
 ROW_HEIGHT, HEAD_HEIGHT, LEGEND_HEIGHT = 30, 130, 60
-MANY_COLUMNS = 14
 LEAST_SPAN = 0.05
 """Changes smaller than this are never drawn in full colour."""
 
@@ -27,6 +26,10 @@ _TITLES = {
 }
 _FIXED_DOMAIN = {By.ROW, By.COLUMN}
 
+_NARROW = 36
+_FITS = f"bandwidth('x') < (bandwidth('x') < {_NARROW} ? 5 : 7) * length(datum.text) ? 0 : 1"
+"""A number that is wider than its cell would run into the next one: the table has it."""
+
 
 def matrix(view: Confused, by: By, palette: Palette) -> Spec:
     """Rows are true intents; shares, or their changes, as colour, and numbers as text."""
@@ -39,8 +42,7 @@ def matrix(view: Confused, by: By, palette: Palette) -> Spec:
     place = {"x": x, "y": y}
     grid = {"type": "rect", "fill": None, "stroke": palette.grid, "strokeWidth": 1}
     outline = {"type": "rect", "fill": None, "stroke": palette.critical, "strokeWidth": 2}
-    is_many = len(view.shown_columns) > MANY_COLUMNS
-    text = {"type": "text", "fontSize": 10 if is_many else 12}
+    text = {"type": "text", "fontSize": _when_narrow(9, 12), "opacity": {"expr": _FITS}}
     tips = ["True intent", "Predicted intent", "Outcomes", "Share", "95% interval", "Labels"]
     tips += ["Share then", "Labels then", "Change"] if view.is_compared else []
     tooltip = [{"field": name, "type": "nominal"} for name in tips]
@@ -194,8 +196,9 @@ def _axes(view: Confused) -> tuple[Spec, Spec]:
         "sort": columns,
         "scale": {**band, "domain": columns},
         "axis": {
-            **axis, "orient": "top", "title": "Predicted intent", "labelAngle": -40,
-            "labelLimit": 110, "labelAlign": "left",
+            **axis, "orient": "top", "title": "Predicted intent", "labelLimit": 110,
+            "labelAngle": _when_narrow(-90, -40), "labelAlign": "left",
+            "labelBaseline": "middle",
         },
     }  # fmt: skip
     names = [label(view, each) for each in view.shown_rows]
@@ -207,6 +210,11 @@ def _axes(view: Confused) -> tuple[Spec, Spec]:
         "axis": {**axis, "title": "True intent", "labelLimit": 130},
     }
     return x, y
+
+
+def _when_narrow(then: int, otherwise: int) -> Spec:
+    """One number where columns are narrow, as on a phone, and another where they are not."""
+    return {"expr": f"bandwidth('x') < {_NARROW} ? {then} : {otherwise}"}
 
 
 def _row(view: Confused, cell: Cell, ramp: Ramp, palette: Palette, most: float) -> Row:

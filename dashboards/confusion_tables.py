@@ -33,7 +33,7 @@ def _rows(view: Confused, cells: Iterable[Cell], by: By) -> list[Row]:
         if cell.then is not None:
             row["Share then"] = cell.then.value
             row["Labels then"] = cell.then.support
-            row["Change"] = cell.change
+            row["Change (points)"] = None if cell.change is None else 100 * cell.change
             row["Labels"] = "too few" if cell.is_few else "enough"
         rows.append(row)
     return rows

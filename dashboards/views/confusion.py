@@ -17,7 +17,10 @@ FEW_PAIRS = 8
 """Of the list of pairs where the matrix shows them all."""
 
 _SHARE = st.column_config.NumberColumn(format="percent")
-_SHARES = dict.fromkeys(("Share", "95% low", "95% high", "Share then", "Change"), _SHARE)
+_COLUMNS = {
+    **dict.fromkeys(("Share", "95% low", "95% high", "Share then"), _SHARE),
+    "Change (points)": st.column_config.NumberColumn(format="%+.1f"),
+}
 
 
 def page(choice: Choice) -> None:
@@ -130,6 +133,6 @@ def _pairs(view: Confused, by: By) -> None:
         return
     st.header("Grown most" if view.is_compared else "Most often confused")
     st.dataframe(
-        shown, hide_index=True, height="content", column_config=_SHARES,
+        shown, hide_index=True, height="content", column_config=_COLUMNS,
         alt="The worst pairs of intents, worst first",
     )  # fmt: skip

@@ -38,7 +38,7 @@ _TOLD, _LISTS = "missed-told", "missed-lists"
 _TIME = st.column_config.DatetimeColumn(timezone="UTC", format="YYYY-MM-DD HH:mm:ss")
 
 
-_FACTS = "display:flex;flex-wrap:wrap;gap:.7rem 2rem;margin:0"
+_FACTS = "display:flex;flex-wrap:wrap;gap:.7rem 2rem;margin:0;padding:0"
 _TERM = "font-size:.85rem;opacity:.8"
 _FACT = "margin:0;overflow-wrap:anywhere"
 
@@ -132,7 +132,7 @@ def _cards(view: Missed) -> list[Card]:
     return [
         Card("Open", words.count(len(opened)), "nobody has seen to them"),
         Card("Oldest open", oldest, "since the message was sent"),
-        Card("Handled", words.count(len(handled)), "somebody has"),
+        Card("Handled", words.count(len(handled)), f"of {words.count(len(view.cases))} missed"),
         Card(f"Missed {view.of}", words.count(len(view.cases)), kept),
     ]
 
@@ -152,7 +152,7 @@ def _table(view: Missed, chosen: str) -> None:
     st.dataframe(
         rows, hide_index=True, height=_height(len(rows)), key=key,
         on_select=partial(_marked, key, references), selection_mode="single-row",
-        selection_default={"selection": {"rows": at, "columns": [], "cells": []}},
+        selection_default={"selection": {"rows": at}},
         alt=f"Missed {view.of} messages, the oldest open one first",
         column_config={"Time (UTC)": _TIME},
     )  # fmt: skip
@@ -291,7 +291,7 @@ def _acts(case: Case) -> None:
 
 
 def _handling(case: Case, name: str) -> None:
-    with st.form("missed-handle"):
+    with st.form("missed-handle", clear_on_submit=True):
         ticket = st.text_input("Ticket", placeholder="optional", max_chars=80)
         note = st.text_input("Note", placeholder="optional", max_chars=500)
         if st.form_submit_button("Mark as handled", icon=":material/check_circle:"):
@@ -299,14 +299,14 @@ def _handling(case: Case, name: str) -> None:
 
 
 def _reopening(case: Case, name: str) -> None:
-    with st.form("missed-reopen"):
+    with st.form("missed-reopen", clear_on_submit=True):
         note = st.text_input("Reason", placeholder="why it is not handled", max_chars=500)
         if st.form_submit_button("Open it again", icon=":material/undo:"):
             _enter(case, name, overlays.reopen, note)
 
 
 def _revealing(case: Case, name: str) -> None:
-    with st.form("missed-reveal"):
+    with st.form("missed-reveal", clear_on_submit=True):
         note = st.text_input("Reason", placeholder="why you need to see it", max_chars=500)
         st.caption(f"Entered for good: {common.plain(name)}, the time and the reason.")
         if st.form_submit_button("Show the text", icon=":material/visibility:"):
