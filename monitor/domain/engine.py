@@ -23,7 +23,7 @@ from monitor.domain.cut import Progress
 from monitor.domain.estimate import score_name
 from monitor.domain.events import Batch, Intent, Kind, Label, Partition, Prediction, PredictionId
 from monitor.domain.join import EMPTY, HOUR_MS, Entry
-from monitor.domain.misses import MissChange, miss_of
+from monitor.domain.misses import MissChange, is_missed, miss_of
 from monitor.domain.rules import AlertRule, Metric, SignalRule
 from monitor.domain.slices import Groups
 from monitor.domain.tally import Fresh, Tally
@@ -256,11 +256,23 @@ class Work:
 
     def _miss_changes(self) -> Iterable[MissChange]:
         groups, horizon_ms = self._spec.groups, self._spec.windows.horizon_ms
+        entries, loaded = self.entries, self._loaded
+        missed: dict[tuple[Intent, Intent], bool] = {}
         for key in self._voters if groups.members else ():
-            before = self._loaded.get(key, EMPTY)
-            # Without a label there is no truth, and nothing to look for.
+            after, before = entries[key], loaded.get(key, EMPTY)
+            prediction, labels = after
+            if prediction is None:
+                continue
+            if len(labels) == 1 and not before.labels:
+                # Nearly all: what the only label says of such an answer is looked up once.
+                pair = labels[0].actual, prediction.predicted
+                is_one = missed.get(pair)
+                if is_one is None:
+                    is_one = missed[pair] = is_missed(groups, *pair)
+                if not is_one:
+                    continue
             old = miss_of(groups, horizon_ms, before) if before.labels else None
-            new = miss_of(groups, horizon_ms, self.entries[key])
+            new = miss_of(groups, horizon_ms, after)
             if old != new:
                 yield MissChange(old, new)
 
