@@ -13,6 +13,9 @@ _DEEDS = {
     Deed.SILENCE: "silenced",
     Deed.UNSILENCE: "silence ended",
     Deed.FORGET: "forgotten",
+    Deed.HANDLE: "missed message handled",
+    Deed.REOPEN: "missed message opened again",
+    Deed.REVEAL: "text looked at",
 }
 
 

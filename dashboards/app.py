@@ -23,6 +23,14 @@ page = st.navigation({
         ),
     ],
     "Explain": [
+        st.Page(
+            SCREENS / "missed.py", title="Missed", icon=":material/person_alert:",
+            url_path="missed",
+        ),
+        st.Page(
+            SCREENS / "confusion.py", title="Confusion", icon=":material/grid_on:",
+            url_path="confusion",
+        ),
         st.Page(SCREENS / "labels.py", title="Labels", icon=":material/label:", url_path="labels"),
     ],
     "Prove": [

@@ -12,8 +12,17 @@ from typing import Generic, Protocol, TypeVar, cast
 
 import streamlit as st
 
-from dashboards import alerts_queries, queries, replay_queries, source
+from dashboards import (
+    alerts_queries,
+    confusion_queries,
+    missed_queries,
+    queries,
+    replay_queries,
+    source,
+)
 from dashboards.alerts_models import AlertsView
+from dashboards.confusion_models import Asked, Confused
+from dashboards.missed_models import Missed
 from dashboards.models import Choice, LabelsView, LiveNow, Trend
 from dashboards.replay_models import Ask, Moments, Replayed
 from monitor.domain.engine import Spec
@@ -80,6 +89,22 @@ def forget_alerts() -> None:
     _alerts.clear()
 
 
+def missed(choice: Choice) -> Picture[Missed]:
+    """The page "Missed urgent"; whatever the range."""
+    return _missed(source.serial(), replace(choice, span="3h"))
+
+
+def missed_anew() -> None:
+    """Read the store at the next look: somebody has done something."""
+    _missed.clear()
+
+
+def confused(choice: Choice, asked: Asked) -> Picture[Confused]:
+    """The page "Confusion"."""
+    read = _long_confused if queries.RANGES[choice.span] >= DAY_MS else _confused
+    return read(source.serial(), choice, asked)
+
+
 def moments() -> Picture[Moments]:
     """The instants that can be replayed."""
     return _moments(source.serial())
@@ -130,6 +155,23 @@ def _long_labels(serial: int, choice: Choice) -> Picture[LabelsView]:
 @st.cache_data(ttl=NOW_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
 def _alerts(serial: int) -> Picture[AlertsView]:
     return _take(("alerts", serial), alerts_queries.alerts, Choice())
+
+
+@st.cache_data(ttl=CHARTS_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+def _missed(serial: int, choice: Choice) -> Picture[Missed]:
+    return _take(("missed", serial, choice), missed_queries.missed, choice)
+
+
+@st.cache_data(ttl=CHARTS_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+def _confused(serial: int, choice: Choice, asked: Asked) -> Picture[Confused]:
+    query = partial(confusion_queries.confused, asked=asked)
+    return _take(("confused", serial, choice, asked), query, choice)
+
+
+@st.cache_data(ttl=LONG_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+def _long_confused(serial: int, choice: Choice, asked: Asked) -> Picture[Confused]:
+    query = partial(confusion_queries.confused, asked=asked)
+    return _take(("confused", serial, choice, asked), query, choice)
 
 
 @st.cache_data(ttl=LONG_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)

@@ -17,6 +17,7 @@ from monitor.app.replay import OnProgress
 from monitor.app.settings import Settings, load_settings
 from monitor.app.wiring import in_ms, open_reader, open_store, spec_of
 from monitor.domain.engine import Spec
+from monitor.domain.misses import Miss
 from monitor.domain.overlays import Action
 from monitor.domain.windows import MINUTE_MS
 from monitor.ports import StateReader
@@ -31,6 +32,7 @@ class Source:
     are laid over. ``verify`` replays the history of an alert, or of one of its transitions, from
     the log, as ``audit_run.verified`` does; None where there is a store and no log. ``act`` enters
     what a person did, once for each id, or raises StoreError; None where pages only read.
+    ``text_of`` reads what somebody wrote, as ``revealing.text_of`` does.
     """
 
     connect: Callable[[], StateReader]
@@ -40,6 +42,7 @@ class Source:
     settings: Settings = field(default_factory=Settings)
     verify: Callable[[str, OnProgress], Verification] | None = None
     act: Callable[[Action], None] | None = None
+    text_of: Callable[[Miss], str | None] | None = None
 
 
 class _Opened:
@@ -98,6 +101,7 @@ def _open() -> Source:
         settings=settings,
         verify=functools.partial(_verified, settings),
         act=functools.partial(_act, settings) if settings.dashboard.identity.is_asked else None,
+        text_of=functools.partial(_text_of, settings),
     )
 
 
@@ -112,6 +116,13 @@ def _verified(settings: Settings, alert: str, on_progress: OnProgress) -> Verifi
     from monitor.app.audit_run import Scope, verified  # noqa: PLC0415 - see above
 
     return verified(settings, Scope(alert=alert), on_progress)
+
+
+def _text_of(settings: Settings, miss: Miss) -> str | None:
+    # Imported by those who look at a text alone: archives take long to import.
+    from monitor.app.revealing import text_of  # noqa: PLC0415 - see above
+
+    return text_of(settings, miss)
 
 
 def _wall_ms() -> int:

@@ -20,6 +20,7 @@ from monitor.domain.forgetting import Request
 from monitor.domain.join import Entry
 from monitor.domain.journal import JournalEntry
 from monitor.domain.ledger import Ledger
+from monitor.domain.misses import Miss
 from monitor.domain.notices import Notice
 from monitor.domain.overlays import Action
 from monitor.domain.slices import SliceKey
@@ -28,6 +29,10 @@ from monitor.domain.windows import PaneKey
 
 FORGOTTEN_AFTER_MS = 24 * 3_600_000
 """Workers are named after their process where they have no name; the dead ones must not pile up."""
+
+
+MISSES_KEPT = 2_000
+"""Misses that a shard keeps, the newest by event time: a list to work off, not an archive."""
 
 
 class RecordLog(Protocol):
@@ -188,6 +193,12 @@ class StateReader(Protocol):
     def actions(self) -> list[Action]:
         """All that people ever did, oldest first."""
 
+    def misses(self, limit: int = MISSES_KEPT) -> list[Miss]:
+        """The newest misses by event time, ``limit`` at most, oldest first.
+
+        A shard keeps ``MISSES_KEPT`` of them, and none older than the label horizon.
+        """
+
     def to_forget(self) -> list[Request]:
         """The requests that are yet to be carried out, sorted by id."""
 
@@ -217,7 +228,10 @@ class StateStore(StateReader, Protocol):
         """
 
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
-        """Drop some of what ``watermark_ms`` has made unreachable: entries, panes. Bounded work."""
+        """Drop some of what ``watermark_ms`` has made unreachable: entries, panes. Bounded work.
+
+        Misses go when their predictions are older than the horizon.
+        """
 
     def waiting(self, before_ms: int, limit: int | None = None) -> list[Vote]:
         """Votes of all shards with a release before ``before_ms``, in release order.
@@ -288,12 +302,13 @@ class StateStore(StateReader, Protocol):
         """Keep a request until it is ``fulfilled``; harmless when repeated."""
 
     def known(self, ids: Iterable[PredictionId]) -> set[PredictionId]:
-        """Those among ``ids`` that have an entry, a waiting vote, or are an example of a miss."""
+        """Those among ``ids`` that have an entry, a waiting vote, a miss, or are an example."""
 
     def erase(self, request: Request) -> dict[int, Cut]:
         """Remove everything but counts; returns each shard that was concerned, with its cut then.
 
-        In each shard at once: the entries of these ids, their waiting votes, and the cut is read.
+        In each shard at once: the entries of these ids, their waiting votes and their misses, and
+        the cut is read.
         In transitions and in what receivers were told their ids become ``FORGOTTEN``; the
         evaluation is the evaluator's, who has to commit it without them. A record of such an id
         that is read later is one of a prediction never heard of.

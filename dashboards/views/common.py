@@ -110,7 +110,7 @@ def loading(height: int, key: str) -> AbstractContextManager[object]:
 def notice(said: Notice) -> None:
     """One notice in its tone: icon, words and colour."""
     show, icon = _DRAWN[said.tone]
-    show(_plain(said.body) or " ", title=_plain(said.title), icon=icon)
+    show(plain(said.body) or " ", title=plain(said.title), icon=icon)
 
 
 def to_alert(alert: AlertKey) -> None:
@@ -198,7 +198,7 @@ def _card(card: Card) -> None:
         chart_data=list(card.spark) if len(card.spark) > 1 else None, chart_type=card.kind,
     )  # fmt: skip
     if card.note:
-        st.caption(_plain(card.note))
+        st.caption(plain(card.note))
 
 
 def _last_known(card: Card) -> Card:
@@ -273,7 +273,7 @@ def _unreachable(picture: Picture[V]) -> Notice:
     return Notice(Tone.CRITICAL, f"Redis is unreachable — {shown}.", body)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text with nothing that Markdown would take for a mark: names come from outside."""
     return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>#|~$:" else sign for sign in text)
 

@@ -19,10 +19,11 @@ from monitor.domain.cut import Progress
 from monitor.domain.errors import CheckpointError
 from monitor.domain.events import Partition, PredictionId
 from monitor.domain.join import Entry
+from monitor.domain.misses import Miss
 from monitor.domain.votes import Vote
 from monitor.domain.windows import PaneKey
 
-VERSION = 1
+VERSION = 2
 CHUNK = 10_000
 """Entries or panes in one frame."""
 
@@ -45,6 +46,7 @@ class _Shard(msgspec.Struct, array_like=True, tag="shard"):
     cut: list[tuple[Partition, Progress]]
     ledger: dict[str, int]
     votes: list[Vote]
+    misses: list[Miss]
 
 
 class _Entries(msgspec.Struct, array_like=True, tag="entries"):
@@ -130,7 +132,7 @@ def load_checkpoint(path: Path, store: MemoryStore, *, purpose: str) -> int:
             frame = _unpack.decode(data)
             if isinstance(frame, _Shard):
                 shard += 1
-                store.restore_shard(shard, dict(frame.cut), frame.ledger, frame.votes)
+                store.restore_shard(shard, dict(frame.cut), frame.ledger, frame.votes, frame.misses)
             elif isinstance(frame, _Entries):
                 store.restore_entries(shard, dict(frame.rows))
             else:
@@ -146,7 +148,8 @@ def _frames(store: MemoryStore, purpose: str, records: int) -> Iterator[bytes]:
     head = (VERSION, purpose, store.shards, evaluation, transitions, store.voices(), records)
     yield _pack(_Head(*head))
     for state in store.saved():
-        yield _pack(_Shard(list(state.cut.items()), dict(state.ledger), list(state.waiting)))
+        kept = dict(state.ledger), list(state.waiting), list(state.misses)
+        yield _pack(_Shard(list(state.cut.items()), *kept))
         entries = iter(state.entries.items())
         while rows := list(islice(entries, CHUNK)):
             yield _pack(_Entries(rows))

@@ -1,10 +1,11 @@
 """A store and a log in memory: a second implementation, not a mock. Replay runs on them."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import repeat
+from operator import itemgetter
 from typing import NamedTuple
 
 from monitor.codec.notices import without_ids
@@ -19,11 +20,21 @@ from monitor.domain.events import NextOffsets, Partition, Position, PredictionId
 from monitor.domain.forgetting import Request, examples_in, masked
 from monitor.domain.join import EMPTY, HOUR_MS, RETENTION_SLACK_MS, Entry
 from monitor.domain.journal import JournalEntry
+from monitor.domain.misses import Miss, MissChange
 from monitor.domain.overlays import Action
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.votes import Vote
 from monitor.domain.windows import ALL_TIME, PaneKey
-from monitor.ports import EVALUATOR, Heartbeat, Lease, Mark, OutRecord, is_forgotten, shard_of
+from monitor.ports import (
+    EVALUATOR,
+    MISSES_KEPT,
+    Heartbeat,
+    Lease,
+    Mark,
+    OutRecord,
+    is_forgotten,
+    shard_of,
+)
 
 JOURNAL_ENTRIES = 10_000
 """Journal entries kept at least."""
@@ -50,6 +61,7 @@ class _Shard:
         self.drops: list[tuple[int, PaneKey]] = []
         self.keys: set[SliceKey] = set()
         self.ledger: Counter[str] = Counter()
+        self.misses: list[Miss] = []
         self._votes: defaultdict[int, set[Vote]] = defaultdict(set)
 
     def enter(self, entries: Mapping[PredictionId, Entry], new: Sequence[PredictionId]) -> None:
@@ -119,13 +131,33 @@ class _Shard:
             if at * VOTES_MS < before_ms:
                 yield from (vote for vote in votes if vote.release_ms < before_ms)
 
+    def miss(self, changes: Iterable[MissChange]) -> None:
+        """Keep the list of misses sorted, and no longer than it may be."""
+        for old, new in changes:
+            for each in (old, new):
+                if each is not None:
+                    self._unmiss(each)
+            if new is not None:
+                insort(self.misses, new)
+        del self.misses[:-MISSES_KEPT]
+
+    def _unmiss(self, miss: Miss) -> None:
+        at = bisect_left(self.misses, miss)
+        if self.misses[at : at + 1] == [miss]:
+            del self.misses[at]
+
+    def drop_misses(self, before_ms: int) -> None:
+        """Drop those of predictions made before an instant."""
+        del self.misses[: bisect_left(self.misses, before_ms, key=itemgetter(0))]
+
     def erase(self, ids: Collection[PredictionId]) -> None:
-        """Remove entries and waiting votes."""
+        """Remove entries, waiting votes and misses."""
         for key in ids:
             self.entries.pop(key, None)
         for vote in [vote for votes in self._votes.values() for vote in votes]:
             if vote.prediction_id in ids:
                 self.withdraw(vote)
+        self.misses = [miss for miss in self.misses if miss.prediction_id not in ids]
         for due in self.ends.values():
             due[:] = [key for key in due if key not in ids]
 
@@ -138,6 +170,7 @@ class Saved(NamedTuple):
     entries: Mapping[PredictionId, Entry]
     panes: Mapping[PaneKey, Mapping[Cell, int]]
     waiting: Iterable[Vote]
+    misses: Sequence[Miss]
 
 
 class MemoryStore:
@@ -172,7 +205,10 @@ class MemoryStore:
     def saved(self) -> Iterator["Saved"]:
         """What each shard holds, as it stands: not to be changed."""
         for state in self._shards:
-            yield Saved(state.cut, state.ledger, state.entries, state.panes, state.votes(FOR_EVER))
+            votes = state.votes(FOR_EVER)
+            yield Saved(
+                state.cut, state.ledger, state.entries, state.panes, votes, tuple(state.misses)
+            )
 
     def voices(self) -> dict[str, int]:
         """All that have spoken, with the release of their latest vote."""
@@ -194,6 +230,7 @@ class MemoryStore:
         cut: Mapping[Partition, Progress],
         ledger: Mapping[str, int],
         votes: Iterable[Vote],
+        misses: Iterable[Miss],
     ) -> None:
         """Take over one shard, without its entries and panes."""
         state = self._shards[shard]
@@ -201,6 +238,7 @@ class MemoryStore:
         state.ledger.update(ledger)
         for vote in votes:
             state.vote(vote)
+        state.miss(MissChange(None, miss) for miss in misses)
 
     def restore_entries(self, shard: int, entries: Mapping[PredictionId, Entry]) -> None:
         """Take over entries of one shard."""
@@ -237,12 +275,14 @@ class MemoryStore:
             is_open = change.old is None or state.withdraw(change.old)
             if is_open and change.new is not None:
                 state.vote(change.new)
+        state.miss(changes.misses)
 
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
         """Drop dropped panes, and expired entries, ``SWEEP_ENTRIES`` of a shard at most."""
         for state in self._shards:
             state.drop_panes(watermark_ms)
             state.drop_entries(watermark_ms, horizon_ms, SWEEP_ENTRIES)
+            state.drop_misses(watermark_ms - horizon_ms)
         for voice in [v for v, at_ms in self._spoken.items() if is_silent(at_ms, watermark_ms)]:
             del self._spoken[voice]
 
@@ -340,6 +380,11 @@ class MemoryStore:
         """The requests that are yet to be carried out."""
         return [self._to_forget[key] for key in sorted(self._to_forget)]
 
+    def misses(self, limit: int = MISSES_KEPT) -> list[Miss]:
+        """The newest misses by event time, oldest first."""
+        found = sorted(miss for state in self._shards for miss in state.misses)
+        return found[max(0, len(found) - limit) :]
+
     def known(self, ids: Iterable[PredictionId]) -> set[PredictionId]:
         """Those among ``ids`` of which something is held."""
         return set(ids) & (self.held() | examples_in(self._transitions, self._evaluation))
@@ -364,8 +409,9 @@ class MemoryStore:
         self._to_forget.pop(request_id, None)
 
     def held(self) -> set[PredictionId]:
-        """Every prediction id that an entry or a waiting vote has."""
+        """Every prediction id that an entry, a miss or a waiting vote has."""
         found = {key for state in self._shards for key in state.entries}
+        found |= {miss.prediction_id for state in self._shards for miss in state.misses}
         return found | {PredictionId(vote.prediction_id) for vote in self.waiting(END_MS)}
 
     def delivery(self, receiver: str) -> str:

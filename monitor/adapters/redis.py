@@ -24,6 +24,7 @@ from monitor.adapters.redis_namespace import (
     RedisNamespace,
     cell_field,
     cell_of,
+    miss_member,
     pane_member,
     pane_of,
     partition_field,
@@ -47,11 +48,12 @@ from monitor.domain.events import PredictionId
 from monitor.domain.forgetting import Request, examples_in, masked
 from monitor.domain.join import EMPTY, HOUR_MS, RETENTION_SLACK_MS, Entry
 from monitor.domain.journal import JournalEntry
+from monitor.domain.misses import Miss
 from monitor.domain.overlays import Action
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.votes import Vote
 from monitor.domain.windows import ALL_TIME, PaneKey
-from monitor.ports import EVALUATOR, Heartbeat, Lease, Mark, is_forgotten, shard_of
+from monitor.ports import EVALUATOR, MISSES_KEPT, Heartbeat, Lease, Mark, is_forgotten, shard_of
 
 SWEEPS_PER_HORIZON = 4
 """How often every bucket is looked at while a prediction waits: an entry outlives its end by a
@@ -224,6 +226,15 @@ class RedisStore:
                 ]
                 for change in changes.votes
             ],
+            "misses": [
+                [
+                    miss_member(change.old),
+                    miss_member(change.new),
+                    str(change.new.event_ms) if change.new else "0",
+                ]
+                for change in changes.misses
+            ],
+            "misses_kept": MISSES_KEPT,
         }
 
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
@@ -243,6 +254,7 @@ class RedisStore:
                     keys=self._space.keys(shard),
                     args=[
                         *(self._space.key(shard), self._buckets, count, last_hour, watermark_ms),
+                        watermark_ms - horizon_ms,
                         *self._keep_ms,
                     ],
                 )
@@ -404,6 +416,8 @@ class RedisStore:
                 found.update(key for key, packed in held if packed is not None)
                 votes = map(snapshots.unpack_vote, self._votes_of(shard, frozenset(mine)))
                 found.update(PredictionId(vote.prediction_id) for vote in votes)
+                misses = map(snapshots.unpack_miss, self._misses_of(shard, frozenset(mine)))
+                found.update(miss.prediction_id for miss in misses)
         return found
 
     def erase(self, request: Request) -> dict[int, Cut]:
@@ -428,9 +442,11 @@ class RedisStore:
                     for part in (self._bucket(key), key, raw or b"")
                 ]
                 votes = list(self._votes_of(shard, frozenset(ids)))
+                misses = self._misses_of(shard, frozenset(ids))
+                numbers = len(ids), len(votes)
                 answer, lines = self._erase(
                     keys=self._space.keys(shard),
-                    args=[self._space.key(shard), request_id, len(ids), *rows, *votes],
+                    args=[self._space.key(shard), request_id, *numbers, *rows, *votes, *misses],
                 )
             if answer == b"OK":
                 parts = lines.split(b"\n") if lines else []
@@ -451,6 +467,11 @@ class RedisStore:
             if least == str(votes[-1].release_ms):
                 limit *= 2
             least = str(votes[-1].release_ms)
+
+    def _misses_of(self, shard: int, ids: Collection[str]) -> list[bytes]:
+        """The misses of these ids."""
+        rows = cast(list[bytes], self._client.zrange(self._space.key(shard, "misses"), 0, -1))
+        return [row for row in rows if snapshots.unpack_miss(row).prediction_id in ids]
 
     def _to_mask(self, ids: Collection[str]) -> list[bytes | str | int]:
         """Transitions and tellings that name one of the ids, as they are and as they are to be."""
@@ -587,6 +608,16 @@ class RedisStore:
         with self._reaching():
             rows = self._client.lrange(self._space.rules_key("actions"), 0, -1)
         return [snapshots.unpack_action(row) for row in cast(list[bytes], rows)]
+
+    def misses(self, limit: int = MISSES_KEPT) -> list[Miss]:
+        """The newest misses by event time, oldest first."""
+        if limit < 1:
+            return []
+        with self._reaching():
+            rows = self._pipelined(
+                lambda pipe, shard: pipe.zrange(self._space.key(shard, "misses"), -limit, -1)
+            )
+        return sorted(snapshots.unpack_miss(row) for found in rows for row in found)[-limit:]
 
     def journal(self, after: int = 0, limit: int = 1_000) -> list[JournalEntry]:
         """Entries with a sequence above ``after``, oldest first."""

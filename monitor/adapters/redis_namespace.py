@@ -26,6 +26,7 @@ Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 ``tag:commits``                         hash      commits begun and ended, to tell half of one
 ``tag:keys``                            set       variants and slices counted so far
 ``tag:votes``                           zset      waiting votes by release
+``tag:misses``                          zset      the newest misses by event time
 ``tag:erased``                          hash      the last request carried out -> cut at that moment
 ``tag:sweep``                           string    bucket at which sweeping goes on
 ``tag:probe``                           any       tried and removed when a worker starts
@@ -44,6 +45,7 @@ from monitor.domain.counts import Cell
 from monitor.domain.cut import Progress
 from monitor.domain.errors import StoreError
 from monitor.domain.events import Partition
+from monitor.domain.misses import Miss
 from monitor.domain.slices import SliceKey
 from monitor.domain.votes import Vote
 from monitor.domain.windows import Clock, PaneKey
@@ -182,6 +184,11 @@ def cell_field(cell: Cell) -> str:
 def vote_field(vote: Vote | None) -> str:
     """A vote as a member; "" for none."""
     return snapshots.pack_vote(vote).decode() if vote else ""
+
+
+def miss_member(miss: Miss | None) -> str:
+    """A miss as a member; "" for none."""
+    return snapshots.pack_miss(miss).decode() if miss else ""
 
 
 def pane_member(pane: PaneKey) -> str:

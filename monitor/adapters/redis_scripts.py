@@ -20,6 +20,7 @@ try('HSET', key, 'n', '1') try('HINCRBY', key, 'n', '1') try('HGET', key, 'n')
 try('HMGET', key, 'n') try('HGETALL', key) try('HDEL', key, 'n')
 try('ZADD', key, '1', 'n') try('ZRANGEBYSCORE', key, '1', '1') try('ZMSCORE', key, 'n')
 try('ZREM', key, 'n') try('ZREMRANGEBYSCORE', key, '1', '1')
+try('ZREMRANGEBYRANK', key, '0', '0')
 try('RPUSH', key, 'n') try('LRANGE', key, '0', '0') try('LINDEX', key, '0') try('LLEN', key)
 try('LSET', key, '0', 'n') try('UNLINK', key)
 try('SADD', key, 'n') try('UNLINK', key)
@@ -74,6 +75,11 @@ for _, row in ipairs(c.votes) do
   local waits = row[1] == '' or redis.call('ZREM', p .. 'votes', row[1]) == 1
   if waits and row[2] ~= '' then redis.call('ZADD', p .. 'votes', row[3], row[2]) end
 end
+for _, row in ipairs(c.misses) do
+  if row[1] ~= '' then redis.call('ZREM', p .. 'misses', row[1]) end
+  if row[2] ~= '' then redis.call('ZADD', p .. 'misses', row[3], row[2]) end
+end
+if #c.misses > 0 then redis.call('ZREMRANGEBYRANK', p .. 'misses', 0, -c.misses_kept - 1) end
 redis.call('HSET', p .. 'commits', 'ended', begun)
 return 'OK'
 """
@@ -84,24 +90,27 @@ commits begun (counted) and ended (set) differ, as they do on a server whose app
 cut off in the middle of a commit and is loaded for the second time."""
 
 ERASE = """#!lua flags=allow-oom
-local p, erased, entries = ARGV[1], redis.call('HGET', ARGV[1] .. 'erased', ARGV[2]), 4
+local p, erased, entries = ARGV[1], redis.call('HGET', ARGV[1] .. 'erased', ARGV[2]), 5
 if erased then return {'OK', erased} end
 local votes = entries + 3 * tonumber(ARGV[3])
+local misses = votes + tonumber(ARGV[4])
 for i = entries, votes - 1, 3 do
   local held = redis.call('HGET', p .. 'e:' .. ARGV[i], ARGV[i + 1]) or ''
   if held ~= ARGV[i + 2] then return {'ENTRY', ''} end
 end
 for i = entries, votes - 1, 3 do redis.call('HDEL', p .. 'e:' .. ARGV[i], ARGV[i + 1]) end
-for i = votes, #ARGV do redis.call('ZREM', p .. 'votes', ARGV[i]) end
+for i = votes, misses - 1 do redis.call('ZREM', p .. 'votes', ARGV[i]) end
+for i = misses, #ARGV do redis.call('ZREM', p .. 'misses', ARGV[i]) end
 local cut = table.concat(redis.call('HGETALL', p .. 'cut'), '\\n')
 redis.call('UNLINK', p .. 'erased')
 redis.call('HSET', p .. 'erased', ARGV[2], cut)
 return {'OK', cut}
 """
-"""ARGV: key prefix, id of the request, number of entries, then for each its bucket, id and bytes
-expected ('' for none), then the votes. As long as the entries are what they were, no vote of theirs
-has come that is not named. Returns OK and the cut as lines, field and value in turn; or ENTRY:
-look again. What is done is remembered last, so that half of it is done again."""
+"""ARGV: key prefix, id of the request, numbers of entries and of votes, then for each entry its
+bucket, id and bytes expected ('' for none), then the votes, then the misses. As long as the entries
+are what they were, no vote or miss of theirs has come that is not named. Returns OK and the cut as
+lines, field and value in turn; or ENTRY: look again. What is done is remembered last, so that half
+of it is done again."""
 
 MASK = """#!lua flags=allow-oom
 local transitions, masked = 2, 2 + 3 * tonumber(ARGV[1])
@@ -136,7 +145,8 @@ for _ = 1, count do
   at = (at + 1) % buckets
 end
 redis.call('SET', p .. 'sweep', at)
-for i = 6, #ARGV do
+redis.call('ZREMRANGEBYSCORE', p .. 'misses', '-inf', '(' .. ARGV[6])
+for i = 7, #ARGV do
   local index = p .. 'panes:' .. ARGV[i]
   for _, pane in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', ARGV[5], 'LIMIT', 0, 500)) do
     redis.call('UNLINK', p .. 'p:' .. pane)
@@ -145,7 +155,8 @@ for i = 6, #ARGV do
 end
 return at
 """
-"""ARGV: key prefix, buckets, buckets to look at, last expired hour, watermark, pane sizes."""
+"""ARGV: key prefix, buckets, buckets to look at, last expired hour, watermark, instant from which
+on misses are kept, pane sizes."""
 
 _LEASE_MUST_BE = """
 local lease = redis.call('HMGET', KEYS[1], 'owner', 'fence')

@@ -127,6 +127,35 @@ def run(
     _print_live(settings, form)
 
 
+@app.command(epilog="Example: recallwatch missed --of urgent --format json")
+def missed(
+    config: Config = None,
+    of: Annotated[str | None, typer.Option(help="Of this declared group alone.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also those that somebody has seen to.")
+    ] = False,
+    form: Format = Form.TEXT,
+) -> None:
+    """Messages that declared groups have lost and nobody has seen to, the oldest first."""
+    settings, now_ms = load_settings(config), SystemClock().now_ms()
+    if of is not None and of not in settings.intents.groups:
+        known = ", ".join(settings.intents.groups) or "none"
+        raise typer.BadParameter(f"{of} is not declared; declared are: {known}")
+    from monitor.app.missed import cases_in, line_of, row_of
+    from monitor.app.wiring import open_reader, spec_of
+
+    with closing(open_reader(settings)) as reader:
+        cases = cases_in(reader, spec_of(settings), of)
+    shown = [case for case in cases if everything or case.is_open]
+    if form is Form.JSON:
+        print_json([row_of(case, now_ms) for case in shown])
+        return
+    for case in shown:
+        print(printable(line_of(case, now_ms)))
+    if not shown:
+        note(f"None is open. Handled: {len(cases)} (--all lists them).")
+
+
 @app.command(epilog="Example: recallwatch report --format json | jq .variants.ALL.accuracy")
 def report(
     config: Config = None,

@@ -171,6 +171,20 @@ class RecordCodec:
             first, rest = records[:half], records[half:]
             return [*self._read(read, first), *self._read(read, rest)]
 
+    def spoken(self, record: Record) -> tuple[PredictionId, str] | None:
+        """Whose prediction it is, and what the user wrote, "" where the record does not tell.
+
+        None for what is no prediction. The only reader of texts: nothing that counts needs one.
+        """
+        fact = self.fact(record)
+        if not isinstance(fact, Prediction):
+            return None
+        message = msgspec.json.decode(record.value or b"")
+        if not self.predictions.is_flat:
+            message = flattened(message, self.predictions)
+        text = message.get("text")
+        return fact.prediction_id, text if isinstance(text, str) else ""
+
     def kind_of(self, record: Record) -> Kind:
         """Which of the two logs the record stands in."""
         return Kind.PREDICTIONS if record.topic == self.predictions_topic else Kind.LABELS

@@ -15,6 +15,7 @@ from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import Label, Prediction, PredictionId, Traits
 from monitor.domain.join import HOUR_MS, Entry
 from monitor.domain.maturity import MaturityBook
+from monitor.domain.misses import Miss
 from monitor.domain.overlays import Action
 from monitor.domain.signals import SignalKey, SignalState
 from monitor.domain.votes import Vote
@@ -235,6 +236,16 @@ def pack_vote(vote: Vote) -> bytes:
 def unpack_vote(data: bytes) -> Vote:
     """What ``pack_vote`` packed."""
     return msgspec.json.decode(data, type=Vote)
+
+
+def pack_miss(miss: Miss) -> bytes:
+    """A miss as JSON; equal misses give equal bytes."""
+    return msgspec.json.encode(miss)
+
+
+def unpack_miss(data: bytes) -> Miss:
+    """What ``pack_miss`` packed."""
+    return msgspec.json.decode(data, type=Miss)
 
 
 def pack_transition(transition: Transition) -> bytes:

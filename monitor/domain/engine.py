@@ -14,7 +14,7 @@ what nearly all facts are in bulk: see ``domain.tally``.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress, repeat
+from itertools import chain, compress, repeat
 from typing import NamedTuple
 
 from monitor.domain import join, ledger
@@ -23,6 +23,7 @@ from monitor.domain.cut import Progress
 from monitor.domain.estimate import score_name
 from monitor.domain.events import Batch, Intent, Kind, Label, Partition, Prediction, PredictionId
 from monitor.domain.join import EMPTY, Entry
+from monitor.domain.misses import MissChange, is_missed, miss_of
 from monitor.domain.rules import AlertRule, Metric, SignalRule
 from monitor.domain.slices import Groups
 from monitor.domain.tally import Tally
@@ -37,8 +38,8 @@ class Spec:
     """What determines the numbers: the part of the settings that the engine knows.
 
     ``scored`` maps the score name of each declared group to its members. An outcome is
-    evidence for some rule only if its actual intent is in the first set of ``voting`` or the
-    predicted one in the second; None when any outcome may be.
+    evidence for some rule, or a miss, only if its actual intent is in the first set of ``voting``
+    or the predicted one in the second; None when any outcome may be.
     """
 
     groups: Groups = field(default_factory=lambda: Groups({}))
@@ -56,18 +57,19 @@ class Spec:
         members = self.groups.members.items()
         scored = {score_name(name, group): group for name, group in members}
         object.__setattr__(self, "scored", scored)
-        object.__setattr__(self, "voting", _voting(self.rules))
+        object.__setattr__(self, "voting", _voting(self.rules, self.groups))
 
 
 def _voting(
-    rules: Iterable[AlertRule],
+    rules: Iterable[AlertRule], groups: Groups
 ) -> tuple[frozenset[Intent], frozenset[Intent]] | None:
     of: dict[Metric, frozenset[Intent]] = dict.fromkeys(Metric, frozenset())
     for rule in rules:
         if rule.metric is Metric.ACCURACY:
             return None
         of[rule.metric] |= rule.group
-    return of[Metric.RECALL], of[Metric.PRECISION]
+    of_groups = frozenset(chain.from_iterable(groups.members.values()))
+    return of[Metric.RECALL] | of_groups, of[Metric.PRECISION]
 
 
 class VoteChange(NamedTuple):
@@ -91,6 +93,7 @@ class Changes:
     ledger: Mapping[str, int]
     votes: Sequence[VoteChange]
     progress: Mapping[Partition, Progress]
+    misses: Sequence[MissChange] = ()
 
 
 def ids_of(batch: Batch) -> set[PredictionId]:
@@ -281,7 +284,30 @@ class Work:
                 for change in _vote_changes(self._spec, loaded.get(key, EMPTY), self.entries[key])
             ],
             progress=progress,
+            misses=tuple(self._miss_changes()),
         )
+
+    def _miss_changes(self) -> Iterable[MissChange]:
+        groups, horizon_ms = self._spec.groups, self._spec.windows.horizon_ms
+        entries, loaded = self.entries, self._loaded
+        missed: dict[tuple[Intent, Intent], bool] = {}
+        for key in self._voters if groups.members else ():
+            after, before = entries[key], loaded.get(key, EMPTY)
+            prediction, labels = after
+            if prediction is None:
+                continue
+            if len(labels) == 1 and not before.labels:
+                # Nearly all: what the only label says of such an answer is looked up once.
+                pair = labels[0].actual, prediction.predicted
+                is_one = missed.get(pair)
+                if is_one is None:
+                    is_one = missed[pair] = is_missed(groups, *pair)
+                if not is_one:
+                    continue
+            old = miss_of(groups, horizon_ms, before) if before.labels else None
+            new = miss_of(groups, horizon_ms, after)
+            if old != new:
+                yield MissChange(old, new)
 
 
 def _vote_changes(spec: Spec, before: Entry, after: Entry) -> Iterable[VoteChange]:

@@ -32,16 +32,21 @@ class Deed(StrEnum):
     SILENCE = "silence"
     UNSILENCE = "unsilence"
     FORGET = "forget"
+    HANDLE = "handle"
+    REOPEN = "reopen"
+    REVEAL = "reveal"
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What somebody did about alerts; never changed once entered. ``at_ms`` is wall time.
+    """What somebody did about alerts or misses; never changed once entered. ``at_ms`` is wall time.
 
     An acknowledgement names the transition (``target``) with which the alert fired. A silence holds
     until ``until_ms`` for alerts that agree with all its ``matchers``: pairs of ``rule``,
     ``variant`` or ``slice`` and a value. Ending one names its id as ``target``. A request to
     forget is about no alert: it has the ``hashes`` by which the journal names the predictions.
+    Handling a miss, opening it again and revealing its text name its reference as ``target``; who
+    handles one may name a ``ticket``.
     """
 
     id: str
@@ -53,6 +58,7 @@ class Action:
     matchers: tuple[tuple[str, str], ...] = ()
     until_ms: int = 0
     hashes: tuple[str, ...] = ()
+    ticket: str = ""
 
 
 class Silence(NamedTuple):
@@ -144,6 +150,28 @@ def forget(*, action_id: str, hashes: tuple[str, ...], who: str, note: str, at_m
     """Having predictions forgotten; ActRefused when nobody asks for it."""
     said = _said(who, "who")
     return Action(action_id, Deed.FORGET, at_ms, said, note.strip(), hashes=hashes)
+
+
+def handle(
+    *, action_id: str, reference: str, ticket: str, who: str, note: str, at_ms: int
+) -> Action:
+    """Seeing to a missed message; ActRefused when nobody does. Ticket and note may be empty."""
+    said = _said(who, "who")
+    return Action(
+        action_id, Deed.HANDLE, at_ms, said, note.strip(), reference, ticket=ticket.strip()
+    )
+
+
+def reopen(*, action_id: str, reference: str, who: str, note: str, at_ms: int) -> Action:
+    """Saying that a missed message is not seen to after all; ActRefused without a reason."""
+    said = _said(note, "reason")
+    return Action(action_id, Deed.REOPEN, at_ms, _said(who, "who"), said, reference)
+
+
+def reveal(*, action_id: str, reference: str, who: str, note: str, at_ms: int) -> Action:
+    """Looking at what somebody wrote; ActRefused when nobody does, or gives no reason."""
+    said = _said(note, "reason")
+    return Action(action_id, Deed.REVEAL, at_ms, _said(who, "who"), said, reference)
 
 
 def _said(text: str, what: str) -> str:

@@ -10,6 +10,7 @@ from monitor.domain.engine import Changes, VoteChange
 from monitor.domain.errors import StoreError
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.join import EMPTY, Entry
+from monitor.domain.misses import MissChange
 from monitor.domain.slices import SliceKey
 from monitor.domain.windows import ALL_TIME, HOUR_MS, Clock, PaneKey
 from monitor.ports import Heartbeat, Lease
@@ -23,6 +24,7 @@ from tests.contracts.state_store import (
     label,
     leased,
     loaded,
+    miss,
     prediction,
     prepared,
     transition,
@@ -95,6 +97,7 @@ FIRST_WRITES: Mapping[str, Changes] = {
     "a cell": _changes(cells={PANE: {("prediction", "fraud"): 1}}),
     "a pane": _changes(cells={STRANGE_PANE: {("prediction", "fraud"): 1}}),
     "a vote": _changes(votes=[VoteChange(None, vote("p2"))]),
+    "a miss": _changes(misses=[MissChange(None, miss("p2"))]),
     "a vote that is removed": _changes(votes=[VoteChange(vote(), vote("p2"))]),
 }
 """Changes by what the script writes first."""

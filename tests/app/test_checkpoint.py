@@ -56,6 +56,7 @@ def test_a_replay_goes_on_where_it_was_saved(folder: Path, tmp_path: Path, turns
         again.finish()
     assert again.records == whole.records
     assert digest_of(again.store) == digest_of(whole.store)
+    assert again.store.misses() == whole.store.misses() != []
 
 
 def test_the_command_saves_when_it_is_stopped_and_goes_on(folder: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from tests.builders import record
 from tests.fixtures.stores import free_port
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "run", "report", "dashboard", "feed", "replay", "check", "forget")
+COMMANDS = ("demo", "run", "report", "missed", "dashboard", "feed", "replay", "check", "forget")
 WITH_SETTINGS = tuple(name for name in COMMANDS if name != "demo")
 SECRET = "hunter2"
 

@@ -16,7 +16,7 @@ from monitor.codec.mapping import (
 )
 from monitor.codec.records import RecordCodec
 from monitor.domain.events import Label, Prediction, PredictionId, Reason, Rejected, Traits
-from tests.builders import T0, record
+from tests.builders import T0, label_message, prediction_message, record
 
 RASA_USER = {
     "sender_id": "b7c9b0c2d4d54a0f9a4d7e31",
@@ -284,3 +284,30 @@ def test_replacing_paths_leaves_the_preset_as_it_was() -> None:
     before = dict(PRESETS["rasa"].paths)
     PRESETS["rasa"].with_paths({"variant": "elsewhere"})
     assert PRESETS["rasa"].paths == before
+
+
+def spoken(preset: str, message: Mapping[str, object], **more: str) -> object:
+    return RecordCodec(predictions=PRESETS[preset].with_paths(more)).spoken(record(message))
+
+
+def test_what_the_user_wrote_is_found_wherever_it_stands() -> None:
+    written = "I lost my card yesterday"
+    assert spoken("rasa", RASA_USER) == ("1a2b3c4d5e6f", written)
+    place = {"text": "captureData.endpointInput.data.text"}
+    assert spoken("sagemaker", SAGEMAKER, **place) == ("conv-17-turn-3", written)
+    flat = prediction_message(text=written)
+    assert spoken("flat", flat) == ("p1", written)
+    assert RecordCodec().spoken(record(flat)) == ("p1", written)
+
+
+def test_a_prediction_without_a_text_says_whose_it_is() -> None:
+    assert spoken("cloudevents", KSERVE_RESPONSE) == (KSERVE_RESPONSE["id"], "")
+    assert RecordCodec().spoken(record(prediction_message(text=17))) == ("p1", "")
+
+
+def test_what_is_no_prediction_says_nothing() -> None:
+    codec = RecordCodec()
+    assert spoken("rasa", RASA_BOT) is None
+    assert codec.spoken(record(b"no JSON")) is None
+    assert codec.spoken(record(None)) is None
+    assert codec.spoken(record(label_message(text="a label"), topic="labels")) is None

@@ -39,6 +39,7 @@ from monitor.domain.forgetting import FORGOTTEN, Request
 from monitor.domain.join import RETENTION_SLACK_MS, Entry
 from monitor.domain.journal import JournalEntry
 from monitor.domain.maturity import MaturityBook
+from monitor.domain.misses import Miss, MissChange
 from monitor.domain.notice_text import News
 from monitor.domain.notices import Last, Pending, Standing, Told
 from monitor.domain.overlays import Action, Deed
@@ -55,7 +56,7 @@ from monitor.domain.windows import (
     WindowSpec,
     pane_start,
 )
-from monitor.ports import EVALUATOR, Heartbeat, Lease, Mark, StateStore, shard_of
+from monitor.ports import EVALUATOR, MISSES_KEPT, Heartbeat, Lease, Mark, StateStore, shard_of
 
 Fact = Prediction | Label
 
@@ -111,6 +112,12 @@ def vote(name: str = "p1", *, release_ms: int = T0_MS, hit: bool = True) -> Vote
     return Vote(release_ms, name, "urgent-recall", SliceKey("ft"), T0_MS, hit)
 
 
+def miss(name: str = "p1", *, at_ms: int = T0_MS, predicted: str = "fees") -> Miss:
+    """What ``prediction`` and ``label`` of the same name are when another intent was predicted."""
+    known_ms = T0_MS + 51
+    return Miss(at_ms, PredictionId(name), at_ms + 50, known_ms, 1, "ft", "fraud", predicted)
+
+
 def kind_of(fact: Fact) -> Kind:
     return Kind.PREDICTIONS if isinstance(fact, Prediction) else Kind.LABELS
 
@@ -151,10 +158,13 @@ def write(store: StateStore, *facts: Fact, partition: Partition | None = None) -
 
 
 def plain(
-    *, votes: Sequence[VoteChange] = (), cells: Mapping[PaneKey, Mapping[tuple[str, ...], int]] = {}
+    *,
+    votes: Sequence[VoteChange] = (),
+    cells: Mapping[PaneKey, Mapping[tuple[str, ...], int]] = {},
+    misses: Sequence[MissChange] = (),
 ) -> Changes:
     """Changes made by hand that touch no entry and move no partition."""
-    return Changes({}, {}, cells, {}, votes, {})
+    return Changes({}, {}, cells, {}, votes, {}, misses)
 
 
 def observed(store: StateStore, ids: Iterable[str] = ("p1", "p2", "p3")) -> dict[str, object]:
@@ -175,6 +185,7 @@ def observed(store: StateStore, ids: Iterable[str] = ("p1", "p2", "p3")) -> dict
         "unpublished": store.unpublished(),
         "actions": store.actions(),
         "heartbeats": store.heartbeats(),
+        "misses": store.misses(),
         "entries": loaded(store, ids),
     }
 
@@ -294,6 +305,7 @@ class StateStoreContract:
             "unpublished": [],
             "actions": [],
             "heartbeats": [],
+            "misses": [],
             "entries": {},
         }
 
@@ -1188,6 +1200,70 @@ class StateStoreContract:
         write(store, prediction(FORGOTTEN))
         store.erase(Request("r1", (FORGOTTEN,)))
         assert loaded(store, [FORGOTTEN]) == {}
+
+    # Misses
+
+    @ONE_AND_FOUR
+    def test_misses_are_kept_oldest_first_until_a_label_takes_them_back(
+        self, world: StoreWorld, shards: int
+    ) -> None:
+        store = world.open(shards=shards)
+        for number, name in ((3, "p3"), (1, "p1"), (2, "p2"), (4, "right")):
+            went = "fraud" if name == "right" else "fees"
+            write(store, prediction(name, at_ms=T0_MS + number, predicted=went))
+            write(store, label(name, at_ms=T0_MS + 9))
+        found = world.open(shards=shards).misses()
+        assert [each.prediction_id for each in found] == ["p1", "p2", "p3"]
+        assert found[0] == Miss(
+            T0_MS + 1, PredictionId("p1"), T0_MS + 51, T0_MS + 59, 8, "ft", "fraud", "fees"
+        )
+        assert store.misses(2) == found[1:]
+        assert store.misses(0) == []
+        write(store, label("p2", at_ms=T0_MS + 10, actual="fees"))
+        assert store.misses() == [found[0], found[2]]
+
+    def test_a_miss_takes_the_place_of_another_and_one_that_is_gone_does_no_harm(
+        self, store: StateStore
+    ) -> None:
+        old, new = miss(), miss(predicted="balance")
+        store.commit(0, {}, plain(misses=[MissChange(None, old)]))
+        store.commit(0, {}, plain(misses=[MissChange(old, new), MissChange(old, None)]))
+        assert store.misses() == [new]
+        store.commit(0, {}, plain(misses=[MissChange(None, new)]))
+        assert store.misses() == [new]
+
+    def test_a_shard_keeps_the_newest_misses_by_event_time(self, world: StoreWorld) -> None:
+        store = world.open()
+        many = [miss(f"m{n:05}", at_ms=T0_MS + n) for n in range(MISSES_KEPT + 3)]
+        late = [many[0], *many[3:]]
+        store.commit(0, {}, plain(misses=[MissChange(None, each) for each in many[1:]]))
+        assert store.misses() == many[3:]
+        store.commit(0, {}, plain(misses=[MissChange(None, late[0])]))
+        assert world.open().misses(END_MS) == many[3:]
+
+    def test_misses_are_dropped_when_they_are_older_than_the_horizon(
+        self, store: StateStore
+    ) -> None:
+        old, young = miss("p1"), miss("p2", at_ms=T0_MS + 1)
+        store.commit(0, {}, plain(misses=[MissChange(None, old), MissChange(None, young)]))
+        sweep_all(store, T0_MS + HORIZON_MS)
+        assert store.misses() == [old, young]
+        sweep_all(store, T0_MS + HORIZON_MS + 1)
+        assert store.misses() == [young]
+
+    @ONE_AND_FOUR
+    def test_misses_of_what_is_erased_are_gone_and_are_known_before(
+        self, world: StoreWorld, shards: int
+    ) -> None:
+        store = world.open(shards=shards)
+        for name in ("p1", "p2", "p3"):
+            write(store, prediction(name, predicted="fees"), label(name))
+        alone = miss("p4")
+        changes = plain(misses=[MissChange(None, alone)])
+        store.commit(shard_of("p4", shards), {}, changes)
+        assert store.known(ids("p1", "p4", "p5")) == {"p1", "p4"}
+        store.erase(Request("r1", ids("p1", "p3", "p4", "nobody")))
+        assert [each.prediction_id for each in world.open(shards=shards).misses()] == ["p2"]
 
     # Signs of life
 

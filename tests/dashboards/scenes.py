@@ -238,6 +238,31 @@ def hardly_labelled() -> Chat:
     return chat
 
 
+def caught() -> Chat:
+    """A hundred labelled messages, urgent ones among them, all answered rightly."""
+    chat = Chat()
+    chat.many(60, NOON_MS - 8 * MINUTE_MS, predicted="fees", actual="fees")
+    chat.many(40, NOON_MS - 5 * MINUTE_MS, predicted="lost_card", actual="lost_card")
+    return chat
+
+
+def wide() -> Chat:
+    """77 intents, each of which is sometimes taken for the next; four of them are urgent."""
+    chat, dice = Chat(), random.Random(3)
+    routine = [f"question_{number:02}" for number in range(73)]
+    intents = [*sorted(URGENT), *routine]
+    for number in range(6_000):
+        at = dice.randrange(len(intents))
+        missed = dice.random() > 0.85
+        wrong = dice.choice(routine[:30]) if intents[at] in URGENT else intents[(at + 1) % 77]
+        chat.message(
+            NOON_MS - 170 * MINUTE_MS + number * 1_600,
+            predicted=wrong if missed else intents[at],
+            actual=intents[at],
+        )
+    return chat
+
+
 def flaky(reader: MemoryStore, is_down: Callable[[], bool]) -> MemoryStore:
     """The same store, which can be taken away."""
     return cast(MemoryStore, _Flaky(reader, is_down))
@@ -260,6 +285,8 @@ SCENES: dict[str, Callable[[], Chat]] = {
     "late": late,
     "firing": incident,
     "recovering": mended,
+    "caught": caught,
+    "wide": wide,
 }
 
 

@@ -15,10 +15,14 @@ from pathlib import Path
 from streamlit.web import cli
 
 import dashboards
-from dashboards import source
+from dashboards import identity, source
+from dashboards.identity import Viewer
 from monitor.app.dashboard import TRUE_PEERS
 from monitor.app.settings import DashboardSettings
 from tests.dashboards import replayed, scenes
+
+ACTING = "acting-"
+"""Before the name of a scene: somebody is signed in, and texts can be read."""
 
 SERVE = Path(dashboards.__file__).with_name("serve.py")
 
@@ -34,15 +38,19 @@ def main(scene: str, port: str, switch: str, settings: str = "{}") -> None:
         store = scenes.flaky(replayed.store(), lambda: told() == "down")
         found = replayed.source(store, replayed.recomputed)
     else:
-        store = scenes.flaky(scenes.store_of(scene), lambda: told() == "down")
+        held = scenes.store_of(scene.removeprefix(ACTING))
+        store = scenes.flaky(held, lambda: told() == "down")
         found = scenes.source_of(store, spec=scenes.spec_of(scene))
+        if scene.startswith(ACTING):
+            found = replace(found, act=held.act, text_of=lambda miss: f"I said {miss.actual}!")
+            identity.viewer = lambda: Viewer("ana")
 
     def now_ms() -> int:
         return found.now_ms() + (int(told()) if told().isdigit() else 0)
 
     own = DashboardSettings.model_validate(json.loads(settings))
     asked = found.settings.model_copy(update={"dashboard": own})
-    act = store.act if own.identity.is_asked else None
+    act = store.act if own.identity.is_asked else found.act
     source.use(replace(found, now_ms=now_ms, settings=asked, act=act))
     os.environ.update(TRUE_PEERS)
     oidc = own.identity.oidc

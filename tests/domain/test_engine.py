@@ -455,7 +455,7 @@ def test_no_vote_appears_behind_the_watermark(stream: list[Envelope], draw: Rand
 
 
 def changed_by(spec: Spec, held: Mapping[PredictionId, Entry], batch: Batch) -> list[Changes]:
-    """By the loops, and by merging fact for fact; votes sorted, as their order is of no matter."""
+    """By the loops, and by merging fact for fact; sorted where the order is of no matter."""
     by_loops = engine.step(spec, held, batch, progress={}, watermark_ms=EXPIRY_MS)
     work = engine.Work(spec, held)
     facts: list[Prediction | Label] = [*batch.labels, *batch.predictions]
@@ -464,7 +464,10 @@ def changed_by(spec: Spec, held: Mapping[PredictionId, Entry], batch: Batch) -> 
     for kind, reason, log_ms in batch.rejected:
         work.tally.reject(kind, reason, log_ms)
     both = (by_loops, work.changes({}, EXPIRY_MS))
-    return [replace(one, votes=sorted(one.votes, key=repr)) for one in both]
+    return [
+        replace(one, votes=sorted(one.votes, key=repr), misses=tuple(sorted(one.misses, key=repr)))
+        for one in both
+    ]
 
 
 @pytest.mark.parametrize(

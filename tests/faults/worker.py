@@ -163,7 +163,7 @@ class SnaredStore:
         self.marks, self.journal, self.documents = store.marks, store.journal, store.documents
         self.unpublished, self.known = store.unpublished, store.known
         self.ask_to_forget, self.to_forget = store.ask_to_forget, store.to_forget
-        self.erase, self.fulfilled = store.erase, store.fulfilled
+        self.erase, self.fulfilled, self.misses = store.erase, store.fulfilled, store.misses
 
     @property
     def shards(self) -> int:

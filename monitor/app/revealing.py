@@ -1,0 +1,58 @@
+"""What somebody wrote, read from the log for one person to see: it is kept nowhere else."""
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from monitor.app.history import Place, Where, opened_history
+from monitor.app.settings import Settings
+from monitor.app.wiring import codec_of
+from monitor.codec.records import RecordCodec
+from monitor.domain.events import Record
+from monitor.domain.misses import Miss
+
+AROUND_MS = 60_000
+"""How far behind the log time of a record, as producers' clocks have it, others may be earlier."""
+
+BATCH_RECORDS = 4_000
+
+
+class Told(Protocol):
+    """A log that stands where a record is looked for, and ends."""
+
+    def poll(self, max_records: int) -> list[Record]:
+        """The next records; [] at the end."""
+
+
+def text_of(settings: Settings, miss: Miss) -> str | None:
+    """The text of a missed message; "" if its record has none, None if the log has no such record.
+
+    BrokerError when the log cannot be read.
+    """
+    with _around(settings, miss.log_ms) as log:
+        return found_text(log, codec_of(settings), miss)
+
+
+def _around(settings: Settings, log_ms: int) -> AbstractContextManager[Told]:
+    start, end = Place(instant_ms=log_ms), Place(instant_ms=log_ms + AROUND_MS)
+    return opened_history(settings, Where(start=start, end=end))
+
+
+def found_text(log: Told, codec: RecordCodec, miss: Miss) -> str | None:
+    """The text in the first record that is the prediction and of its log time; None without one.
+
+    >>> from monitor.domain.events import PredictionId
+    >>> class Empty:
+    ...     def poll(self, max_records: int) -> list[Record]:
+    ...         return []
+    >>> miss = Miss(0, PredictionId("p1"), 0, 0, 0, "ft", "lost_card", "fees")
+    >>> found_text(Empty(), RecordCodec(), miss) is None
+    True
+    """
+    while records := log.poll(BATCH_RECORDS):
+        for record in records:
+            if record.log_ms != miss.log_ms:
+                continue
+            spoken = codec.spoken(record)
+            if spoken is not None and spoken[0] == miss.prediction_id:
+                return spoken[1]
+    return None
