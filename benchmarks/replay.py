@@ -32,7 +32,6 @@ from benchmarks.replay_runs import CORE, Order, Run
 from benchmarks.replay_stream import (
     EVENTS_A_PREDICTION,
     PARTITIONS,
-    PREDICTIONS_A_DAY,
     capture,
     settings_of,
     stream,
@@ -56,6 +55,9 @@ NAMES = {
 }
 ON_BROKER = {"loop", "kafka"}
 NOWHERE = "127.0.0.1:9"
+CALM_A_DAY = 200_000
+"""Predictions of a day for the curve of memory."""
+
 POINTS = (1_000_000, 2_000_000, 5_000_000, 10_000_000, 15_000_000, 20_000_000)
 """Events after which memory is looked at."""
 
@@ -166,7 +168,7 @@ class StreamLog:
     """The stream itself as a log, made as it is read."""
 
     def __init__(self, predictions: int) -> None:
-        self._records = stream(predictions)
+        self._records = stream(predictions, predictions_a_day=CALM_A_DAY)
         self._next: dict[Partition, int] = {
             Partition(topic, number): 0
             for topic in topics_of(settings_of()).values()
@@ -225,23 +227,23 @@ class StreamLog:
 
 
 def _memory(most: int) -> None:
-    """The curve, at a constant rate, over many times the label horizon.
+    """The curve, at a constant rate, over many times whatever is kept.
 
-    Panes of a minute are kept for six hours: with the seven days that are the default, memory would
-    reach its height after seven days of log.
+    A million events are two and a half days of log, and nothing is kept for longer than a day but
+    one pane a day; with the retention that is the default, memory reaches its height after 90 days.
     """
     print("| events | days of log | memory, MB | events/s |\n|---:|---:|---:|---:|")
     due, started = [point for point in POINTS if point <= most], time.perf_counter()
 
     def tell(done: int, _left: int | None) -> None:
         if due and done >= due[0]:
-            days = done / EVENTS_A_PREDICTION / PREDICTIONS_A_DAY
+            days = done / EVENTS_A_PREDICTION / CALM_A_DAY
             rate = done / (time.perf_counter() - started)
             print(
                 f"| {due.pop(0):,} | {days:.0f} | {resident_mb():,.0f} | {rate:,.0f} |", flush=True
             )
 
     replay = Replay(
-        StreamLog(round((most + 1_000_000) / EVENTS_A_PREDICTION)), settings_of(minutes="6h")
+        StreamLog(round((most + 1_000_000) / EVENTS_A_PREDICTION)), settings_of(is_short=True)
     )
     replay.run(tell)

@@ -40,27 +40,34 @@ TEXTS = (
 _MIX = 0x9E3779B97F4A7C15
 
 
-def settings_of(bootstrap: str = "127.0.0.1:9092", minutes: str = "7d") -> Settings:
+def settings_of(bootstrap: str = "127.0.0.1:9092", *, is_short: bool = False) -> Settings:
     """A rule on the urgent intents, for each variant; a horizon of a day.
 
-    ``minutes`` is how long panes of a minute are kept.
+    When it ``is_short``, nothing is kept for longer than a day: neither panes nor votes.
     """
+    keep = ("6h", "1d", "30d") if is_short else ("7d", "90d", "3y")
+    rule = {"name": "urgent-recall", "of": "urgent", "per": ["variant"], "objective": 0.8}
+    if is_short:
+        rule["hindsight"] = "12h"
     return Settings.model_validate(
         {
             "kafka": {"bootstrap_servers": bootstrap},
             "intents": {"groups": {"urgent": list(URGENT)}},
-            "windows": {"horizon": "1d", "keep": {"1m": minutes, "1h": "90d", "1d": "3y"}},
-            "rules": [
-                {"name": "urgent-recall", "of": "urgent", "per": ["variant"], "objective": 0.8}
-            ],
+            "windows": {
+                "horizon": "1d",
+                "keep": dict(zip(("1m", "1h", "1d"), keep, strict=True)),
+            },
+            "rules": [rule],
         }
     )
 
 
-def stream(predictions: int, seed: int = 1) -> Iterator[Record]:
+def stream(
+    predictions: int, seed: int = 1, predictions_a_day: int = PREDICTIONS_A_DAY
+) -> Iterator[Record]:
     """All records, each topic in log order; of a label to come a number alone is kept."""
     dice = random.Random(seed)
-    step_ms = DAY_MS / PREDICTIONS_A_DAY
+    step_ms = DAY_MS / predictions_a_day
     due: dict[int, array[int]] = {}  # minute -> numbers of the labels that arrive in it
     offsets: dict[tuple[Kind, int], int] = {}
 
