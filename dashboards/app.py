@@ -26,6 +26,10 @@ page = st.navigation({
             SCREENS / "replay.py", title="Replay and audit", icon=":material/history:",
             url_path="replay",
         ),
+        st.Page(
+            SCREENS / "pipeline.py", title="Pipeline", icon=":material/verified:",
+            url_path="pipeline",
+        ),
     ],
 })  # fmt: skip
 common.check_settings()

@@ -14,6 +14,7 @@ from itertools import count
 from monitor.app.audit import Verification
 from monitor.app.replay import OnProgress
 from monitor.app.settings import Settings, load_settings
+from monitor.app.vitals import StoreVitals, vitals_of
 from monitor.app.wiring import in_ms, open_reader, spec_of
 from monitor.domain.engine import Spec
 from monitor.domain.windows import MINUTE_MS
@@ -27,7 +28,8 @@ class Source:
     ``connect`` gives the same reader each time, or raises StoreError. ``now_ms`` is wall time: it
     tells how old the data is, and nothing else. ``settings`` are what the settings of the journal
     are laid over. ``verify`` replays the history of an alert, or of one of its transitions, from
-    the log, as ``audit_run.verified`` does; None where there is a store and no log.
+    the log, as ``audit_run.verified`` does; None where there is a store and no log. ``vitals`` asks
+    how the store's server is, or raises StoreError; None where there is no server.
     """
 
     connect: Callable[[], StateReader]
@@ -36,6 +38,7 @@ class Source:
     recent_ms: int = 15 * MINUTE_MS
     settings: Settings = field(default_factory=Settings)
     verify: Callable[[str, OnProgress], Verification] | None = None
+    vitals: Callable[[], StoreVitals] | None = None
 
 
 class _Opened:
@@ -85,14 +88,16 @@ def serial() -> int:
 
 def _open() -> Source:
     settings = load_settings()
+    # A cache forgets failures: while the store is away, each call tries again.
+    connect = functools.cache(functools.partial(open_reader, settings))
     return Source(
-        # A cache forgets failures: while the store is away, each call tries again.
-        connect=functools.cache(functools.partial(open_reader, settings)),
+        connect=connect,
         spec=spec_of(settings),
         now_ms=_wall_ms,
         recent_ms=in_ms(settings.windows.recent),
         settings=settings,
         verify=functools.partial(_verified, settings),
+        vitals=lambda: vitals_of(connect()),
     )
 
 

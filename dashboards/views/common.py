@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 import streamlit as st
 
 from dashboards import charts, pictures, queries, source, tables, words
-from dashboards.banner import Freshness, Notice, staleness
+from dashboards.banner import Freshness, Notice, staleness, unwritten
 from dashboards.models import Choice
 from dashboards.pictures import Picture
 from dashboards.theme import DARK, LIGHT, Palette, Tone, muted
@@ -130,7 +130,7 @@ def about(picture: Picture[V], freshness: Freshness | None, *, is_empty: bool) -
     if picture.fault is not None:
         notice(_unreachable(picture))
     elif is_empty:
-        notice(Notice(Tone.NEUTRAL, "No windows yet.", "The first appears about 60 s after start."))
+        notice(unwritten(freshness or Freshness(None, None)))
     elif freshness is not None and (stale := staleness(freshness)) is not None:
         notice(stale)
 
@@ -143,7 +143,8 @@ def colours_of(picture: Picture[V]) -> Palette:
 def last_known(picture: Picture[V]) -> None:
     """Beside what is drawn from memory: when that was."""
     if picture.fault is not None and picture.read_ms is not None:
-        st.caption(f"last known {words.clock_seconds(picture.read_ms)}")
+        read = words.clock_seconds(picture.read_ms, near_ms=picture.asked_ms)
+        st.caption(f"last known {read}")
 
 
 def chart(spec: charts.Spec, *, key: str, alt: str) -> None:
@@ -258,7 +259,8 @@ def _term(term: tuple[str, int]) -> str:
 def _unreachable(picture: Picture[V]) -> Notice:
     shown = "live numbers are hidden"
     if picture.read_ms is not None:
-        shown = f"last known values of {words.clock_seconds(picture.read_ms)}"
+        read = words.clock_seconds(picture.read_ms, near_ms=picture.asked_ms)
+        shown = f"last known values of {read}"
     body = f"{picture.fault} · retrying every {NOW_EVERY_S} s"
     return Notice(Tone.CRITICAL, f"Redis is unreachable — {shown}.", body)
 

@@ -23,7 +23,17 @@ from monitor.domain.overlays import Action
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.votes import Vote
 from monitor.domain.windows import ALL_TIME, PaneKey
-from monitor.ports import EVALUATOR, Heartbeat, Lease, Mark, OutRecord, is_forgotten, shard_of
+from monitor.ports import (
+    EVALUATOR,
+    MOST_UNPUBLISHED,
+    Backlog,
+    Heartbeat,
+    Lease,
+    Mark,
+    OutRecord,
+    is_forgotten,
+    shard_of,
+)
 
 JOURNAL_ENTRIES = 10_000
 """Journal entries kept at least."""
@@ -428,6 +438,14 @@ class MemoryStore:
     def transitions(self) -> list[Transition]:
         """Every transition, oldest first."""
         return list(self._transitions)
+
+    def backlog(self) -> Backlog:
+        """What is yet to be handed on."""
+        return Backlog(
+            len(self._transitions) - self._delivered,
+            len(self.unpublished(MOST_UNPUBLISHED)),
+            dict(sorted(self._deliveries.items())),
+        )
 
     def actions(self) -> list[Action]:
         """All that people did, oldest first."""

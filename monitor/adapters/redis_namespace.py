@@ -61,6 +61,11 @@ class RedisNamespace:
         """As every message begins."""
         return f"{self._client}: namespace {self._name}"
 
+    @property
+    def meta_key(self) -> str:
+        """The key of its own record."""
+        return f"{{{self._name}:meta}}"
+
     def key(self, shard: int, name: str = "") -> str:
         """A key of a shard; without a name, what its keys begin with."""
         return f"{{{self._name}:{shard}}}:{name}"
@@ -137,7 +142,7 @@ class RedisNamespace:
 
         Only that is written: a server without memory left opens what it has.
         """
-        key, commands = f"{{{self._name}:meta}}", self._client.commands
+        key, commands = self.meta_key, self._client.commands
         held = self._client.hash_at(key)
         missing = [field for field in wanted if field.encode() not in held]
         if missing and not self._read_only:

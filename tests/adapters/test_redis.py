@@ -79,6 +79,7 @@ QUESTIONS: dict[str, Callable[[StateReader], object]] = {
     "journal": lambda store: store.journal(),
     "documents": lambda store: store.documents(),
     "heartbeats": lambda store: store.heartbeats(),
+    "backlog": lambda store: store.backlog(),
 }
 NEVER = {
     "ChildDeadlockedError": "of programs that fork while a connection is in use",

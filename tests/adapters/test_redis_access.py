@@ -168,7 +168,7 @@ def test_a_dashboard_can_read_everything_and_write_nothing_with_the_rights_docum
         assert reader.pane_keys(HOUR_MS) == keys
         for name in (
             *("cuts", "marks", "ledger", "slice_keys", "evaluation", "transitions"),
-            *("journal", "documents", "heartbeats"),
+            *("journal", "documents", "heartbeats", "backlog"),
         ):
             assert getattr(reader, name)() == getattr(store, name)(), name
         assert reader.panes(keys) == store.panes(keys)

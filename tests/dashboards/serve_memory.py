@@ -13,7 +13,7 @@ from streamlit.web import cli
 
 import dashboards
 from dashboards import source
-from tests.dashboards import replayed, scenes
+from tests.dashboards import piped, replayed, scenes
 
 APP = Path(dashboards.__file__).with_name("app.py")
 
@@ -28,6 +28,9 @@ def main(scene: str, port: str, switch: str) -> None:
     if scene == "replayed":
         store = scenes.flaky(replayed.store(), lambda: told() == "down")
         found = replayed.source(store, replayed.recomputed)
+    elif scene == "piped":
+        store = scenes.flaky(piped.healthy(), lambda: told() == "down")
+        found = replace(scenes.source_of(store), vitals=lambda: piped.WELL)
     else:
         store = scenes.flaky(scenes.store_of(scene), lambda: told() == "down")
         found = scenes.source_of(store, spec=scenes.spec_of(scene))
