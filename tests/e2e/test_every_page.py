@@ -1,22 +1,18 @@
 """What holds for every page, whatever it shows, in a real browser."""
 
-import re
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from tests.e2e import axe
 from tests.e2e.test_dashboard_browser import (  # noqa: F401 - fixtures
-    PATIENCE_MS,
     Server,
     browser,
     has_no_sideways_scroll,
     pytestmark,
-    shots,
-    whole,
 )
+from tests.e2e.visits import Visit, addresses
 
 FOCUSABLE = "a[href], button, input, [tabindex='0'], [role=combobox], [role=slider]"
 MOST_TABS = 250
@@ -41,60 +37,6 @@ def piped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.wait()
     yield server
     server.stop()
-
-
-class Visit:
-    """A fresh browser in New York; what it asked of others than the server is kept, and refused."""
-
-    def __init__(
-        self, browser: Browser, url: str, *, width: int = 1440, height: int = 1000,
-        scheme: str = "light", scale: float = 1,
-    ) -> None:  # fmt: skip
-        self.context = browser.new_context(
-            viewport={"width": width, "height": height},
-            timezone_id="America/New_York",
-            color_scheme="dark" if scheme == "dark" else "light",
-            device_scale_factor=scale,
-        )
-        self.context.set_default_timeout(PATIENCE_MS)
-        self.strangers: list[str] = []
-        home = urlsplit(url).netloc
-        self.page = self.context.new_page()
-        self.page.on("request", lambda request: self._note(request.url, home))
-        self.page.on("websocket", lambda socket: self._note(socket.url, home))
-        self.go(url)
-
-    def _note(self, url: str, home: str) -> None:
-        at = urlsplit(url)
-        if at.scheme not in {"data", "blob"} and at.netloc != home:
-            self.strangers.append(url)
-
-    def go(self, url: str) -> None:
-        """To another address, drawn to the end."""
-        self.page.goto(url)
-        drawn(self.page)
-
-    def close(self) -> None:
-        self.context.close()
-
-
-def drawn(page: Page) -> None:
-    """Wait for what a page shows first."""
-    expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=PATIENCE_MS)
-    expect(page.locator("[data-testid=stSkeleton]")).to_have_count(0, timeout=PATIENCE_MS)
-    expect(page.locator("[data-testid=stMetric]").first).to_be_visible(timeout=PATIENCE_MS)
-    for chart in page.locator("[data-testid=stVegaLiteChart]").all():
-        expect(chart.locator("svg.marks")).to_be_visible(timeout=PATIENCE_MS)
-
-
-def addresses(page: Page) -> list[str]:
-    """Every page, as the navigation names them."""
-    links = page.locator("[data-testid=stSidebarNavLink]")
-    expect(links.first).to_be_attached()
-    found = [link.get_attribute("href") or "" for link in links.all()]
-    root = re.match(r"https?://[^/]+", page.url)
-    assert root is not None
-    return [href if href.startswith("http") else root[0] + href for href in found]
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from tests.e2e.test_dashboard_browser import (  # noqa: F401 - fixtures
     shots,
     whole,
 )
-from tests.e2e.test_every_page import Visit, piped  # noqa: F401 - a fixture
+from tests.e2e.test_every_page import piped  # noqa: F401 - a fixture
+from tests.e2e.visits import Visit
 
 
 @pytest.mark.parametrize(
