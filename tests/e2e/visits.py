@@ -6,6 +6,21 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, Page, expect
 
 PATIENCE_MS = 30_000
+_FOCUSABLE = "a[href], button, input, [tabindex='0'], [role=combobox], [role=slider]"
+MOST_TABS = 250
+
+_UNREACHED = f"""() => {{
+    const all = [...document.querySelectorAll("{_FOCUSABLE}")];
+    return all.filter((one) => {{
+        const box = one.getBoundingClientRect();
+        const shown = box.width > 0 && box.height > 0 && one.checkVisibility();
+        // A chart draws its parts as SVG; the chart itself is what is reached.
+        const drawn = one.closest("svg") !== null || one.closest("[role=graphics-document]");
+        const off = one.disabled || one.tabIndex < 0 || one.getAttribute("aria-hidden") === "true";
+        const hidden = one.closest("[aria-hidden=true], [inert]") !== null;
+        return shown && !drawn && !off && !hidden && !one.dataset.reached;
+    }}).map((one) => one.outerHTML.slice(0, 160));
+}}"""
 
 
 class Visit:
@@ -60,3 +75,22 @@ def addresses(page: Page) -> list[str]:
     root = re.match(r"https?://[^/]+", page.url)
     assert root is not None
     return [href if href.startswith("http") else root[0] + href for href in found]
+
+
+def unreached(page: Page) -> list[str]:
+    """The beginnings of what can be worked with a mouse, and not reached with the tab key."""
+    page.locator("body").focus()
+    for _ in range(MOST_TABS):
+        page.keyboard.press("Tab")
+        page.evaluate("document.activeElement.dataset.reached = 'yes'")
+        if not page.evaluate(_UNREACHED):
+            break
+    left: list[str] = page.evaluate(_UNREACHED)
+    return left
+
+
+def has_no_sideways_scroll(page: Page) -> bool:
+    """Whether the page fits its width."""
+    return bool(
+        page.locator("[data-testid=stMain]").evaluate("e => e.scrollWidth <= e.clientWidth")
+    )

@@ -26,6 +26,7 @@ from tests.servers.prometheus import JOB, NO_PROMETHEUS, PROGRAM, TOOL, Promethe
 FOLDER = Path(dashboards.__file__).with_name("grafana")
 DASHBOARD, RULES = FOLDER / "recallwatch.json", FOLDER / "recallwatch.rules.yml"
 UNIT_TESTS = Path(__file__).with_name("rules.test.yml")
+DOCUMENT = Path(__file__).parents[2] / "docs" / "prometheus.md"
 COLUMNS, MOST_ROWS = 24, 100
 
 needs_prometheus = pytest.mark.skipif(
@@ -141,6 +142,14 @@ def test_every_rule_has_a_unit_test() -> None:
         case["alertname"] for test in told for case in test["alert_rule_test"] if case["exp_alerts"]
     }
     assert tested == firing == {rule["alert"] for rule in rules()}
+
+
+def test_every_metric_and_rule_is_documented() -> None:
+    text = DOCUMENT.read_text()
+    told = set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE))
+    served = {name for name in series() if not name.endswith(("_bucket", "_sum", "_count"))}
+    histograms = {name.removesuffix("_bucket") for name in series() if name.endswith("_bucket")}
+    assert told == served | histograms | {rule["alert"] for rule in rules()}
 
 
 def promtool(*arguments: str) -> str:
