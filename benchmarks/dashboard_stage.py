@@ -26,7 +26,16 @@ from monitor.domain import engine
 from monitor.domain.cut import Progress
 from monitor.domain.engine import Spec
 from monitor.domain.errors import StoreError
-from monitor.domain.events import Batch, Envelope, Kind, Label, Partition, Prediction, Rejected
+from monitor.domain.events import (
+    Batch,
+    Envelope,
+    Kind,
+    Label,
+    Partition,
+    Prediction,
+    PredictionId,
+    Rejected,
+)
 from monitor.ports import Heartbeat
 from tests.dashboards import scenes
 from tests.servers.ports import HOST, free_port
@@ -175,5 +184,5 @@ def _prediction(number: int, now_ms: int) -> Envelope:
     chat.message(now_ms, predicted="fees")
     [envelope] = chat.envelopes
     assert not isinstance(envelope.fact, Label | Rejected)
-    named = envelope.fact._replace(prediction_id=f"live-{number}-{iso(now_ms)}")
+    named = envelope.fact._replace(prediction_id=PredictionId(f"live-{number}-{iso(now_ms)}"))
     return envelope._replace(fact=named)

@@ -13,6 +13,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
 
 from benchmarks.dashboard_stage import clock
 
@@ -65,8 +66,8 @@ async def load(url: str, pid: int, viewers: int, *, ramp_s: float, seconds: floa
 async def _viewer(url: str, seen: Seen, ended: asyncio.Event) -> None:
     address = url.replace("http://", "ws://") + "/_stcore/stream"
     async with connect(
-        address, subprotocols=["streamlit"], max_size=MOST_BYTES, origin=url  # type: ignore[arg-type,list-item] - plain texts
-    ) as socket:  # fmt: skip
+        address, subprotocols=[Subprotocol("streamlit")], max_size=MOST_BYTES, origin=Origin(url)
+    ) as socket:
         await socket.send(_ask(""))
         parts = await _answer(socket, seen)
         seen.opened += 1

@@ -62,10 +62,8 @@ def _complete_card(view: PipelineView) -> Card:
     hint = "The watermark: every record with an earlier log time has been counted."
     if reached_ms is None:
         return Card("Complete up to", words.NONE, "a partition has not been read", hint=hint)
-    date, _, clock = (
-        words.clock_seconds(reached_ms, near_ms=near_ms).rpartition(" UTC")[0].rpartition(" ")
-    )
-    return Card("Complete up to", clock, f"{date} UTC".strip(), hint=hint)
+    *date, clock, zone = words.clock_seconds(reached_ms, near_ms=near_ms).split()
+    return Card("Complete up to", clock, " ".join([*date, zone]), hint=hint)
 
 
 def _rules_card(view: PipelineView) -> Card:
@@ -76,7 +74,7 @@ def _rules_card(view: PipelineView) -> Card:
 
 def _answer_card(view: PipelineView) -> Card:
     if view.vitals is None:
-        return Card("Redis answers in", words.NONE, "unknown: no server")
+        return Card("Redis answers in", words.NONE, "unknown, no server")
     servers = view.vitals.server.servers
     note = "one small read" if servers == 1 else f"one small read, {servers} servers"
     return Card("Redis answers in", f"{view.vitals.answer_ms:.1f} ms", note)
@@ -85,7 +83,7 @@ def _answer_card(view: PipelineView) -> Card:
 def _memory_card(view: PipelineView) -> Card:
     server = view.vitals.server if view.vitals else None
     if server is None or server.used_bytes is None:
-        return Card("Redis memory", words.NONE, "unknown: not told")
+        return Card("Redis memory", words.NONE, "unknown, not told")
     limit = f"of {words.size(server.limit_bytes)}" if server.limit_bytes else "no limit set"
     return Card(
         "Redis memory", words.size(server.used_bytes), f"{limit}, {server.evicted} keys dropped"

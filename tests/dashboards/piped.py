@@ -43,7 +43,7 @@ def beat(store: MemoryStore, name: str = "worker-1", at_ms: int = NOON_MS, **sai
     """A sign of life of a worker that reads everything and has asked the rules a second ago."""
     lags = tuple((Partition(kind, 0), 0) for kind in sorted(Kind))
     sign = Heartbeat(name, at_ms, lag=0, records=9, lags=lags, evaluated_ms=at_ms - 1_000)
-    store.beat(replace(sign, **said))  # type: ignore[arg-type] - the test names a field
+    store.beat(replace(sign, **said))  # type: ignore[arg-type]  # the test names a field
 
 
 def source_of(store: MemoryStore) -> Source:

@@ -20,7 +20,7 @@ from monitor.domain.cut import IDLE, UNREAD, Progress
 from monitor.domain.engine import Changes
 from monitor.domain.errors import StoreError
 from monitor.domain.evaluation import Evaluation
-from monitor.domain.events import Kind, Partition
+from monitor.domain.events import Kind, Partition, Reason
 from monitor.domain.ledger import Gap
 from monitor.domain.notices import Told
 from tests.dashboards import scenes
@@ -249,7 +249,7 @@ def test_a_journal_that_does_not_reach_its_topic_is_told() -> None:
 def test_the_server_is_judged_by_what_it_says(
     changed: dict[str, object], check: str, tone: Tone | None, said: str
 ) -> None:
-    server = replace(SERVER, **changed)  # type: ignore[arg-type] - fields by name
+    server = replace(SERVER, **changed)  # type: ignore[arg-type]  # fields by name
     told = found(view_of(healthy(), vitals=StoreVitals(0.4, server)))[check]
     assert told[0] is tone
     assert said in told[1]
@@ -263,7 +263,7 @@ def test_a_slow_server_is_told() -> None:
 def test_many_rejects_are_told_and_few_are_not() -> None:
     calm, bad = scenes.calm(), scenes.calm()
     for _ in range(200):
-        bad.reject(Kind.LABELS, scenes.Reason.NOT_JSON)
+        bad.reject(Kind.LABELS, Reason.NOT_JSON)
     tones = [found(view_of(scenes.filled(chat)))["Records can be read"][0] for chat in (calm, bad)]
     assert tones == [Tone.OK, Tone.WARNING]
 
@@ -304,8 +304,8 @@ def test_the_page_shows_what_is_unknown_as_unknown() -> None:
     assert notices(app)[0][0] is not Tone.OK
     assert cards(app)["Redis memory"] == "–"
     captions = [caption.value for caption in app.caption]
-    assert "unknown: not told" in captions
-    assert "unknown: no server" in captions
+    assert "unknown, not told" in captions
+    assert "unknown, no server" in captions
 
 
 def test_the_page_says_that_there_is_nothing_yet() -> None:

@@ -9,10 +9,9 @@ from tests.e2e import axe
 from tests.e2e.test_dashboard_browser import (  # noqa: F401 - fixtures
     Server,
     browser,
-    has_no_sideways_scroll,
     pytestmark,
 )
-from tests.e2e.visits import Visit, addresses, unreached
+from tests.e2e.visits import Visit, addresses, has_no_sideways_scroll, unreached
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,12 @@ from playwright.sync_api import Browser, expect
 from tests.e2e.test_dashboard_browser import (  # noqa: F401 - fixtures
     Server,
     browser,
-    has_no_sideways_scroll,
     pytestmark,
     shots,
     whole,
 )
 from tests.e2e.test_every_page import piped  # noqa: F401 - a fixture
-from tests.e2e.visits import Visit
+from tests.e2e.visits import Visit, has_no_sideways_scroll
 
 
 @pytest.mark.parametrize(
