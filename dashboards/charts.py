@@ -342,7 +342,8 @@ def _chart(height: int, layers: Sequence[Spec], datasets: Mapping[str, Sequence[
 
 
 def _layer(data: str, mark: Fields, encoding: Fields) -> Spec:
-    return {"data": {"name": data}, "mark": mark, "encoding": encoding}
+    """Its marks are not read aloud, nor are empty groups of them: the chart has its own words."""
+    return {"data": {"name": data}, "mark": {**mark, "aria": False}, "encoding": encoding}
 
 
 def _mark(kind: str, colour: str | None, **more: object) -> Spec:

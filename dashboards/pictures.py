@@ -137,7 +137,7 @@ def _replayed(serial: int, choice: Choice, ask: Ask) -> Picture[Replayed]:
     return _take(("replayed", serial, choice, ask), query, choice)
 
 
-@st.cache_data(ttl=CHARTS_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+@st.cache_data(ttl=NOW_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
 def _pipeline(serial: int) -> Picture[PipelineView]:
     found = source.current()
     query = partial(pipeline_queries.pipeline, settings=found.settings, vitals=found.vitals)

@@ -55,15 +55,17 @@ def verdict(found: Sequence[Check]) -> Notice:
     """The answer to the question of the page; never yes while something is not known."""
     wrong = [check for check in found if check.tone in {Tone.CRITICAL, Tone.WARNING}]
     unknown = [check.name for check in found if check.tone is None]
-    names = ", ".join(check.name.lower() for check in wrong)
-    if any(check.tone is Tone.CRITICAL for check in wrong):
-        return Notice(Tone.CRITICAL, f"No: {names}.", _rest(found, wrong))
+    faults = [check for check in wrong if check.tone is Tone.CRITICAL]
+    said = " · ".join(f"{check.name}: {check.said}" for check in worst_first(wrong)[:MOST_NAMED])
+    if faults:
+        return Notice(Tone.CRITICAL, f"No: {len(faults)} of {len(found)} checks fail.", said)
     if wrong:
-        return Notice(Tone.WARNING, f"With care: {names}.", _rest(found, wrong))
+        title = f"With care: {len(wrong)} of {len(found)} checks want a look."
+        return Notice(Tone.WARNING, title, said)
     if unknown:
-        body = f"Not known: {', '.join(unknown).lower()}."
+        body = f"Not known: {'; '.join(unknown)}."
         return Notice(Tone.NEUTRAL, "As far as can be told, yes.", body)
-    return Notice(Tone.OK, f"Yes: all {len(found)} checks hold.", " ")
+    return Notice(Tone.OK, f"Yes: all {len(found)} checks hold.", "")
 
 
 def worst_first(found: Iterable[Check]) -> list[Check]:
@@ -71,13 +73,8 @@ def worst_first(found: Iterable[Check]) -> list[Check]:
     return sorted(found, key=lambda check: _ORDER.index(check.tone))
 
 
-def _rest(found: Sequence[Check], wrong: Sequence[Check]) -> str:
-    said = " · ".join(check.said for check in wrong[:MOST_NAMED])
-    return f"{said} · {len(found) - len(wrong)} of {len(found)} checks do not complain"
-
-
 def _workers(view: PipelineView) -> Check:
-    name, fresh = "Workers report", view.freshness
+    name, fresh = "Signs of life", view.freshness
     if fresh.age_ms is None:
         return Check(name, Tone.WARNING, "no worker has reported yet")
     silent = words.duration(max(1000, fresh.age_ms))
@@ -91,7 +88,7 @@ def _workers(view: PipelineView) -> Check:
 
 def _read(view: PipelineView) -> Check:
     """Whether somebody reads each partition; a worker that is gone reads nothing."""
-    name = "Every partition is read"
+    name = "Readers"
     if _is_silent(view) or any(worker.partitions is None for worker in view.alive):
         return Check(name, None, "the workers do not say what they read")
     if not view.partitions:
@@ -104,7 +101,7 @@ def _read(view: PipelineView) -> Check:
 
 def _complete(view: PipelineView) -> Check:
     """Whether what is counted reaches to the present; no records waiting counts as the present."""
-    name, reached_ms = "Nothing waits to be read", view.watermark_ms
+    name, reached_ms = "Input", view.watermark_ms
     unread = [str(row.partition) for row in view.partitions if row.reach is Reach.UNREAD]
     if unread:
         return Check(name, Tone.WARNING, f"not read yet: {_named(unread)}")
@@ -120,7 +117,7 @@ def _complete(view: PipelineView) -> Check:
 
 
 def _lost(view: PipelineView) -> Check:
-    name, gaps = "Nothing was lost", view.books.gaps
+    name, gaps = "Losses", view.books.gaps
     if gaps:
         named = _named([str(gap) for gap in gaps])
         return Check(name, Tone.CRITICAL, f"dropped by the log before it was counted: {named}")
@@ -128,7 +125,7 @@ def _lost(view: PipelineView) -> Check:
 
 
 def _balanced(books: Books) -> Check:
-    name = "The books balance"
+    name = "Books"
     sides = zip(_SIDES, (books.predictions, books.labels), strict=True)
     off = [
         f"{abs(side.difference)} {kind} {_amiss(side)}" for kind, side in sides if side.difference
@@ -144,7 +141,7 @@ def _amiss(side: Balance) -> str:
 
 
 def _rejected(view: PipelineView) -> Check:
-    name = "Records can be read"
+    name = "Rejected records"
     shares = {
         kind: sum(side.rejected.values()) / side.received
         for kind, side in zip(_SIDES, (view.books.predictions, view.books.labels), strict=True)
@@ -159,7 +156,7 @@ def _rejected(view: PipelineView) -> Check:
 
 def _asked(view: PipelineView) -> Check:
     """Whether the rules are asked, and know of all that was read."""
-    name, age_ms, tick_ms = "Rules are evaluated", view.evaluated_age_ms, view.journal.tick_ms
+    name, age_ms, tick_ms = "Rules", view.evaluated_age_ms, view.journal.tick_ms
     if age_ms is None:
         said = "never yet" if tick_ms is None else "no worker says when it last did"
         return Check(name, None, said)
@@ -174,7 +171,7 @@ def _asked(view: PipelineView) -> Check:
 
 
 def _told(view: PipelineView) -> Check:
-    name = "Notices are delivered"
+    name = "Notices"
     if view.undelivered:
         return Check(name, Tone.WARNING, f"{words.count(view.undelivered)} transitions wait")
     behind = [f"{r.name}: {words.count(r.behind)}" for r in view.receivers if r.behind]
@@ -186,7 +183,7 @@ def _told(view: PipelineView) -> Check:
 
 
 def _journal(view: PipelineView) -> Check:
-    name, journal = "Evaluations are journaled", view.journal
+    name, journal = "Journal", view.journal
     if not journal.head:
         return Check(name, None, "no evaluation yet")
     if not journal.hash:
@@ -198,7 +195,7 @@ def _journal(view: PipelineView) -> Check:
 
 
 def _answers(vitals: StoreVitals | None) -> Check:
-    name = "Redis answers quickly"
+    name = "Redis, answer"
     if vitals is None:
         return Check(name, None, "the numbers come from no server")
     tone = Tone.WARNING if vitals.answer_ms > SLOW_MS else Tone.OK
@@ -206,7 +203,7 @@ def _answers(vitals: StoreVitals | None) -> Check:
 
 
 def _keeps(vitals: StoreVitals | None) -> Check:
-    name = "Redis drops no keys"
+    name = "Redis, evictions"
     if vitals is None or vitals.server.policy is None or vitals.server.evicted is None:
         return Check(name, None, "the server does not tell")
     server = vitals.server
@@ -218,7 +215,7 @@ def _keeps(vitals: StoreVitals | None) -> Check:
 
 
 def _room(vitals: StoreVitals | None) -> Check:
-    name = "Redis has room"
+    name = "Redis, memory"
     if vitals is None or vitals.server.used_bytes is None:
         return Check(name, None, "the server does not tell")
     used = words.size(vitals.server.used_bytes)

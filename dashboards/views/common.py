@@ -270,6 +270,9 @@ def _plain(text: str) -> str:
     return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>#|~$:" else sign for sign in text)
 
 
-_CELL = "text-align:left;padding:.45rem .6rem .45rem 0;border-bottom:1px solid #8884"
+_CELL = (
+    "text-align:left;padding:.45rem .6rem .45rem 0;border-bottom:1px solid #8884;"
+    "overflow-wrap:anywhere"
+)
 _TIME = st.column_config.DatetimeColumn(timezone="UTC", format="YYYY-MM-DD HH:mm:ss")
 _SHARE = st.column_config.NumberColumn(format="percent")

@@ -119,7 +119,7 @@ def test_a_partition_that_was_never_read_holds_the_watermark() -> None:
         "labels[0]": True,
         "predictions[0]": False,
     }
-    assert found(view)["Nothing waits to be read"] == (Tone.WARNING, "not read yet: labels[0]")
+    assert found(view)["Input"] == (Tone.WARNING, "not read yet: labels[0]")
 
 
 def test_a_worker_is_gone_when_it_is_silent_while_another_one_beats() -> None:
@@ -132,7 +132,7 @@ def test_a_worker_is_gone_when_it_is_silent_while_another_one_beats() -> None:
     ]
     assert view.freshness.lag == 0
     assert {row.worker for row in view.partitions} == {"worker-1"}
-    assert found(view)["Workers report"] == (Tone.OK, "1 of 2 alive, last 2 s ago")
+    assert found(view)["Signs of life"] == (Tone.OK, "1 of 2 alive, last 2 s ago")
 
 
 def test_a_receiver_is_behind_by_the_transitions_that_it_has_not_taken_in() -> None:
@@ -161,22 +161,22 @@ def test_the_answer_is_not_yes_when_something_is_not_known() -> None:
     said = pipeline_checks.verdict(pipeline_checks.checks(view_of(healthy(), vitals=None)))
     assert said.tone is Tone.NEUTRAL
     assert said.title == "As far as can be told, yes."
-    assert "redis has room" in said.body
+    assert said.body == "Not known: Redis, answer; Redis, evictions; Redis, memory."
 
 
 def test_the_answer_is_no_when_records_were_lost() -> None:
     store = scenes.lose(healthy(), Gap(LABELS, 7, 9))
     checks = pipeline_checks.checks(view_of(store))
     said = pipeline_checks.verdict(checks)
-    assert (said.tone, said.title) == (Tone.CRITICAL, "No: nothing was lost.")
-    assert "dropped by the log before it was counted: labels[0]@7-8" in said.body
-    assert pipeline_checks.worst_first(checks)[0].name == "Nothing was lost"
+    assert (said.tone, said.title) == (Tone.CRITICAL, "No: 1 of 12 checks fail.")
+    assert said.body == "Losses: dropped by the log before it was counted: labels[0]@7-8"
+    assert pipeline_checks.worst_first(checks)[0].name == "Losses"
 
 
 def test_books_that_do_not_balance_are_a_fault() -> None:
     store = healthy()
     store.commit(0, {}, Changes({}, {}, {}, {"labels.received": 2}, [], {}))
-    assert found(view_of(store))["The books balance"] == (Tone.CRITICAL, "2 labels missing")
+    assert found(view_of(store))["Books"] == (Tone.CRITICAL, "2 labels missing")
 
 
 @pytest.mark.parametrize(
@@ -184,18 +184,18 @@ def test_books_that_do_not_balance_are_a_fault() -> None:
 )
 def test_silent_workers_are_told_by_how_long(age_ms: int, tone: Tone) -> None:
     told = found(view_of(healthy(), age_ms=age_ms))
-    assert told["Workers report"][0] is tone
+    assert told["Signs of life"][0] is tone
     if tone is not Tone.OK:
-        assert told["Every partition is read"][0] is None
-        assert told["Nothing waits to be read"][0] is None
+        assert told["Readers"][0] is None
+        assert told["Input"][0] is None
 
 
 def test_rules_that_nobody_asks_are_told_though_workers_beat() -> None:
     store = healthy()
     beat(store, at_ms=NOON_MS, evaluated_ms=NOON_MS - 120_000)
-    assert found(view_of(store))["Rules are evaluated"] == (Tone.WARNING, "last 2 min ago")
+    assert found(view_of(store))["Rules"] == (Tone.WARNING, "last 2 min ago")
     beat(store, at_ms=NOON_MS, evaluated_ms=None)
-    assert found(view_of(store))["Rules are evaluated"][0] is None
+    assert found(view_of(store))["Rules"][0] is None
 
 
 def test_waiting_records_are_told_once_they_are_old() -> None:
@@ -203,7 +203,7 @@ def test_waiting_records_are_told_once_they_are_old() -> None:
         at_ms = NOON_MS - late_ms
         store = progressed(predictions_0=Progress(9, at_ms, at_ms))
         beat(store, lag=1_200, lags=((PREDICTIONS, 1_200),))
-        told, said = found(view_of(store))["Nothing waits to be read"]
+        told, said = found(view_of(store))["Input"]
         assert told is tone
         assert said.startswith("1\u202f200 records wait, complete up to 11:5")
 
@@ -211,26 +211,26 @@ def test_waiting_records_are_told_once_they_are_old() -> None:
 def test_a_partition_that_no_live_worker_reads_is_told() -> None:
     store = healthy()
     beat(store, lags=((PREDICTIONS, 0),))
-    told = found(view_of(store))["Every partition is read"]
+    told = found(view_of(store))["Readers"]
     assert told == (Tone.WARNING, "no live worker reads labels[0]")
     beat(store, lags=None)
-    assert found(view_of(store))["Every partition is read"][0] is None
+    assert found(view_of(store))["Readers"][0] is None
 
 
 def test_transitions_and_receivers_that_wait_are_told() -> None:
     store = unhanded()
     ever = len(store.transitions())
-    assert found(view_of(store))["Notices are delivered"] == (
+    assert found(view_of(store))["Notices"] == (
         Tone.WARNING,
         f"{ever} transitions wait",
     )
-    behind = found(view_of(healthy(), settings=TOLD))["Notices are delivered"]
+    behind = found(view_of(healthy(), settings=TOLD))["Notices"]
     assert behind == (Tone.WARNING, f"not taken yet by pager: {ever}, topic: {ever}")
 
 
 def test_a_journal_that_does_not_reach_its_topic_is_told() -> None:
     store = unhanded()
-    tone, said = found(view_of(store))["Evaluations are journaled"]
+    tone, said = found(view_of(store))["Journal"]
     assert tone is Tone.WARNING
     assert said.endswith("entries wait for recallwatch.journal")
 
@@ -238,12 +238,12 @@ def test_a_journal_that_does_not_reach_its_topic_is_told() -> None:
 @pytest.mark.parametrize(
     ("changed", "check", "tone", "said"),
     [
-        ({"policy": "allkeys-lru"}, "Redis drops no keys", Tone.CRITICAL, "allkeys-lru"),
-        ({"evicted": 3}, "Redis drops no keys", Tone.CRITICAL, "3 keys dropped since its start"),
-        ({"policy": None}, "Redis drops no keys", None, "does not tell"),
-        ({"used_bytes": None}, "Redis has room", None, "does not tell"),
-        ({"fullest": 0.95}, "Redis has room", Tone.WARNING, "12 MB used, 95% of the limit"),
-        ({"fullest": 0.5}, "Redis has room", Tone.OK, "12 MB used, 50% of the limit"),
+        ({"policy": "allkeys-lru"}, "Redis, evictions", Tone.CRITICAL, "allkeys-lru"),
+        ({"evicted": 3}, "Redis, evictions", Tone.CRITICAL, "3 keys dropped since its start"),
+        ({"policy": None}, "Redis, evictions", None, "does not tell"),
+        ({"used_bytes": None}, "Redis, memory", None, "does not tell"),
+        ({"fullest": 0.95}, "Redis, memory", Tone.WARNING, "12 MB used, 95% of the limit"),
+        ({"fullest": 0.5}, "Redis, memory", Tone.OK, "12 MB used, 50% of the limit"),
     ],
 )
 def test_the_server_is_judged_by_what_it_says(
@@ -257,14 +257,14 @@ def test_the_server_is_judged_by_what_it_says(
 
 def test_a_slow_server_is_told() -> None:
     told = found(view_of(healthy(), vitals=replace(WELL, answer_ms=340.0)))
-    assert told["Redis answers quickly"] == (Tone.WARNING, "in 340.0 ms")
+    assert told["Redis, answer"] == (Tone.WARNING, "in 340.0 ms")
 
 
 def test_many_rejects_are_told_and_few_are_not() -> None:
     calm, bad = scenes.calm(), scenes.calm()
     for _ in range(200):
         bad.reject(Kind.LABELS, Reason.NOT_JSON)
-    tones = [found(view_of(scenes.filled(chat)))["Records can be read"][0] for chat in (calm, bad)]
+    tones = [found(view_of(scenes.filled(chat)))["Rejected records"][0] for chat in (calm, bad)]
     assert tones == [Tone.OK, Tone.WARNING]
 
 
@@ -320,7 +320,9 @@ def test_the_page_is_red_and_stale_when_no_worker_reports() -> None:
     told = notices(run(replace(source_of(healthy()), now_ms=lambda: NOON_MS + 400_000), "pipeline"))
     assert [tone for tone, _ in told] == [Tone.CRITICAL, Tone.CRITICAL]
     assert told[0][1].startswith("Stale — no new window for 6 min.")
-    assert told[1][1].startswith("No: workers report, rules are evaluated.")
+    assert told[1][1].startswith(
+        "No: 2 of 12 checks fail. Signs of life: no worker has reported for 6 min"
+    )
 
 
 def test_the_page_keeps_the_last_known_values_when_the_store_goes_away() -> None:
@@ -387,5 +389,5 @@ def test_dead_letters_are_the_records_that_were_rejected() -> None:
 def test_an_evaluation_without_an_entry_is_not_taken_for_a_journaled_one() -> None:
     store = MemoryStore()
     store.commit_evaluation(Evaluation(1, NOON_MS), [], leader(store))
-    told = found(view_of(store))["Evaluations are journaled"]
+    told = found(view_of(store))["Journal"]
     assert told == (None, "evaluation 1 has no entry")

@@ -11,7 +11,11 @@ PACKAGE = "axe_playwright_python"
 NO_AXE = f"needs axe-core (pip install {PACKAGE.replace('_', '-')})"
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
-STREAMLITS: dict[str, str] = {}
+STREAMLITS = {
+    "list": 'data-testid="stSidebarNavItems"',
+    "listitem": '<li class="st-emotion-cache-',
+    "svg-img-alt": "metric_chart_",
+}
 """Rule -> part of the HTML of what breaks it: Streamlit draws it so, and gives no way to change it.
 
 Everything else is ours.

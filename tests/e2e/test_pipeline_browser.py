@@ -16,7 +16,7 @@ from tests.e2e.test_dashboard_browser import (  # noqa: F401 - fixtures
     whole,
 )
 from tests.e2e.test_every_page import piped  # noqa: F401 - a fixture
-from tests.e2e.visits import Visit, has_no_sideways_scroll
+from tests.e2e.visits import PATIENCE_MS, Visit, has_no_sideways_scroll
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,14 @@ def test_pipeline_tells_a_lost_store_and_its_return(
     visit = Visit(browser, f"{piped.url}/pipeline")
     page = visit.page
     piped.say("down")
-    expect(page.get_by_text("Redis is unreachable — last known values of")).to_be_visible()
+    expect(page.get_by_text("Redis is unreachable — last known values of")).to_be_visible(
+        timeout=PATIENCE_MS
+    )
     expect(page.get_by_text("Yes: all 12 checks hold.")).to_have_count(0)
     whole(page, shots / "pipeline-store-down.png")
     piped.say("400000")
-    expect(page.get_by_text("No: workers report, rules are evaluated.")).to_be_visible()
+    expect(page.get_by_text("No: 2 of 12 checks fail.")).to_be_visible(timeout=PATIENCE_MS)
     whole(page, shots / "pipeline-stale.png")
     piped.say("")
-    expect(page.get_by_text("Yes: all 12 checks hold.")).to_be_visible()
+    expect(page.get_by_text("Yes: all 12 checks hold.")).to_be_visible(timeout=PATIENCE_MS)
     visit.close()

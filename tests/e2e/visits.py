@@ -13,7 +13,8 @@ _UNREACHED = f"""() => {{
     const all = [...document.querySelectorAll("{_FOCUSABLE}")];
     return all.filter((one) => {{
         const box = one.getBoundingClientRect();
-        const shown = box.width > 0 && box.height > 0 && one.checkVisibility();
+        const shown = box.width > 0 && box.height > 0 && one.checkVisibility(
+            {{visibilityProperty: true, opacityProperty: true}});
         // A chart draws its parts as SVG; the chart itself is what is reached.
         const drawn = one.closest("svg") !== null || one.closest("[role=graphics-document]");
         const off = one.disabled || one.tabIndex < 0 || one.getAttribute("aria-hidden") === "true";
