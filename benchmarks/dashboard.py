@@ -21,6 +21,7 @@ from benchmarks import dashboard_browser as chromium
 from benchmarks import dashboard_cost, dashboard_viewers
 from benchmarks.dashboard_stage import Stage, stage
 from benchmarks.dashboard_viewers import Load, share_of
+from dashboards.views.common import CHARTS_EVERY_S, NOW_EVERY_S
 
 PARTS = ("cost", "viewers", "browser")
 CALM_S, LOAD_S, RAMP_S = 60.0, 40.0, 15.0
@@ -59,7 +60,11 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--calm", type=float, default=CALM_S, help="seconds (default 60)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="first views (default 5)")
     parser.add_argument(
-        "--sizes", nargs="+", type=int, default=[1_000, 1_000_000], help="predictions in the range"
+        "--sizes",
+        nargs="+",
+        type=int,
+        default=[1_000, 30_000, 1_000_000],
+        help="predictions in the range",
     )
     return parser.parse_args(argv)
 
@@ -86,14 +91,18 @@ def _core() -> int | None:
 def _cost(sizes: list[int]) -> Iterator[Line]:
     costs = dashboard_cost.costs(sizes)
     for cost in costs:
-        figure = f"cards {cost.now_ms:.1f} ms, charts {cost.trend_ms:.1f} ms of CPU"
-        yield Line(f"one read, {cost.predictions:,} predictions in 3 h", "", figure, None)
+        figure = (
+            f"cards {cost.now_ms:.0f} ms, charts {cost.trend_ms:.0f} ms, for all viewers; "
+            f"drawing {cost.drawn_ms:.1f} ms, for each"
+        )
+        yield Line(f"CPU of one read, {cost.predictions:,} predictions in 3 h", "", figure, None)
     least, most = costs[0], costs[-1]
     for name, few, many in (
-        ("cards", least.now_ms, most.now_ms),
-        ("charts", least.trend_ms, most.trend_ms),
+        ("reading the cards", least.now_ms, most.now_ms),
+        ("reading the charts", least.trend_ms, most.trend_ms),
+        ("drawing the charts", least.drawn_ms, most.drawn_ms),
     ):
-        what = f"cost of reading the {name}, {most.predictions:,} beside {least.predictions:,}"
+        what = f"cost of {name}, {most.predictions:,} predictions beside {least.predictions:,}"
         yield Line(what, "within 20 %", f"{many / few:.2f} times", 0.8 <= many / few <= 1.2)
 
 
@@ -103,13 +112,16 @@ def _load(found: Stage, viewers: int, seconds: float) -> Iterator[Line]:
     )
     most_cpu, most_mb = MOST.get(viewers, (None, None))
     name = f"{viewers} viewers"
+    each_ms = 1000 * measured.cpu * measured.seconds / max(1, len(measured.refreshes))
+    # Where other work keeps the server from refreshing as often as it should, it would need more.
+    cpu = each_ms / 1000 * viewers * (1 / NOW_EVERY_S + 1 / CHARTS_EVERY_S)
     if measured.errors:
         yield Line(f"{name}: errors on the page", "0", measured.errors[0], is_met=False)
     yield Line(
         f"{name}: CPU, of one core",
         "" if most_cpu is None else f"<= {most_cpu:.0%}",
-        f"{measured.cpu:.0%}",
-        None if most_cpu is None else measured.cpu <= most_cpu,
+        f"{cpu:.0%} at the full rate ({each_ms:.1f} ms each; {measured.cpu:.0%} measured)",
+        None if most_cpu is None else cpu <= most_cpu,
     )
     yield _refresh(name, measured)
     yield Line(

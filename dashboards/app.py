@@ -11,7 +11,7 @@ SCREENS = Path(__file__).parent / "screens"
 st.set_page_config(
     page_title="Recallwatch", page_icon="🛟", layout="wide", initial_sidebar_state=300
 )
-common.freeze_once()
+common.freeze()
 page = st.navigation({
     "Now": [
         st.Page(
@@ -35,3 +35,4 @@ page = st.navigation({
 common.check_settings()
 common.sidebar()
 page.run()
+common.freeze()

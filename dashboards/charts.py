@@ -1,8 +1,9 @@
 """View models -> Vega-Lite specs; no store, no score arithmetic.
 
 Specs are plain dictionaries, built in about a millisecond: nothing is gained by caching them. Data
-travels in named datasets, so that Streamlit sends it in binary and keeps the chart in place while
-it changes. Instants are floats, milliseconds since the epoch; every scale is UTC.
+travels in named datasets, which ``datasets`` packs, so that Streamlit sends it in binary and keeps
+the chart in place while it changes. Instants are floats, milliseconds since the epoch; every scale
+is UTC.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,6 +1,7 @@
 """What pages have in common: sidebar, notices, charts with their table, refresh."""
 
 import gc
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Literal, TypeVar
 
 import streamlit as st
 
-from dashboards import charts, pictures, queries, source, tables, words
+from dashboards import charts, datasets, pictures, queries, source, tables, words
 from dashboards.banner import Freshness, Notice, staleness, unwritten
 from dashboards.models import Choice
 from dashboards.pictures import Picture
@@ -36,13 +37,20 @@ rules:
   - {name: urgent-recall, metric: recall, of: urgent, per: [variant], objective: 0.80}"""
 
 
-@st.cache_resource
-def freeze_once() -> None:
+def freeze() -> None:
     """Take all that is imported by now out of garbage collection.
 
     Streamlit collects after every run of a script, which would walk some hundred thousand objects
-    of pandas and others each time, several times a second.
+    of pandas and others each time, several times a second. Some of it is imported while the first
+    page is drawn, so it is asked for before and after.
     """
+    _freeze(len(sys.modules))
+
+
+@st.cache_resource(show_spinner=False)
+def _freeze(modules: int) -> None:
+    """Once for each number of ``modules``, which soon grows no more."""
+    del modules
     gc.collect()
     gc.freeze()
 
@@ -149,7 +157,7 @@ def last_known(picture: Picture[V]) -> None:
 
 def chart(spec: charts.Spec, *, key: str, alt: str) -> None:
     """A chart that stays in place while its data changes."""
-    st.vega_lite_chart(spec=spec, key=key, alt=alt, width="stretch")
+    st.vega_lite_chart(spec=datasets.packed(spec), key=key, alt=alt, width="stretch")
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def _life_card(view: PipelineView) -> Card:
     value = words.NONE if age_ms is None else words.duration(max(1000, age_ms))
     note = f"{len(view.alive)} of {len(view.workers)} workers alive"
     if view.freshness.is_stale:
-        note = f"{len(view.workers)} workers, none of them reports"
+        note = f"none of {len(view.workers)} workers reports"
     return Card("Last write", value, note, hint="Workers write a sign of life every two seconds.")
 
 

@@ -34,6 +34,7 @@ Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -48,7 +49,10 @@ from monitor.domain.slices import SliceKey
 from monitor.domain.votes import Vote
 from monitor.domain.windows import Clock, PaneKey
 
-cell_of = msgspec.json.Decoder(tuple[str, ...]).decode
+MOST_CELLS = 50_000
+"""Cells that are remembered; all panes are made of the same few hundred, or few thousand."""
+
+cell_of = lru_cache(MOST_CELLS)(msgspec.json.Decoder(tuple[str, ...]).decode)
 
 
 class RedisNamespace:
