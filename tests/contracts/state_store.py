@@ -1209,7 +1209,10 @@ class StateStoreContract:
         world.open().beat(sign)
         [read] = world.open().heartbeats()
         assert read == sign
-        assert [str(partition) for partition, _ in read.lags] == ["labels[0]", "predictions[0]"]
+        assert [str(partition) for partition, _ in read.lags or ()] == [
+            "labels[0]",
+            "predictions[0]",
+        ]
 
     def test_closing_twice_does_no_harm(self, world: StoreWorld) -> None:
         write(world.open(), prediction())
