@@ -11,7 +11,7 @@ SCREENS = Path(__file__).parent / "screens"
 st.set_page_config(
     page_title="Recallwatch", page_icon="🛟", layout="wide", initial_sidebar_state=300
 )
-common.freeze_once()
+common.freeze()
 page = st.navigation({
     "Now": [
         st.Page(
@@ -38,8 +38,13 @@ page = st.navigation({
             SCREENS / "replay.py", title="Replay and audit", icon=":material/history:",
             url_path="replay",
         ),
+        st.Page(
+            SCREENS / "pipeline.py", title="Pipeline", icon=":material/verified:",
+            url_path="pipeline",
+        ),
     ],
 })  # fmt: skip
 common.check_settings()
 common.sidebar()
 page.run()
+common.freeze()

@@ -128,12 +128,14 @@ class Freshness:
     """How old the numbers are.
 
     ``as_of_ms`` is the data's own time, None before any record; ``age_ms`` is how long ago a worker
-    last gave a sign of life, None if none ever did; ``lag`` counts records not yet read.
+    last gave a sign of life, None if none ever did; ``lag`` counts records not yet read. ``now_ms``
+    is the wall time at which that was found out, None where nobody looked at a clock.
     """
 
     as_of_ms: int | None
     age_ms: int | None
     lag: int = 0
+    now_ms: int | None = None
 
     @property
     def is_stale(self) -> bool:
@@ -235,7 +237,7 @@ def staleness(freshness: Freshness) -> Notice | None:
     """What to say when no worker has given a sign of life for a while; None while all is well."""
     if not freshness.is_stale or freshness.as_of_ms is None:
         return None
-    moment = words.clock(freshness.as_of_ms)
+    moment = words.clock(freshness.as_of_ms, near_ms=freshness.now_ms)
     body = f"Everything below describes {moment}, not now."
     if freshness.age_ms is None:
         return Notice(Tone.WARNING, "Stale — no worker has reported yet.", body)
@@ -243,6 +245,19 @@ def staleness(freshness: Freshness) -> Notice | None:
     if freshness.age_ms <= LOST_MS:
         return Notice(Tone.WARNING, title, body)
     return Notice(Tone.CRITICAL, title, f"{body} No alert can fire until a worker runs again.")
+
+
+def unwritten(freshness: Freshness) -> Notice:
+    """What to say of a store without windows: whether anybody is there to write them."""
+    first = "The first appears about 60 s after start."
+    if freshness.age_ms is None:
+        body = f"{first} No worker has reported yet: start one with recallwatch run."
+    elif freshness.age_ms > STALE_MS:
+        silent = words.duration(freshness.age_ms)
+        body = f"{first} No worker has reported for {silent}: start one with recallwatch run."
+    else:
+        body = first
+    return Notice(Tone.NEUTRAL, "No windows yet.", body)
 
 
 def incomplete(gaps: Sequence[Gap]) -> Notice | None:

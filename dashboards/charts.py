@@ -1,8 +1,9 @@
 """View models -> Vega-Lite specs; no store, no score arithmetic.
 
 Specs are plain dictionaries, built in about a millisecond: nothing is gained by caching them. Data
-travels in named datasets, so that Streamlit sends it in binary and keeps the chart in place while
-it changes. Instants are floats, milliseconds since the epoch; every scale is UTC.
+travels in named datasets, which ``datasets`` packs, so that Streamlit sends it in binary and keeps
+the chart in place while it changes. Instants are floats, milliseconds since the epoch; every scale
+is UTC.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -342,7 +343,8 @@ def _chart(height: int, layers: Sequence[Spec], datasets: Mapping[str, Sequence[
 
 
 def _layer(data: str, mark: Fields, encoding: Fields) -> Spec:
-    return {"data": {"name": data}, "mark": mark, "encoding": encoding}
+    """Its marks are not read aloud, nor are empty groups of them: the chart has its own words."""
+    return {"data": {"name": data}, "mark": {**mark, "aria": False}, "encoding": encoding}
 
 
 def _mark(kind: str, colour: str | None, **more: object) -> Spec:

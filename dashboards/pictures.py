@@ -16,6 +16,7 @@ from dashboards import (
     alerts_queries,
     confusion_queries,
     missed_queries,
+    pipeline_queries,
     queries,
     replay_queries,
     source,
@@ -24,6 +25,7 @@ from dashboards.alerts_models import AlertsView
 from dashboards.confusion_models import Asked, Confused
 from dashboards.missed_models import Missed
 from dashboards.models import Choice, LabelsView, LiveNow, Trend
+from dashboards.pipeline_models import PipelineView
 from dashboards.replay_models import Ask, Moments, Replayed
 from monitor.domain.engine import Spec
 from monitor.domain.errors import StoreError
@@ -55,11 +57,15 @@ class Query(Protocol[V_co]):
 
 @dataclass(frozen=True, slots=True)
 class Picture(Generic[V]):
-    """The last good view, when it was read (wall time), and why there is no newer one, if so."""
+    """The last good view, when it was read (wall time), and why there is no newer one, if so.
+
+    ``asked_ms`` is when a newer one was last asked for, in vain.
+    """
 
     view: V | None = None
     read_ms: int | None = None
     fault: str | None = None
+    asked_ms: int | None = None
 
 
 def now(choice: Choice) -> Picture[LiveNow]:
@@ -113,6 +119,11 @@ def moments() -> Picture[Moments]:
 def replayed(choice: Choice, ask: Ask) -> Picture[Replayed]:
     """The page "Replay and audit"."""
     return _replayed(source.serial(), choice, ask)
+
+
+def pipeline() -> Picture[PipelineView]:
+    """The Pipeline page; it is about all variants."""
+    return _pipeline(source.serial())
 
 
 def variants() -> tuple[str, ...]:
@@ -185,6 +196,13 @@ def _replayed(serial: int, choice: Choice, ask: Ask) -> Picture[Replayed]:
     return _take(("replayed", serial, choice, ask), query, choice)
 
 
+@st.cache_data(ttl=NOW_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+def _pipeline(serial: int) -> Picture[PipelineView]:
+    found = source.current()
+    query = partial(pipeline_queries.pipeline, settings=found.settings, vitals=found.vitals)
+    return _take(("pipeline", serial), query, Choice())
+
+
 @dataclass
 class _Album:
     """The last good view and its wall time for each question, the least recently asked first."""
@@ -207,7 +225,7 @@ def _take(key: Hashable, query: Query[V], choice: Choice) -> Picture[V]:
         view = query(reader, found.spec, choice, recent_ms=found.recent_ms, now_ms=now_ms)
     except StoreError as error:
         last, read_ms = kept.get(key, (None, None))
-        return Picture(last, read_ms, str(error))
+        return Picture(last, read_ms, str(error), now_ms)
     kept.pop(key, None)
     kept[key] = (view, now_ms)
     while len(kept) > MOST_KEPT:

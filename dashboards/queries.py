@@ -160,7 +160,7 @@ def labels(
         points=tuple(_arrivals(predicted, arrived, grid)),
         known=time_known(_cohort(predicted, grid, as_of_ms)),
         now=_delays(merge(arrived[-grid.warmup :])),
-        books=_books(reader, spec),
+        books=books(reader, spec),
     )
 
 
@@ -197,6 +197,7 @@ def freshness_of(reader: StateReader, now_ms: int) -> Freshness:
         as_of_ms=max(newest, default=None),
         age_ms=None if last_ms is None else max(0, now_ms - last_ms),
         lag=sum(beat.lag for beat in beats if last_ms and last_ms - beat.wall_ms <= GONE_AFTER_MS),
+        now_ms=now_ms,
     )
 
 
@@ -465,7 +466,8 @@ def _cohort(panes: Sequence[Counts], grid: Grid, as_of_ms: int) -> list[tuple[in
     ]
 
 
-def _books(reader: StateReader, spec: Spec) -> Books:
+def books(reader: StateReader, spec: Spec) -> Books:
+    """Where every record went, as of the watermark."""
     ledger, reached = reader.ledger(), watermark(reader.cuts()) or 0
     sides = [
         balance_of(ledger, kind, watermark_ms=reached, horizon_ms=spec.windows.horizon_ms)

@@ -15,6 +15,7 @@ from itertools import count
 from monitor.app.audit import Verification
 from monitor.app.replay import OnProgress
 from monitor.app.settings import Settings, load_settings
+from monitor.app.vitals import StoreVitals, vitals_of
 from monitor.app.wiring import in_ms, open_reader, open_store, spec_of
 from monitor.domain.engine import Spec
 from monitor.domain.misses import Miss
@@ -32,7 +33,8 @@ class Source:
     are laid over. ``verify`` replays the history of an alert, or of one of its transitions, from
     the log, as ``audit_run.verified`` does; None where there is a store and no log. ``act`` enters
     what a person did, once for each id, or raises StoreError; None where pages only read.
-    ``text_of`` reads what somebody wrote, as ``revealing.text_of`` does.
+    ``text_of`` reads what somebody wrote, as ``revealing.text_of`` does. ``vitals`` asks how the
+    store's server is, or raises StoreError; None where there is no server.
     """
 
     connect: Callable[[], StateReader]
@@ -43,6 +45,7 @@ class Source:
     verify: Callable[[str, OnProgress], Verification] | None = None
     act: Callable[[Action], None] | None = None
     text_of: Callable[[Miss], str | None] | None = None
+    vitals: Callable[[], StoreVitals] | None = None
 
 
 class _Opened:
@@ -92,9 +95,10 @@ def serial() -> int:
 
 def _open() -> Source:
     settings = load_settings()
+    # A cache forgets failures: while the store is away, each call tries again.
+    connect = functools.cache(functools.partial(open_reader, settings))
     return Source(
-        # A cache forgets failures: while the store is away, each call tries again.
-        connect=functools.cache(functools.partial(open_reader, settings)),
+        connect=connect,
         spec=spec_of(settings),
         now_ms=_wall_ms,
         recent_ms=in_ms(settings.windows.recent),
@@ -102,6 +106,7 @@ def _open() -> Source:
         verify=functools.partial(_verified, settings),
         act=functools.partial(_act, settings) if settings.dashboard.identity.is_asked else None,
         text_of=functools.partial(_text_of, settings),
+        vitals=lambda: vitals_of(connect()),
     )
 
 

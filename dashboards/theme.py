@@ -43,7 +43,7 @@ class Palette:
 
 LIGHT = Palette(
     background="#FFFFFF",
-    text="#1B2430",
+    text="#0B1118",
     line="#0072B2",
     critical="#B3261E",
     ok="#00704F",

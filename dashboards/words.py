@@ -56,9 +56,10 @@ def clock(at_ms: int, *, near_ms: int | None = None) -> str:
     return instant(at_ms).strftime("%Y-%m-%d %H:%M UTC" if other_day else "%H:%M UTC")
 
 
-def clock_seconds(at_ms: int) -> str:
-    """``14:05:07 UTC``."""
-    return instant(at_ms).strftime("%H:%M:%S UTC")
+def clock_seconds(at_ms: int, *, near_ms: int | None = None) -> str:
+    """``14:05:07 UTC``; with the date in front when it is another day than that of ``near_ms``."""
+    other_day = near_ms is not None and at_ms // _DAY_MS != near_ms // _DAY_MS
+    return instant(at_ms).strftime("%Y-%m-%d %H:%M:%S UTC" if other_day else "%H:%M:%S UTC")
 
 
 def duration(length_ms: float) -> str:
@@ -91,6 +92,19 @@ def span(length_ms: float) -> str:
             amount = length_ms / unit_ms
             return f"{amount:.0f} {unit}" if amount >= 9.95 else f"{amount:.1f} {unit}"  # noqa: PLR2004 - where one decimal would round to ten
     return f"{length_ms:.0f} ms"
+
+
+def size(n: float) -> str:
+    """A number of bytes in its largest decimal unit, one decimal below ten.
+
+    >>> size(812), size(1_460_000), size(230_000_000)
+    ('812 B', '1.5 MB', '230 MB')
+    """
+    for unit, letters in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if n >= unit:
+            amount = n / unit
+            return f"{amount:.0f} {letters}" if amount >= 9.95 else f"{amount:.1f} {letters}"  # noqa: PLR2004 - where one decimal would round to ten
+    return f"{n:.0f} B"
 
 
 def count(n: int) -> str:

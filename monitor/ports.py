@@ -136,12 +136,53 @@ class Lease(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A worker's last sign of life. ``wall_ms`` is its wall time, the only such value stored."""
+    """A worker's last sign of life. ``wall_ms`` is its wall time then.
+
+    ``lags`` are the records that it has yet to read in each partition that it reads, None where it
+    does not say, ``lag`` all of them. ``evaluated_ms`` is its wall time when it last asked the
+    rules, None while another worker does. No other wall time is stored.
+    """
 
     worker: str
     wall_ms: int
     lag: int
     records: int
+    lags: tuple[tuple[Partition, int], ...] | None = None
+    evaluated_ms: int | None = None
+
+
+MOST_UNPUBLISHED = 1_000
+"""Journal entries that a backlog counts at most."""
+
+
+class Backlog(NamedTuple):
+    """What the store holds for others.
+
+    ``undelivered`` counts transitions, ``unpublished`` journal entries, ``MOST_UNPUBLISHED`` at
+    most. ``deliveries`` is what ``save_delivery`` saved for each receiver that was ever told.
+    """
+
+    undelivered: int
+    unpublished: int
+    deliveries: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerVitals:
+    """What the servers say of themselves: all of them added up; None for what they do not tell.
+
+    ``limit_bytes`` is ``maxmemory``, 0 for no limit on any of them; ``fullest`` is the share of its
+    own limit that the fullest one uses, None without limits. ``evicted`` counts the keys that were
+    dropped to make room since the servers started, ``up_s`` is the youngest one's time since.
+    """
+
+    servers: int = 1
+    used_bytes: int | None = None
+    limit_bytes: int | None = None
+    fullest: float | None = None
+    evicted: int | None = None
+    policy: str | None = None
+    up_s: int | None = None
 
 
 class Mark(NamedTuple):
@@ -189,6 +230,9 @@ class StateReader(Protocol):
 
     def heartbeats(self) -> list[Heartbeat]:
         """The workers' last signs of life, sorted by name."""
+
+    def backlog(self) -> Backlog:
+        """What is yet to be handed on; read in two steps, so a moment's work may be counted."""
 
     def actions(self) -> list[Action]:
         """All that people ever did, oldest first."""

@@ -1,6 +1,7 @@
 """What pages have in common: sidebar, notices, charts with their table, refresh."""
 
 import gc
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from typing import Literal, TypeVar
 
 import streamlit as st
 
-from dashboards import charts, pictures, queries, source, tables, words
-from dashboards.banner import Freshness, Notice, staleness
+from dashboards import charts, datasets, pictures, queries, source, tables, words
+from dashboards.banner import Freshness, Notice, staleness, unwritten
 from dashboards.models import Choice
 from dashboards.pictures import Picture
 from dashboards.theme import DARK, LIGHT, Palette, Tone, muted
@@ -37,13 +38,20 @@ rules:
   - {name: urgent-recall, metric: recall, of: urgent, per: [variant], objective: 0.80}"""
 
 
-@st.cache_resource
-def freeze_once() -> None:
+def freeze() -> None:
     """Take all that is imported by now out of garbage collection.
 
     Streamlit collects after every run of a script, which would walk some hundred thousand objects
-    of pandas and others each time, several times a second.
+    of pandas and others each time, several times a second. Some of it is imported while the first
+    page is drawn, so it is asked for before and after.
     """
+    _freeze(len(sys.modules))
+
+
+@st.cache_resource(show_spinner=False)
+def _freeze(modules: int) -> None:
+    """Once for each number of ``modules``, which soon grows no more."""
+    del modules
     gc.collect()
     gc.freeze()
 
@@ -140,7 +148,7 @@ def about(picture: Picture[V], freshness: Freshness | None, *, is_empty: bool) -
     if picture.fault is not None:
         notice(_unreachable(picture))
     elif is_empty:
-        notice(Notice(Tone.NEUTRAL, "No windows yet.", "The first appears about 60 s after start."))
+        notice(unwritten(freshness or Freshness(None, None)))
     elif freshness is not None and (stale := staleness(freshness)) is not None:
         notice(stale)
 
@@ -153,12 +161,13 @@ def colours_of(picture: Picture[V]) -> Palette:
 def last_known(picture: Picture[V]) -> None:
     """Beside what is drawn from memory: when that was."""
     if picture.fault is not None and picture.read_ms is not None:
-        st.caption(f"last known {words.clock_seconds(picture.read_ms)}")
+        read = words.clock_seconds(picture.read_ms, near_ms=picture.asked_ms)
+        st.caption(f"last known {read}")
 
 
 def chart(spec: charts.Spec, *, key: str, alt: str) -> None:
     """A chart that stays in place while its data changes."""
-    st.vega_lite_chart(spec=spec, key=key, alt=alt, width="stretch")
+    st.vega_lite_chart(spec=datasets.packed(spec), key=key, alt=alt, width="stretch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +277,8 @@ def _term(term: tuple[str, int]) -> str:
 def _unreachable(picture: Picture[V]) -> Notice:
     shown = "live numbers are hidden"
     if picture.read_ms is not None:
-        shown = f"last known values of {words.clock_seconds(picture.read_ms)}"
+        read = words.clock_seconds(picture.read_ms, near_ms=picture.asked_ms)
+        shown = f"last known values of {read}"
     body = f"{picture.fault} · retrying every {NOW_EVERY_S} s"
     return Notice(Tone.CRITICAL, f"Redis is unreachable — {shown}.", body)
 
@@ -278,6 +288,9 @@ def plain(text: str) -> str:
     return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>#|~$:" else sign for sign in text)
 
 
-_CELL = "text-align:left;padding:.45rem .6rem .45rem 0;border-bottom:1px solid #8884"
+_CELL = (
+    "text-align:left;padding:.45rem .6rem .45rem 0;border-bottom:1px solid #8884;"
+    "overflow-wrap:anywhere"
+)
 _TIME = st.column_config.DatetimeColumn(timezone="UTC", format="YYYY-MM-DD HH:mm:ss")
 _SHARE = st.column_config.NumberColumn(format="percent")

@@ -6,9 +6,9 @@ import streamlit as st
 
 from dashboards import charts, pictures, tables, words
 from dashboards.banner import Notice
-from dashboards.models import Books, Choice, Known, LabelsView
+from dashboards.models import Choice, Known, LabelsView
 from dashboards.theme import Palette, Tone
-from dashboards.views import common
+from dashboards.views import books, common
 from dashboards.views.common import Card
 
 CARDS_HEIGHT = 120
@@ -28,7 +28,7 @@ def page(choice: Choice) -> None:
         common.notice(_no_labels(view))
     _cards(view, choice.span, is_down=is_down)
     _charts(view, common.colours_of(picture))
-    _books(view.books)
+    books.section(view.books)
     common.last_known(picture)
 
 
@@ -81,44 +81,3 @@ def _charts(view: LabelsView, palette: Palette) -> None:
     st.caption("By log time: what was learned when, whatever the age of the prediction")
     common.chart(charts.arrivals(view, palette), key="arrivals", alt=charts.arrivals_alt(view))
     common.same_numbers(partial(tables.arrivals, view), key="labels")
-
-
-def _books(books: Books) -> None:
-    st.header("Where every record went")
-    st.caption("All variants, since the store was created")
-    for name, side in (("predictions", books.predictions), ("labels", books.labels)):
-        terms = tables.terms(side)
-        common.equation((f"{name} received", side.received), terms, side.difference)
-    _balance(books)
-    st.caption(
-        f"{words.count(books.corrected)} predictions had their label corrected · "
-        f"{words.count(books.early)} labels came before their prediction"
-    )
-    if books.gaps:
-        st.subheader("Lost: dropped by the log before they were counted")
-        st.dataframe(tables.gaps(books), hide_index=True, width=480, alt="Lost records by offset")
-    reasons = tables.rejected(books)
-    if reasons:
-        st.subheader("Rejected, by reason")
-        st.dataframe(reasons, hide_index=True, width=480, alt="Rejected records by reason")
-
-
-def _balance(books: Books) -> None:
-    off = [
-        f"{words.count(abs(side.difference))} {name} {_amiss(side.difference)}"
-        for name, side in (("predictions", books.predictions), ("labels", books.labels))
-        if side.difference
-    ]
-    if off:
-        said = Notice(
-            Tone.CRITICAL,
-            f"The books do not balance: {', '.join(off)}.",
-            "Records were lost or counted twice. Please report this.",
-        )
-        common.notice(said)
-    else:
-        st.badge("The books balance", icon=":material/check_circle:", color="green")
-
-
-def _amiss(difference: int) -> str:
-    return "missing" if difference > 0 else "too many"

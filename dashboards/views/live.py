@@ -174,10 +174,16 @@ def _age_card(view: LiveNow, *, is_down: bool) -> Card:
     return Card(
         "Data age",
         words.NONE if is_down or fresh.age_ms is None else words.duration(max(1000, fresh.age_ms)),
-        "" if fresh.as_of_ms is None else f"newest record {words.clock_seconds(fresh.as_of_ms)}",
+        _newest(fresh),
         change=_lag(fresh),
         hint="Time since a worker last gave a sign of life.",
     )
+
+
+def _newest(fresh: Freshness) -> str:
+    if fresh.as_of_ms is None:
+        return ""
+    return f"newest record {words.clock_seconds(fresh.as_of_ms, near_ms=fresh.now_ms)}"
 
 
 def _lag(fresh: Freshness) -> str:

@@ -28,6 +28,8 @@ from monitor.domain.windows import ALL_TIME, PaneKey
 from monitor.ports import (
     EVALUATOR,
     MISSES_KEPT,
+    MOST_UNPUBLISHED,
+    Backlog,
     Heartbeat,
     Lease,
     Mark,
@@ -472,6 +474,14 @@ class MemoryStore:
     def transitions(self) -> list[Transition]:
         """Every transition, oldest first."""
         return list(self._transitions)
+
+    def backlog(self) -> Backlog:
+        """What is yet to be handed on."""
+        return Backlog(
+            len(self._transitions) - self._delivered,
+            len(self.unpublished(MOST_UNPUBLISHED)),
+            dict(sorted(self._deliveries.items())),
+        )
 
     def actions(self) -> list[Action]:
         """All that people did, oldest first."""

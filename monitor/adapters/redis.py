@@ -53,7 +53,18 @@ from monitor.domain.overlays import Action
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.votes import Vote
 from monitor.domain.windows import ALL_TIME, PaneKey
-from monitor.ports import EVALUATOR, MISSES_KEPT, Heartbeat, Lease, Mark, is_forgotten, shard_of
+from monitor.ports import (
+    EVALUATOR,
+    MISSES_KEPT,
+    MOST_UNPUBLISHED,
+    Backlog,
+    Heartbeat,
+    Lease,
+    Mark,
+    ServerVitals,
+    is_forgotten,
+    shard_of,
+)
 
 SWEEPS_PER_HORIZON = 4
 """How often every bucket is looked at while a prediction waits: an entry outlives its end by a
@@ -602,6 +613,35 @@ class RedisStore:
         with self._reaching():
             rows = self._client.lrange(self._space.rules_key("transitions"), 0, -1)
         return [snapshots.unpack_transition(row) for row in cast(list[bytes], rows)]
+
+    def backlog(self) -> Backlog:
+        """What is yet to be handed on."""
+        evaluation = self._space.rules_key("evaluation")
+        with self._reaching():
+            pipe = self._client.pipeline(transaction=False)
+            for field in ("sequence", "published", "delivered"):
+                pipe.hget(evaluation, field)
+            pipe.hgetall(self._space.rules_key("deliveries"))
+            *counts, told = pipe.execute()
+            sequence, published, delivered = (int(count or 0) for count in counts)
+            pipe = self._client.pipeline(transaction=False)
+            pipe.lrange(self._space.rules_key("transitions"), delivered, -1)
+            first = min(published, sequence) + 1
+            pipe.xrange(
+                self._space.rules_key("journal"), f"{first}-0", f"{sequence}-0", MOST_UNPUBLISHED
+            )
+            undelivered, unpublished = pipe.execute()
+        deliveries = {name.decode(): state.decode() for name, state in sorted(told.items())}
+        return Backlog(len(undelivered), len(unpublished), deliveries)
+
+    def vitals(self) -> ServerVitals:
+        """What the server tells of itself. StoreError when it does not answer."""
+        return self._connected.vitals()
+
+    def touch(self) -> None:
+        """One small read, to see how long the server takes. StoreError when it does not answer."""
+        with self._reaching():
+            self._connected.hash_at(self._space.meta_key)
 
     def actions(self) -> list[Action]:
         """All that people did, oldest first."""

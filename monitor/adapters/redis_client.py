@@ -32,6 +32,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from monitor.domain.errors import StoreError
+from monitor.ports import ServerVitals
 
 FAILURES = (redis.RedisError, RedisClusterException)
 """Bases of all that the client raises; the second is no RedisError."""
@@ -119,6 +120,25 @@ class RedisClient:
             return min(map(str, others))
         return None if None in policies else KEEPS_ALL
 
+    def vitals(self) -> ServerVitals:
+        """What every server tells of itself; INFO may be forbidden, and is then unknown."""
+        with self.reaching():
+            servers = self.servers()
+            told = [info for info in map(_info, servers) if info]
+        if len(told) < len(servers):
+            return ServerVitals(servers=len(servers))
+        fullest = [int(info["used_memory"]) / limit for info in told if (limit := _limit(info))]
+        policies = sorted({str(info.get("maxmemory_policy", "")) for info in told})
+        return ServerVitals(
+            servers=len(servers),
+            used_bytes=sum(int(info["used_memory"]) for info in told),
+            limit_bytes=sum(map(_limit, told)),
+            fullest=max(fullest, default=None),
+            evicted=sum(int(info["evicted_keys"]) for info in told),
+            policy=", ".join(policies) or None,
+            up_s=min(int(info["uptime_in_seconds"]) for info in told),
+        )
+
     def hash_at(self, key: str) -> dict[bytes, bytes]:
         """The whole hash; empty when there is none."""
         return cast(dict[bytes, bytes], self.commands.hgetall(key))
@@ -176,6 +196,18 @@ class RedisClient:
     def _refuse_when_sealed(self, _: AbstractConnection) -> None:
         if self._is_sealed:
             raise ConnectionLost("the connection was lost")
+
+
+def _info(server: redis.Redis) -> dict[str, Any]:
+    """INFO; {} where it is forbidden."""
+    try:
+        return server.info()
+    except redis.ResponseError:
+        return {}
+
+
+def _limit(info: dict[str, Any]) -> int:
+    return int(info.get("maxmemory", 0))
 
 
 def _eviction_policy(server: redis.Redis) -> str | None:

@@ -35,6 +35,7 @@ Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -50,7 +51,10 @@ from monitor.domain.slices import SliceKey
 from monitor.domain.votes import Vote
 from monitor.domain.windows import Clock, PaneKey
 
-cell_of = msgspec.json.Decoder(tuple[str, ...]).decode
+MOST_CELLS = 50_000
+"""Cells that are remembered; all panes are made of the same few hundred, or few thousand."""
+
+cell_of = lru_cache(MOST_CELLS)(msgspec.json.Decoder(tuple[str, ...]).decode)
 
 
 class RedisNamespace:
@@ -62,6 +66,11 @@ class RedisNamespace:
     def __str__(self) -> str:
         """As every message begins."""
         return f"{self._client}: namespace {self._name}"
+
+    @property
+    def meta_key(self) -> str:
+        """The key of its own record."""
+        return f"{{{self._name}:meta}}"
 
     def key(self, shard: int, name: str = "") -> str:
         """A key of a shard; without a name, what its keys begin with."""
@@ -139,7 +148,7 @@ class RedisNamespace:
 
         Only that is written: a server without memory left opens what it has.
         """
-        key, commands = f"{{{self._name}:meta}}", self._client.commands
+        key, commands = self.meta_key, self._client.commands
         held = self._client.hash_at(key)
         missing = [field for field in wanted if field.encode() not in held]
         if missing and not self._read_only:

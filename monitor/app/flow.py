@@ -368,6 +368,11 @@ class Flow:
             except CommitConflict:
                 self._lease = None
 
+    @property
+    def is_evaluator(self) -> bool:
+        """Whether this worker asked the rules last, as far as it knows."""
+        return self._lease is not None
+
     def resign(self) -> None:
         """Leave evaluation to the other workers at once."""
         if self._lease is not None:

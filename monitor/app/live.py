@@ -118,6 +118,7 @@ class Worker:
         # Not the name alone: the same name may come back while its old process still hangs on.
         self._evaluator = f"{self._name}-{secrets.token_hex(4)}"
         self._records = 0
+        self._evaluated_ms: int | None = None
         self._reading: frozenset[Partition] = frozenset()
         self._pause_s = FIRST_PAUSE_S
         self._say = structlog.get_logger().bind(worker=self._name)
@@ -211,14 +212,14 @@ class Worker:
             else:
                 flow.mark_idle(quiet.partitions(at_end, turn.partitions, now_ms))
             if evaluations.is_due(now_ms):
-                self._evaluate(parts)
+                self._evaluate(parts, now_ms)
             if sweeps.is_due(now_ms):
                 flow.sweep()
             if beats.is_due(now_ms):
                 self._beat(log, store)
         if until_caught_up and not self.stop.is_set():
             flow.mark_idle(log.assigned())
-            self._evaluate(parts)
+            self._evaluate(parts, now_ms)
         self._beat(log, store)
         flow.resign()
 
@@ -253,13 +254,16 @@ class Worker:
             remedy="make the topic's retention longer than the longest outage",
         )
 
-    def _evaluate(self, parts: _Parts) -> None:
+    def _evaluate(self, parts: _Parts, now_ms: int) -> None:
         """Alerts are told before the journal is published: they must not wait for that topic."""
         flow, _, store, journal = parts
         with self.metrics.evaluation_seconds.time():
             flow.evaluate()
             flow.deliver(self._announce)
             flow.publish(lambda entries: journal.publish(map(self._line, entries)))
+        self._evaluated_ms = now_ms if flow.is_evaluator else None
+        if flow.is_evaluator:
+            self.metrics.evaluated.set(now_ms / 1000)
         evaluation = store.evaluation()
         if evaluation.watermark_ms is not None:
             self.metrics.watermark.set(evaluation.watermark_ms / 1000)
@@ -268,6 +272,9 @@ class Worker:
             self.metrics.alert_level.labels(*names).set(_LEVELS[state.status])
             strength = 0.0 if not state.votes else state.page.evidence(state.bar).strength
             self.metrics.evidence.labels(*names).set(strength)
+            hits, labels = state.recent_votes
+            self.metrics.alert_hits.labels(*names).set(hits)
+            self.metrics.alert_labels.labels(*names).set(labels)
 
     def _line(self, entry: JournalEntry) -> OutRecord:
         """One key for all, so that the entries stand in one partition, in order."""
@@ -291,10 +298,20 @@ class Worker:
         self.on_transition(transition)
 
     def _beat(self, log: RecordLog, store: StateStore) -> None:
-        lag = sum(log.lag().values())
+        lags = log.lag()
+        lag = sum(lags.values())
         self.metrics.lag.set(lag)
         self.on_progress(self._records, lag)
-        store.beat(Heartbeat(self._name, self._world.clock.now_ms(), lag, self._records))
+        store.beat(
+            Heartbeat(
+                self._name,
+                self._world.clock.now_ms(),
+                lag,
+                self._records,
+                lags=tuple(sorted(lags.items())),
+                evaluated_ms=self._evaluated_ms,
+            )
+        )
 
 
 def _turned(flow: Flow) -> Turn:

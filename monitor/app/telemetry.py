@@ -71,6 +71,11 @@ class Metrics:
         self.evaluation_seconds = Histogram(
             "recallwatch_evaluation_seconds", "One evaluation of all rules", registry=registry
         )
+        self.evaluated = Gauge(
+            "recallwatch_evaluated_seconds",
+            "When this worker last asked the rules, as Unix time; 0 while another one always did",
+            registry=registry,
+        )
         self.interruptions = Counter(
             "recallwatch_interruptions", "Times broker or store failed us", registry=registry
         )
@@ -95,6 +100,18 @@ class Metrics:
         self.evidence = Gauge(
             "recallwatch_alert_evidence_ratio",
             "Evidence against the objective, 0..1: ln(1 + M) / ln(1 + A); 1 fires",
+            ["rule", "variant", "slice", "version"],
+            registry=registry,
+        )
+        self.alert_labels = Gauge(
+            "recallwatch_alert_labels",
+            "The last mature labels that counted, at most 60",
+            ["rule", "variant", "slice", "version"],
+            registry=registry,
+        )
+        self.alert_hits = Gauge(
+            "recallwatch_alert_hits",
+            "Hits among the last mature labels that counted",
             ["rule", "variant", "slice", "version"],
             registry=registry,
         )

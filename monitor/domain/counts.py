@@ -91,16 +91,15 @@ class Counts:
     @cached_property
     def confusion(self) -> dict[tuple[Intent, Intent], int]:
         """``(actual, predicted)`` -> outcomes, sorted; no zero entries."""
-        return {
-            (cell[1], cell[2]): count
-            for cell, count in sorted(self.cells.items())
-            if cell[0] == "outcome" and count
-        }
+        # Sketches are most of the cells: they are left out before anything is sorted.
+        found = [(c, n) for c, n in self.cells.items() if c[0] == "outcome" and n]
+        return {(cell[1], cell[2]): count for cell, count in sorted(found)}
 
     @cached_property
     def predicted(self) -> dict[Intent, int]:
         """Intent -> predictions that went to it, labelled or not."""
-        return {cell[1]: n for cell, n in sorted(self.cells.items()) if cell[0] == "prediction"}
+        found = [(c, n) for c, n in self.cells.items() if c[0] == "prediction"]
+        return {cell[1]: n for cell, n in sorted(found)}
 
     @property
     def predictions(self) -> int:

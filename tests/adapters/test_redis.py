@@ -80,6 +80,7 @@ QUESTIONS: dict[str, Callable[[StateReader], object]] = {
     "documents": lambda store: store.documents(),
     "heartbeats": lambda store: store.heartbeats(),
     "misses": lambda store: store.misses(),
+    "backlog": lambda store: store.backlog(),
 }
 NEVER = {
     "ChildDeadlockedError": "of programs that fork while a connection is in use",

@@ -14,6 +14,7 @@ import redis
 from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis import RedisStore
 from monitor.adapters.redis_client import RedisConnection
+from monitor.app.vitals import vitals_of
 from monitor.domain.alerts import Missed
 from monitor.domain.errors import StoreError
 from monitor.domain.evaluation import Evaluation
@@ -21,7 +22,7 @@ from monitor.domain.events import PredictionId
 from monitor.domain.forgetting import Request
 from monitor.domain.overlays import Action, Deed
 from monitor.domain.windows import HOUR_MS
-from monitor.ports import Heartbeat
+from monitor.ports import Heartbeat, ServerVitals
 from tests.adapters.redis_rig import NAMESPACE, PROGRAMS, client_of, content_of, refusal
 from tests.contracts.state_store import (
     END_MS,
@@ -168,12 +169,39 @@ def test_a_dashboard_can_read_everything_and_write_nothing_with_the_rights_docum
         assert reader.pane_keys(HOUR_MS) == keys
         for name in (
             *("cuts", "marks", "ledger", "slice_keys", "evaluation", "transitions"),
-            *("journal", "documents", "heartbeats"),
+            *("journal", "documents", "heartbeats", "backlog"),
         ):
             assert getattr(reader, name)() == getattr(store, name)(), name
         assert reader.panes(keys) == store.panes(keys)
         with pytest.raises(StoreError, match=r"too few rights; see docs/redis\.md"):
             reader.beat(Heartbeat("w1", 1, 2, 3))
+
+
+def test_a_server_tells_a_dashboard_how_it_is(server: RedisServer) -> None:
+    with (
+        client_of(server.url_of("recallwatch", SECRET)),
+        client_of(server.url_of("dashboard", SECRET), read_only=True) as reader,
+        server.client() as administrator,
+    ):
+        administrator.config_set("maxmemory", 1_000_000_000)
+        told = vitals_of(reader)
+        administrator.config_set("maxmemory", 0)
+        unlimited = vitals_of(reader).server
+    assert told.answer_ms > 0
+    assert told.server.used_bytes is not None
+    assert told.server.fullest == told.server.used_bytes / 1_000_000_000
+    assert (told.server.evicted, told.server.policy) == (0, "noeviction")
+    assert (unlimited.limit_bytes, unlimited.fullest) == (0, None)
+
+
+def test_a_server_whose_info_is_forbidden_is_unknown(server: RedisServer) -> None:
+    rules = documented()["dashboard"].replace("+info", "").split()
+    with server.client() as administrator:
+        administrator.execute_command(
+            *("ACL", "SETUSER", "lacking", "reset", "on", f">{SECRET}", *rules[2:])
+        )
+    with client_of(server.url_of("lacking", SECRET), read_only=True) as reader:
+        assert vitals_of(reader).server == ServerVitals()
 
 
 # Passwords

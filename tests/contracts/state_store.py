@@ -56,7 +56,16 @@ from monitor.domain.windows import (
     WindowSpec,
     pane_start,
 )
-from monitor.ports import EVALUATOR, MISSES_KEPT, Heartbeat, Lease, Mark, StateStore, shard_of
+from monitor.ports import (
+    EVALUATOR,
+    MISSES_KEPT,
+    Backlog,
+    Heartbeat,
+    Lease,
+    Mark,
+    StateStore,
+    shard_of,
+)
 
 Fact = Prediction | Label
 
@@ -180,6 +189,7 @@ def observed(store: StateStore, ids: Iterable[str] = ("p1", "p2", "p3")) -> dict
         "evaluation": store.evaluation(),
         "transitions": store.transitions(),
         "outbox": store.outbox(),
+        "backlog": store.backlog(),
         "journal": store.journal(),
         "documents": store.documents(),
         "unpublished": store.unpublished(),
@@ -300,6 +310,7 @@ class StateStoreContract:
             "evaluation": Evaluation(),
             "transitions": [],
             "outbox": [],
+            "backlog": Backlog(0, 0, {}),
             "journal": [],
             "documents": {},
             "unpublished": [],
@@ -869,6 +880,17 @@ class StateStoreContract:
             store.delivered([transition(1), transition(2), transition(3)], leased(store))
             assert store.outbox() == []
 
+    def test_the_backlog_counts_what_is_yet_to_be_handed_on(self, world: StoreWorld) -> None:
+        store, reader = world.open(), world.open()
+        journal(store, 3)
+        evaluate(store, Evaluation(4), transition(1), transition(2))
+        assert reader.backlog() == Backlog(2, 3, {})
+        lease = leased(store)
+        store.delivered([transition(1)], lease)
+        store.published(2, lease)
+        store.save_delivery("notify:pager", "told", leased(store, office="notify:pager"))
+        assert reader.backlog() == Backlog(1, 1, {"notify:pager": "told"})
+
     def test_what_does_not_head_the_outbox_stays_in_it(self, store: StateStore) -> None:
         evaluate(store, Evaluation(1), transition(1), transition(2))
         store.delivered([], leased(store))
@@ -1274,6 +1296,19 @@ class StateStoreContract:
         for sign in signs:
             world.open().beat(sign)
         assert world.open().heartbeats() == [signs[1], signs[2]]
+
+    def test_a_sign_of_life_says_what_waits_where_and_when_the_rules_were_asked(
+        self, world: StoreWorld
+    ) -> None:
+        lags = ((LABELS, 0), (PREDICTIONS, 7))
+        sign = Heartbeat("w1", 6, 7, 9, lags=lags, evaluated_ms=5)
+        world.open().beat(sign)
+        [read] = world.open().heartbeats()
+        assert read == sign
+        assert [str(partition) for partition, _ in read.lags or ()] == [
+            "labels[0]",
+            "predictions[0]",
+        ]
 
     def test_closing_twice_does_no_harm(self, world: StoreWorld) -> None:
         write(world.open(), prediction())

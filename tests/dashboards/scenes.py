@@ -36,7 +36,7 @@ from monitor.domain.overlays import Action, Deed, raised_by
 from monitor.domain.rules import AlertRule, Signal, SignalRule
 from monitor.domain.slices import Groups
 from monitor.domain.windows import HOUR_MS, MINUTE_MS
-from monitor.ports import Heartbeat, StateReader
+from monitor.ports import Heartbeat, StateReader, StateStore
 
 NOON_MS = 1_795_348_800_000
 """2026-11-22T12:00:00Z, where every scene ends."""
@@ -100,6 +100,12 @@ class Chat:
 def filled(chat: Chat, spec: Spec = SPEC, as_of_ms: int = NOON_MS) -> MemoryStore:
     """A store that has read, and judged, all that was recorded before ``as_of_ms``."""
     store = MemoryStore()
+    fill(store, chat, spec, as_of_ms)
+    return store
+
+
+def fill(store: StateStore, chat: Chat, spec: Spec, as_of_ms: int) -> None:
+    """Let an empty ``store`` of one shard read and judge what was recorded before ``as_of_ms``."""
     past = [e for e in chat.envelopes if log_ms(e) < as_of_ms]
     past.sort(key=log_ms)
     reached = Progress(len(past), as_of_ms, as_of_ms)
@@ -114,10 +120,9 @@ def filled(chat: Chat, spec: Spec = SPEC, as_of_ms: int = NOON_MS) -> MemoryStor
     left = Evaluation(1, as_of_ms, judged.states, signals=told.states)
     store.commit_evaluation(left, moved, lease)
     store.beat(Heartbeat("worker-1", as_of_ms, lag=0, records=len(past)))
-    return store
 
 
-def _signalled(store: MemoryStore, spec: Spec, as_of_ms: int) -> signals.Signalled:
+def _signalled(store: StateStore, spec: Spec, as_of_ms: int) -> signals.Signalled:
     variants = [key.variant for key in store.slice_keys()]
     return signals.evaluate(
         spec.signals,

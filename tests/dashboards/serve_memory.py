@@ -19,7 +19,7 @@ from dashboards import identity, source
 from dashboards.identity import Viewer
 from monitor.app.dashboard import TRUE_PEERS
 from monitor.app.settings import DashboardSettings
-from tests.dashboards import replayed, scenes
+from tests.dashboards import piped, replayed, scenes
 
 ACTING = "acting-"
 """Before the name of a scene: somebody is signed in, and texts can be read."""
@@ -37,6 +37,9 @@ def main(scene: str, port: str, switch: str, settings: str = "{}") -> None:
     if scene == "replayed":
         store = scenes.flaky(replayed.store(), lambda: told() == "down")
         found = replayed.source(store, replayed.recomputed)
+    elif scene == "piped":
+        store = scenes.flaky(piped.healthy(), lambda: told() == "down")
+        found = replace(scenes.source_of(store), vitals=lambda: piped.WELL)
     else:
         held = scenes.store_of(scene.removeprefix(ACTING))
         store = scenes.flaky(held, lambda: told() == "down")

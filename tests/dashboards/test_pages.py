@@ -20,6 +20,7 @@ from monitor.domain.ledger import Gap
 from monitor.domain.rules import AlertRule
 from monitor.domain.signals import SignalState
 from monitor.domain.slices import Groups
+from monitor.ports import Heartbeat
 from tests.dashboards import scenes
 
 APP = Path(dashboards.__file__).with_name("app.py")
@@ -79,9 +80,30 @@ def test_live_says_that_there_are_no_windows_when_the_store_is_empty() -> None:
     app = show("empty")
     assert app.title[0].value == LIVE
     assert notices(app) == [
-        (Tone.NEUTRAL, "No windows yet. The first appears about 60 s after start.")
+        (
+            Tone.NEUTRAL,
+            "No windows yet. The first appears about 60 s after start. No worker has reported yet: "
+            "start one with recallwatch run.",
+        )
     ]
     assert not app.metric
+
+
+def test_live_says_how_long_the_workers_are_silent_when_there_is_no_window_yet() -> None:
+    store = MemoryStore()
+    store.beat(Heartbeat("worker-1", scenes.NOON_MS, lag=0, records=0))
+    fresh, silent = (
+        notices(run(scenes.source_of(store, age_ms=age_ms)))[0][1] for age_ms in (2_000, 600_000)
+    )
+    assert fresh == "No windows yet. The first appears about 60 s after start."
+    assert silent.endswith("No worker has reported for 10 min: start one with recallwatch run.")
+
+
+def test_live_names_the_day_of_numbers_that_are_older_than_this_one() -> None:
+    app = show("ok", age_ms=26 * 3_600_000)
+    assert "Everything below describes 2026-11-22 12:00 UTC, not now." in notices(app)[0][1]
+    assert r"newest record 2026-11-22 12\:00\:00 UTC" in [c.value for c in app.caption]
+    assert r"newest record 12\:00\:00 UTC" in [c.value for c in show("ok").caption]
 
 
 def test_live_shows_a_dash_and_the_coverage_when_there_are_no_labels() -> None:
@@ -314,7 +336,7 @@ def test_names_from_outside_are_no_markup() -> None:
 def test_labels_says_that_there_are_no_windows_when_the_store_is_empty() -> None:
     app = show("empty", "labels")
     assert app.title[0].value == LABELS
-    assert notices(app)[0][1] == "No windows yet. The first appears about 60 s after start."
+    assert notices(app)[0][1].startswith("No windows yet. The first appears about 60 s after")
 
 
 def test_labels_says_so_when_there_are_none() -> None:

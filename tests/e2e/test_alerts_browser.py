@@ -16,11 +16,11 @@ from tests.e2e.test_dashboard_browser import (  # noqa: F401 - fixtures
     PATIENCE_MS,
     Server,
     browser,
-    has_no_sideways_scroll,
     pytestmark,
     shots,
     whole,
 )
+from tests.e2e.visits import has_no_sideways_scroll
 from tests.servers.naming import HEADER, naming
 
 TITLE = "What needs a human?"

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
+from tests.e2e.visits import has_no_sideways_scroll
+
 CHROMIUM = "/usr/bin/chromium"
 LAUNCH = [
     "--headless",
@@ -141,12 +143,6 @@ def whole(page: Page, file: Path) -> None:
     assert page.viewport_size is not None
     page.set_viewport_size({"width": page.viewport_size["width"], "height": height})
     page.screenshot(path=file, animations="disabled")
-
-
-def has_no_sideways_scroll(page: Page) -> bool:
-    return bool(
-        page.locator("[data-testid=stMain]").evaluate("e => e.scrollWidth <= e.clientWidth")
-    )
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from tests.e2e.test_dashboard_browser import (  # noqa: F401 - fixtures
     PATIENCE_MS,
     Server,
     browser,
-    has_no_sideways_scroll,
     pytestmark,
     shots,
     whole,
 )
+from tests.e2e.visits import has_no_sideways_scroll
 
 TITLE = "What did the monitor know at that time?"
 FIRING = "urgent-recall (fine_tuned): firing since 11:36 UTC"

@@ -158,7 +158,7 @@ class SnaredStore:
         self.heartbeats, self.beat, self.close = store.heartbeats, store.beat, store.close
         self.waiting, self.resign, self.outbox = store.waiting, store.resign, store.outbox
         self.hold, self.spoken = store.hold, store.spoken
-        self.actions, self.act = store.actions, store.act
+        self.actions, self.act, self.backlog = store.actions, store.act, store.backlog
         self.delivery, self.save_delivery = store.delivery, store.save_delivery
         self.marks, self.journal, self.documents = store.marks, store.journal, store.documents
         self.unpublished, self.known = store.unpublished, store.known

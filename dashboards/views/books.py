@@ -1,0 +1,51 @@
+"""The books, as they stand on more than one page."""
+
+import streamlit as st
+
+from dashboards import tables, words
+from dashboards.banner import Notice
+from dashboards.models import Books
+from dashboards.theme import Tone
+from dashboards.views import common
+
+
+def section(books: Books) -> None:
+    """Both balances, what was lost, and why records were rejected."""
+    st.header("Where every record went")
+    st.caption("All variants, since the store was created")
+    for name, side in (("predictions", books.predictions), ("labels", books.labels)):
+        terms = tables.terms(side)
+        common.equation((f"{name} received", side.received), terms, side.difference)
+    _balance(books)
+    st.caption(
+        f"{words.count(books.corrected)} predictions had their label corrected · "
+        f"{words.count(books.early)} labels came before their prediction"
+    )
+    if books.gaps:
+        st.subheader("Lost: dropped by the log before they were counted")
+        st.dataframe(tables.gaps(books), hide_index=True, width=480, alt="Lost records by offset")
+    reasons = tables.rejected(books)
+    if reasons:
+        st.subheader("Rejected, by reason")
+        st.dataframe(reasons, hide_index=True, width=480, alt="Rejected records by reason")
+
+
+def _balance(books: Books) -> None:
+    off = [
+        f"{words.count(abs(side.difference))} {name} {_amiss(side.difference)}"
+        for name, side in (("predictions", books.predictions), ("labels", books.labels))
+        if side.difference
+    ]
+    if off:
+        said = Notice(
+            Tone.CRITICAL,
+            f"The books do not balance: {', '.join(off)}.",
+            "Records were lost or counted twice. Please report this.",
+        )
+        common.notice(said)
+    else:
+        st.badge("The books balance", icon=":material/check_circle:", color="green")
+
+
+def _amiss(difference: int) -> str:
+    return "missing" if difference > 0 else "too many"
