@@ -174,7 +174,7 @@ def compared(view: Compared, palette: Palette) -> Spec:
         spot = {**place, "y": {"field": "value", **y}}
         layers.append(_layer(name, line, {**spot, **detail, "opacity": pale}))
     names = ("Variant", "Time (UTC)", "Recall", "95% interval", "Labels (n)", "Labels in")
-    tips = {**place, "y": {"field": "value", **y}, "tooltip": _tips(*names)}
+    tips: Spec = {**place, "y": {"field": "value", **y}, "tooltip": _tips(*names)}
     over = {"type": "point", "opacity": 0, "size": 90}
     layers += [_layer(name, over, tips) for name in datasets]
     limit = [] if view.objective is None else [_limit_row(view.objective)]

@@ -59,10 +59,11 @@ def up(view: Compared) -> Notice | None:
         return None
     is_firing = any(alert.status is Status.FIRING for alert in view.alerts)
     named = ", ".join(f"{alert.whose} {alert.status} ({alert.rule.name})" for alert in view.alerts)
-    body = "The numbers below are of the range."
+    body = "What follows is of the range."
     if view.period is Period.EVER:
-        body = "Of all time this is a small part: choose the range to compare the present."
-    return Notice(Tone.CRITICAL if is_firing else Tone.WARNING, f"Now: {named}.", body)
+        body = "What follows is of all time: choose the range to compare the present."
+    when = "Last known" if view.freshness.is_stale else "Now"
+    return Notice(Tone.CRITICAL if is_firing else Tone.WARNING, f"{when}: {named}.", body)
 
 
 def name_of(variant: Variant) -> str:
@@ -79,12 +80,12 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.1f}"
 
 
-def interval(found: Comparison) -> str:
-    """``95% +3.1 to +9.4``; a dash without a label."""
+def difference_bounds(found: Comparison) -> str:
+    """``+3.1 to +9.4``; "" without a label."""
     if found.interval is None:
-        return words.NONE
+        return ""
     low, high = found.interval
-    return f"95% {points(low)} to {points(high)}"
+    return f"{points(low)} to {points(high)}"
 
 
 def value(measure: Measure) -> str:
@@ -96,19 +97,16 @@ def value(measure: Measure) -> str:
     return words.percent(measure.value) if measure.unit is Unit.SHARE else f"{measure.value:.3f}"
 
 
-def ground(measure: Measure) -> str:
-    """Interval and n of a measure, or why there is none."""
-    n = f"n = {words.count(measure.n)}"
-    if measure.value is None:
-        return n
+def bounds(measure: Measure) -> str:
+    """The 95 % interval in the unit of the measure; "" where there is none."""
     if measure.interval is None:
-        return f"too few for an interval, {n}"
+        return ""
     low, high = measure.interval
     if measure.unit is Unit.MS:
-        return f"95% {low:.0f}–{high:.0f} ms, {n}"
+        return f"{low:.0f}–{high:.0f} ms"
     if measure.unit is Unit.SCORE:
-        return f"95% {low:.3f}–{high:.3f}, {n}"
-    return f"95% {100 * low:.1f}–{100 * high:.1f}%, {n}"
+        return f"{low:.3f}–{high:.3f}"
+    return f"{100 * low:.1f}–{100 * high:.1f}%"
 
 
 def window(view: Compared, span: str) -> str:
@@ -149,12 +147,15 @@ def _difference(pair: Pair) -> str:
     sides = " minus ".join(_side(variant, pair.decisive) for variant in (pair.other, pair.serving))
     if found.difference is None:
         return f"{name}: {sides}"
-    return f"{name}: {sides} is {points(found.difference)} points ({interval(found)})"
+    difference = f"{points(found.difference)} points (95% {difference_bounds(found)})"
+    return f"{name}: {sides} is {difference}"
 
 
 def _side(variant: Variant, name: str) -> str:
     [found] = [measure for measure in variant.measures if measure.name == name]
-    return f"{name_of(variant)} {value(found)} ({ground(found)})"
+    n = f"n = {words.count(found.n)}"
+    ground = f"95% {bounds(found)}, {n}" if found.interval else n
+    return f"{name_of(variant)} {value(found)} ({ground})"
 
 
 def _prefer(pair: Pair) -> str:

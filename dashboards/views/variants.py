@@ -81,17 +81,22 @@ def _drawn(choice: Choice, asked: Asked) -> None:
         st.rerun()
     if lost := incomplete(view.gaps):
         common.notice(lost)
-    if (said := variants_words.verdict(view, choice.span)) and picture.fault is None:
-        common.notice(said)
-    if now := variants_words.up(view):
-        common.notice(now)
-        common.to_alert(view.alerts[0].alert)
+    if picture.fault is None:
+        _answer(view, choice.span)
     palette = common.colours_of(picture)
     _verdicts(view)
     _lines(view, palette)
     _measures(view, choice.span)
     _method(view)
     common.last_known(picture)
+
+
+def _answer(view: Compared, span: str) -> None:
+    if said := variants_words.verdict(view, span):
+        common.notice(said)
+    if now := variants_words.up(view):
+        common.notice(now)
+        common.to_alert(view.alerts[0].alert)
 
 
 def _verdicts(view: Compared) -> None:
@@ -150,21 +155,18 @@ def _lines(view: Compared, palette: Palette) -> None:
 
 def _legend(view: Compared, palette: Palette) -> None:
     items = ""
-    dash = ",".join(map(str, charts.DASHES))
-    styles = ((palette.line, ""), (palette.second, f' stroke-dasharray="{dash}"'))
-    for variant, (colour, dashes) in zip(view.shown, styles, strict=False):
-        stroke = f'<line x1="0" y1="6" x2="34" y2="6" stroke="{colour}" stroke-width="3"{dashes}/>'
-        swatch = f'<svg width="34" height="12" aria-hidden="true">{stroke}</svg>'
+    styles = ((palette.line, "solid"), (palette.second, "dashed"))
+    for variant, (colour, style) in zip(view.shown, styles, strict=False):
+        line = f'<span style="width:2.2rem;border-top:3px {style} {colour}"></span>'
         name = escape(variants_words.name_of(variant))
-        items += (
-            f'<span style="display:inline-flex;gap:.5rem;align-items:center">{swatch}{name}</span>'
-        )
+        items += f'<span style="{_ITEM}">{line}{name}</span>'
     st.html(f'<div style="display:flex;flex-wrap:wrap;gap:.3rem 1.4rem">{items}</div>')
 
 
 def _measures(view: Compared, span: str) -> None:
     st.header("Side by side", anchor=False)
-    st.caption(common.plain(f"Of {variants_words.window(view, span)}"))
+    of = variants_words.window(view, span)
+    st.caption(common.plain(f"Of {of} · below each value its 95% interval and what it stands on"))
     st.html(_table(view))
     with st.container(horizontal=True):
         st.download_button(
@@ -189,7 +191,7 @@ def _table(view: Compared) -> str:
     body = ""
     for row in zip(*(variant.measures for variant in variants), strict=True):
         body += f'<tr><th scope="row" style="{_CELL};font-weight:600">{escape(row[0].name)}</th>'
-        body += "".join(_cell(variants_words.value(m), variants_words.ground(m)) for m in row)
+        body += "".join(map(_measured, row))
         body += "" if pair is None else _compared(pair, row[0])
         body += "</tr>"
     style = "width:100%;border-collapse:collapse;font-size:.95rem"
@@ -203,14 +205,20 @@ def _compared(pair: Pair, measure: Measure) -> str:
     found: Comparison | None = pair.comparisons.get(measure.name)
     if found is None or found.difference is None:
         return _cell(words.NONE, "")
-    said = _SIGNS[found.finding]
     value = f"{variants_words.points(found.difference)} points"
-    return _cell(value, f"{variants_words.interval(found)} · {said}")
+    return _cell(value, variants_words.difference_bounds(found), _SIGNS[found.finding])
 
 
-def _cell(value: str, ground: str) -> str:
-    below = f'<br><span style="font-size:.82rem;opacity:.8">{escape(ground)}</span>'
-    return f'<td style="{_CELL}">{escape(value)}{below if ground else ""}</td>'
+def _measured(measure: Measure) -> str:
+    n = f"n = {words.count(measure.n)}"
+    return _cell(variants_words.value(measure), variants_words.bounds(measure), n)
+
+
+def _cell(value: str, *below: str) -> str:
+    """A value, and below it what is not to be torn apart on a phone."""
+    parts = (f'<span style="white-space:nowrap">{escape(part)}</span>' for part in below if part)
+    under = f'<br><span style="font-size:.82rem;opacity:.8">{" · ".join(parts)}</span>'
+    return f'<td style="{_CELL}">{escape(value)}{under if any(below) else ""}</td>'
 
 
 def _method(view: Compared) -> None:
