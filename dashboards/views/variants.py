@@ -217,7 +217,7 @@ def _measured(measure: Measure) -> str:
 def _cell(value: str, *below: str) -> str:
     """A value, and below it what is not to be torn apart on a phone."""
     parts = (f'<span style="white-space:nowrap">{escape(part)}</span>' for part in below if part)
-    under = f'<br><span style="font-size:.82rem;opacity:.8">{" · ".join(parts)}</span>'
+    under = f'<br><span style="font-size:.82rem;opacity:.8">{", ".join(parts)}</span>'
     return f'<td style="{_CELL}">{escape(value)}{under if any(below) else ""}</td>'
 
 

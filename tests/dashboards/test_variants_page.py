@@ -115,7 +115,8 @@ def cells(app: AppTest) -> dict[str, list[str]]:
     rows: dict[str, list[str]] = {}
     for row in re.findall(r"<tr>(.*?)</tr>", html)[1:]:
         found = [
-            re.sub("<[^>]+>", " ", cell) for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)
+            re.sub("<[^>]+>", "", cell.replace("<br>", " "))
+            for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)
         ]
         rows[found[0]] = [" ".join(cell.split()) for cell in found[1:]]
     return rows
@@ -166,7 +167,7 @@ def test_the_page_shows_the_numbers_and_the_verdicts_of_the_report() -> None:
         low, high = urgent["interval"]
         n = f"{urgent['support']:,}".replace(",", "\u202f").split()
         assert cells(app)["urgent recall"][at] == (
-            f"{urgent['recall']:.1%} {100 * low:.1f}–{100 * high:.1f}% · n = {' '.join(n)}"
+            f"{urgent['recall']:.1%} {100 * low:.1f}–{100 * high:.1f}%, n = {' '.join(n)}"
         )
         assert cells(app)["accuracy"][at].startswith(f"{section['accuracy']:.1%} ")
         p95 = section["latency_ms"]["p95"]

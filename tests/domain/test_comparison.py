@@ -119,6 +119,18 @@ def test_equal_shares_show_no_difference() -> None:
     assert compared(90, 100, 180, 200).finding is Finding.NO_DIFFERENCE
 
 
+def test_a_difference_is_shown_where_the_interval_leaves_out_zero_and_nowhere_else() -> None:
+    seen = set()
+    for hits, other_hits in product(range(0, 61, 2), repeat=2):
+        found = compared(hits, 60, other_hits, 60)
+        low, high = bounds(found)
+        shown = Finding.BETTER if low > 0 else Finding.WORSE if high < 0 else Finding.NO_DIFFERENCE
+        assert found.finding is shown
+        seen.add((shown, abs(hits - other_hits)))
+    assert (Finding.NO_DIFFERENCE, 10) in seen
+    assert (Finding.BETTER, 12) in seen
+
+
 # Other intervals
 
 
