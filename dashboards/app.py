@@ -35,6 +35,10 @@ page = st.navigation({
     ],
     "Prove": [
         st.Page(
+            SCREENS / "variants.py", title="Variants", icon=":material/compare_arrows:",
+            url_path="variants",
+        ),
+        st.Page(
             SCREENS / "replay.py", title="Replay and audit", icon=":material/history:",
             url_path="replay",
         ),

@@ -13,6 +13,7 @@ from dashboards import words
 from dashboards.models import ArrivalPoint, IntentRow, LabelsView, Point, Span, Trend
 from dashboards.replay_models import Known, Replayed
 from dashboards.theme import Palette
+from dashboards.variants_models import Compared
 from monitor.domain.scores import Score
 from monitor.domain.windows import DAY_MS, Window
 
@@ -23,6 +24,10 @@ Fields = Mapping[str, object]
 HALF = 0.5
 """Coverage below which a recall is drawn dashed."""
 
+PALE = 0.45
+"""Opacity of a line that has a dash of its own, where its coverage is below that."""
+
+DASHES = [6, 4]
 MOST_INTENTS = 8
 RECALL_HEIGHT, COVERAGE_HEIGHT, LABELS_HEIGHT, INTENT_HEIGHT = 270, 130, 230, 44
 
@@ -144,6 +149,48 @@ def replayed_alt(view: Replayed) -> str:
         f"{words.percent(low.recall.value)} at {words.clock(low.end_ms)}. "
         f"{len(view.spans)} alert periods."
     )
+
+
+def compared(view: Compared, palette: Palette) -> Spec:
+    """Rolling recall of the variants that are compared, each with its band: solid and dashed.
+
+    Paler where fewer than half the labels are in.
+    """
+    points = [point for variant in view.shown for point in variant.points]
+    x = _time(view.window, labels=True)
+    y = _share_axis("Recall", recall_domain(points, view.objective))
+    place = {"x": {"field": "t", **x}}
+    layers: list[Spec] = [*_objective_layers(y, palette)]
+    datasets: dict[str, list[Row]] = {}
+    styles = ((palette.line, [1, 0]), (palette.second, DASHES))
+    for number, (variant, (colour, dash)) in enumerate(zip(view.shown, styles, strict=False)):
+        name = f"recall-{number}"
+        datasets[name] = [{**row, "Variant": variant.name} for row in _recall_rows(variant.points)]
+        detail = {"detail": {"field": "segment"}}
+        layers.append(_layer(name, _mark("area", colour, opacity=0.14, clip=True), {
+            **place, "y": {"field": "low", **y}, "y2": {"field": "high"}, **detail,
+        }))  # fmt: skip
+        pale = {"condition": {"test": "datum.solid", "value": 1}, "value": PALE}
+        line = _mark("line", colour, strokeWidth=2.2, strokeDash=dash, clip=True)
+        spot = {**place, "y": {"field": "value", **y}}
+        layers.append(_layer(name, line, {**spot, **detail, "opacity": pale}))
+    names = ("Variant", "Time (UTC)", "Recall", "95% interval", "Labels (n)", "Labels in")
+    tips: Spec = {**place, "y": {"field": "value", **y}, "tooltip": _tips(*names)}
+    over = {"type": "point", "opacity": 0, "size": 90}
+    layers += [_layer(name, over, tips) for name in datasets]
+    limit = [] if view.objective is None else [_limit_row(view.objective)]
+    return _chart(RECALL_HEIGHT, layers, {**datasets, "limit": limit})
+
+
+def compared_alt(view: Compared) -> str:
+    """Both lines in a sentence."""
+    said = []
+    for variant in view.shown:
+        seen = [point.recall for point in variant.points if point.recall.value is not None]
+        last = f"last {words.percent(seen[-1].value)} ({words.interval(seen[-1])})" if seen else ""
+        said.append(f"{variant.name}: {last or 'no label in this range'}")
+    rolling = words.duration(view.rolling_ms)
+    return f"{view.of} recall by variant, rolling {rolling}; {'; '.join(said)}."
 
 
 def recall_domain(points: Sequence[Point], objective: float | None) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from dashboards import (
     queries,
     replay_queries,
     source,
+    variants_queries,
 )
 from dashboards.alerts_models import AlertsView
 from dashboards.confusion_models import Asked, Confused
@@ -27,8 +28,12 @@ from dashboards.missed_models import Missed
 from dashboards.models import Choice, LabelsView, LiveNow, Trend
 from dashboards.pipeline_models import PipelineView
 from dashboards.replay_models import Ask, Moments, Replayed
+from dashboards.variants_models import Asked as AskedVariants
+from dashboards.variants_models import Compared
+from monitor.app.wiring import verdict_limits_of
 from monitor.domain.engine import Spec
 from monitor.domain.errors import StoreError
+from monitor.domain.slices import ALL
 from monitor.domain.windows import DAY_MS
 from monitor.ports import StateReader
 
@@ -111,6 +116,12 @@ def confused(choice: Choice, asked: Asked) -> Picture[Confused]:
     return read(source.serial(), choice, asked)
 
 
+def compared(choice: Choice, asked: AskedVariants) -> Picture[Compared]:
+    """The page "Variants"; whatever variant is chosen."""
+    read = _long_compared if queries.RANGES[choice.span] >= DAY_MS else _compared
+    return read(source.serial(), replace(choice, variant=ALL), asked)
+
+
 def moments() -> Picture[Moments]:
     """The instants that can be replayed."""
     return _moments(source.serial())
@@ -183,6 +194,21 @@ def _confused(serial: int, choice: Choice, asked: Asked) -> Picture[Confused]:
 def _long_confused(serial: int, choice: Choice, asked: Asked) -> Picture[Confused]:
     query = partial(confusion_queries.confused, asked=asked)
     return _take(("confused", serial, choice, asked), query, choice)
+
+
+@st.cache_data(ttl=CHARTS_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+def _compared(serial: int, choice: Choice, asked: AskedVariants) -> Picture[Compared]:
+    return _take(("compared", serial, choice, asked), _variants_query(asked), choice)
+
+
+@st.cache_data(ttl=LONG_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+def _long_compared(serial: int, choice: Choice, asked: AskedVariants) -> Picture[Compared]:
+    return _take(("compared", serial, choice, asked), _variants_query(asked), choice)
+
+
+def _variants_query(asked: AskedVariants) -> Query[Compared]:
+    limits = verdict_limits_of(source.current().settings)
+    return partial(variants_queries.compared, asked=asked, limits=limits)
 
 
 @st.cache_data(ttl=LONG_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)

@@ -57,7 +57,7 @@ def report_of(reader: StateReader, spec: Spec, limits: VerdictLimits) -> dict[st
         "version": REPORT_VERSION,
         "as_of": iso(watermark_ms),
         "digest": digest_of(ledger, _digested(reader, spec), transitions),
-        "cut": _cut(reader),
+        "cut": cut_of(reader),
         "ledger": ledger_section(ledger, watermark_ms or 0, spec.windows.horizon_ms),
         "variants": {
             variant: variant_section(
@@ -110,6 +110,16 @@ def ledger_section(
         for gap in books.gaps_of(ledger)
     ]
     return section
+
+
+def cut_of(reader: StateReader) -> dict[str, int]:
+    """Partition -> the offset to be read next by the shard that is furthest behind."""
+    least: dict[str, int] = {}
+    for cut in reader.cuts():
+        for partition, progress in cut.items():
+            name = str(partition)
+            least[name] = min(least.get(name, progress.next_offset), progress.next_offset)
+    return dict(sorted(least.items()))
 
 
 def estimates_of(
@@ -261,15 +271,6 @@ def _kept_panes(reader: StateReader, spec: Spec, size_ms: int) -> list[PaneKey]:
         for pane in reader.pane_keys(size_ms)
         if spec.windows.is_kept(size_ms, pane.start_ms, watermark_ms)
     ]
-
-
-def _cut(reader: StateReader) -> dict[str, int]:
-    least: dict[str, int] = {}
-    for cut in reader.cuts():
-        for partition, progress in cut.items():
-            name = str(partition)
-            least[name] = min(least.get(name, progress.next_offset), progress.next_offset)
-    return dict(sorted(least.items()))
 
 
 def _transition(transition: Transition, hindsight: Event | None) -> dict[str, object]:

@@ -16,3 +16,37 @@ def wilson(hits: float, n: float, z: float = Z95) -> tuple[float, float]:
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def f1_interval(hits: int, of: int) -> tuple[float, float]:
+    """95 % interval of F1, of ``of`` (> 0) outcomes that are in the group on either side.
+
+    Of those, ``hits`` are in it on both: their share J is a proportion, and F1 is 2J / (1 + J),
+    which grows with J, so that the bounds of the one are those of the other.
+
+    >>> [round(bound, 4) for bound in f1_interval(80, 100)]
+    [0.8312, 0.9286]
+    """
+    low, high = (2 * bound / (1 + bound) for bound in wilson(hits, of))
+    return low, high
+
+
+def mean_interval(mean: float, n: int) -> tuple[float, float]:
+    """Interval of a mean of ``n`` (> 0) values within 0..1, whatever their distribution.
+
+    95 % or more, by W. Hoeffding's inequality (JASA 58, 1963): wide, since of the values nothing
+    but their sum is kept.
+    """
+    half = math.sqrt(math.log(2 / 0.05) / (2 * n))
+    return max(0.0, mean - half), min(1.0, mean + half)
+
+
+def quantile_shares(share: float, n: int) -> tuple[float, float] | None:
+    """Between which shares of ``n`` sorted values the true quantile ``share`` (0..1) lies; 95 %.
+
+    It is where Wilson's interval of ``share`` falls among the values (R. S. Woodruff, JASA 47,
+    1952). None where the least or the greatest of so few values may well lie on the wrong side.
+    """
+    if max(share, 1 - share) ** n > 0.025:  # noqa: PLR2004 - half of what 95 % leaves out
+        return None
+    return wilson(share * n, n)

@@ -72,11 +72,12 @@ class Chat:
         delay_ms: int = MINUTE_MS,
         variant: str = "fine_tuned",
         latency_ms: float | None = 100.0,
+        version: str = "",
     ) -> None:
         """One prediction, and its label ``delay_ms`` later unless ``actual`` is None."""
         name = PredictionId(f"m{len(self.envelopes):06}")
         bucket = None if latency_ms is None else bucket_of(latency_ms)
-        prediction = Prediction(name, at_ms, at_ms, Traits(variant, predicted), bucket)
+        prediction = Prediction(name, at_ms, at_ms, Traits(variant, predicted, (), version), bucket)
         self._record(Kind.PREDICTIONS, prediction)
         if actual is not None:
             known_ms = at_ms + delay_ms

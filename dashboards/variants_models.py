@@ -1,0 +1,133 @@
+"""View models of the page "Variants": how each one does, and which should serve."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from dashboards.banner import AlertView, Freshness
+from dashboards.models import Point
+from monitor.domain.comparison import Advised, Comparison
+from monitor.domain.ledger import Gap
+from monitor.domain.verdict import Verdict
+from monitor.domain.windows import Window
+
+
+class Period(StrEnum):
+    """What is compared: all that was ever counted, or the part of the range with both variants."""
+
+    EVER = "all time"
+    RANGE = "range"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a viewer asks for beside group and range; "" leaves the choice to the page."""
+
+    serving: str = ""
+    other: str = ""
+    period: Period = Period.EVER
+
+
+class Unit(StrEnum):
+    """What a measure is counted in."""
+
+    SHARE = "share"
+    SCORE = "0 to 1"
+    MS = "ms"
+
+
+class Measure(NamedTuple):
+    """One number of one variant, with what it stands on; None where nothing is known."""
+
+    name: str
+    unit: Unit
+    value: float | None
+    n: int
+    interval: tuple[float, float] | None
+
+
+class Version(NamedTuple):
+    """A model or prompt version that had mature labels, the last of them at ``last_ms``."""
+
+    name: str
+    is_in_use: bool
+    last_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One variant in what is compared. ``section`` is what the report says of the same counts.
+
+    ``points`` are those of the line over the range, () where it is not drawn. ``alerts`` are those
+    about it that are up now, the worst first.
+    """
+
+    name: str
+    predictions: int
+    labelled: int
+    measures: tuple[Measure, ...]
+    verdict: Verdict
+    versions: tuple[Version, ...]
+    section: Mapping[str, Any]
+    points: tuple[Point, ...] = ()
+    alerts: tuple[AlertView, ...] = ()
+
+    def reasons(self, finding: str) -> tuple[str, ...]:
+        """Names of the limits that stand so."""
+        return tuple(r.name for r in self.verdict.reasons if r.finding == finding)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The variant that serves, the one it is compared with, and what came out of it.
+
+    ``comparisons`` are of the other minus the serving one, by name of the measure; ``decisive`` is
+    the name of the one that decides.
+    """
+
+    serving: Variant
+    other: Variant
+    decisive: str
+    comparisons: Mapping[str, Comparison]
+    advised: Advised
+
+    @property
+    def comparison(self) -> Comparison:
+        """The one that decides."""
+        return self.comparisons[self.decisive]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The page. ``variants`` are all that were ever counted; ``pair`` is None while there is one.
+
+    ``window`` is the range of the lines. In a comparison over the range, panes in which only one of
+    the pair answered are ``left_out``, of ``panes``. ``objective`` is that of the watched recall.
+    ``cut`` is how far the log was counted, None where that moved while the numbers were read.
+    """
+
+    freshness: Freshness
+    of: str
+    period: Period
+    window: Window
+    rolling_ms: int
+    pane_ms: int
+    variants: tuple[Variant, ...]
+    pair: Pair | None
+    objective: float | None
+    gaps: tuple[Gap, ...]
+    watermark_ms: int | None
+    cut: Mapping[str, int] | None = None
+    panes: int = 0
+    left_out: int = 0
+
+    @property
+    def shown(self) -> tuple[Variant, ...]:
+        """Whose lines are drawn, the serving one first."""
+        return (self.pair.serving, self.pair.other) if self.pair else self.variants[:1]
+
+    @property
+    def alerts(self) -> tuple[AlertView, ...]:
+        """What is up now about those that are compared."""
+        return tuple(alert for variant in self.shown for alert in variant.alerts)

@@ -1,0 +1,246 @@
+"""From the store to the page "Variants". No Streamlit, no clock.
+
+All time is read from the panes that the report is made of, so that both say the same. The range is
+read from the panes of its lines, as far as both variants of the pair answered in them: what only
+one of them was asked, in an incident say, would not be a fair comparison.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from dashboards.banner import AlertView, alert_views, covers
+from dashboards.models import Choice
+from dashboards.queries import Grid, freshness_of, grid_of, points_of, read_panes, variants_of
+from dashboards.variants_models import (
+    Asked,
+    Compared,
+    Measure,
+    Pair,
+    Period,
+    Unit,
+    Variant,
+    Version,
+)
+from monitor.app.report import cut_of, estimates_of, variant_section
+from monitor.domain.alerts import Status, Transition
+from monitor.domain.comparison import advise, compare
+from monitor.domain.counts import Counts, merge
+from monitor.domain.engine import Spec
+from monitor.domain.evaluation import Evaluation
+from monitor.domain.events import Intent
+from monitor.domain.intervals import f1_interval, mean_interval, quantile_shares
+from monitor.domain.ledger import gaps_of
+from monitor.domain.rules import Metric
+from monitor.domain.scores import Score, fold, group_scores, headline, proportion
+from monitor.domain.slices import ALL, SliceKey
+from monitor.domain.verdict import VerdictLimits, verdict_of
+from monitor.domain.windows import ALL_TIME, Clock, PaneKey
+from monitor.ports import StateReader
+
+TRIES = 3
+QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+def compared(
+    reader: StateReader,
+    spec: Spec,
+    choice: Choice,
+    *,
+    recent_ms: int,
+    now_ms: int,
+    asked: Asked,
+    limits: VerdictLimits,
+) -> Compared:
+    """The page. Raises StoreError when the store is gone.
+
+    Read again while a worker commits in between; if that never ends, there is no cut.
+    """
+    ask = _Ask(spec, choice, recent_ms, now_ms, asked, limits)
+    for _ in range(TRIES):
+        before = cut_of(reader)
+        view = _compared(reader, ask)
+        if before == cut_of(reader):
+            return replace(view, cut=before)
+    return view
+
+
+class _Ask(NamedTuple):
+    spec: Spec
+    choice: Choice
+    recent_ms: int
+    now_ms: int
+    asked: Asked
+    limits: VerdictLimits
+
+
+def _compared(reader: StateReader, ask: _Ask) -> Compared:
+    spec, choice, asked = ask.spec, ask.choice, ask.asked
+    freshness, names = freshness_of(reader, ask.now_ms), variants_of(reader)
+    grid = grid_of(spec, choice.span, ask.recent_ms, freshness.as_of_ms or 0)
+    ever = _ever(reader, names)
+    chosen = _chosen(asked, ever)
+    lines = _lines(reader, names, grid, names if asked.period is Period.RANGE else chosen)
+    shared = _shared([lines[name] for name in chosen], grid)
+    counts = ever
+    if asked.period is Period.RANGE:
+        counts = {name: merge(lines[name][at] for at in shared) for name in names}
+    evaluation = reader.evaluation()
+    look = _Look(spec, choice.of, ask.limits, evaluation, reader.transitions())
+    variants = {name: look.variant(name, counts[name]) for name in names}
+    group = spec.groups.of(choice.of)
+    for name in chosen:
+        points = tuple(points_of(lines[name], group, grid))
+        variants[name] = replace(variants[name], points=points)
+    return Compared(
+        freshness=freshness,
+        of=choice.of,
+        period=asked.period,
+        window=grid.window,
+        rolling_ms=grid.warmup * grid.size_ms,
+        pane_ms=grid.size_ms,
+        variants=tuple(variants.values()),
+        pair=look.pair(*(variants[name] for name in chosen)) if len(chosen) > 1 else None,
+        objective=_objective(spec, choice.of),
+        gaps=tuple(gaps_of(reader.ledger())),
+        watermark_ms=evaluation.watermark_ms,
+        panes=len(grid.starts) - grid.warmup,
+        left_out=len(grid.starts) - grid.warmup - len(shared),
+    )
+
+
+def _ever(reader: StateReader, names: Sequence[str]) -> dict[str, Counts]:
+    keys = [PaneKey(Clock.EVENT, ALL_TIME, 0, SliceKey(name)) for name in names]
+    return dict(zip(names, reader.panes(keys) if keys else (), strict=True))
+
+
+def _chosen(asked: Asked, ever: Mapping[str, Counts]) -> tuple[str, ...]:
+    """Who serves and whom it is compared with: as asked, else those that answered most, ever.
+
+    One name where there is one, none where there is none.
+    """
+    ranked = sorted(ever, key=lambda name: (-ever[name].predictions, name))
+    serving = [asked.serving] if asked.serving in ever else ranked[:1]
+    others = [name for name in ranked if name not in serving]
+    other = [asked.other] if asked.other in others else others[:1]
+    return (*serving, *other)
+
+
+def _lines(
+    reader: StateReader, names: tuple[str, ...], grid: Grid, wanted: Sequence[str]
+) -> dict[str, list[Counts]]:
+    return {name: read_panes(reader, name, names, Clock.EVENT, grid) for name in wanted}
+
+
+def _shared(lines: Sequence[Sequence[Counts]], grid: Grid) -> list[int]:
+    """Places of the panes of the window in which all of these answered."""
+    places = range(grid.warmup, len(grid.starts))
+    return [at for at in places if all(panes[at].predictions for panes in lines)]
+
+
+def _objective(spec: Spec, of: str) -> float | None:
+    rules = [r for r in spec.rules if r.of == of and r.metric is Metric.RECALL]
+    return next((rule.objective for rule in rules if covers(rule, ALL)), None)
+
+
+class _Look(NamedTuple):
+    """What counts are judged by."""
+
+    spec: Spec
+    of: str
+    limits: VerdictLimits
+    evaluation: Evaluation
+    transitions: Sequence[Transition]
+
+    def variant(self, name: str, counts: Counts) -> Variant:
+        """One variant, without the points of its line."""
+        estimates = estimates_of(self.evaluation.signals, self.spec, name)
+        return Variant(
+            name=name,
+            predictions=counts.predictions,
+            labelled=counts.labelled,
+            measures=tuple(_measures(counts, self.of, self.spec.groups.of(self.of))),
+            verdict=verdict_of(counts, self.spec.groups, self.limits),
+            versions=tuple(_versions(self.evaluation, name)),
+            section=variant_section(counts, self.spec, self.limits, estimates),
+            alerts=self._alerts(name),
+        )
+
+    def _alerts(self, name: str) -> tuple[AlertView, ...]:
+        """Those about this very variant; one over all of them tells none from another."""
+        views = alert_views(self.spec.rules, self.evaluation.states, self.transitions, name)
+        return tuple(view for view in views if view.is_up and view.key.variant == name)
+
+    def pair(self, serving: Variant, other: Variant) -> Pair:
+        """Both, compared in each share of labels; the watched recall decides, else accuracy."""
+        named = zip(serving.measures, other.measures, strict=True)
+        comparisons = {
+            one.name: compare(_score(another), _score(one))
+            for one, another in named
+            if one.unit is Unit.SHARE and one.name != COVERAGE
+        }
+        decisive = recall_of(self.of) if self.of else ACCURACY
+        advised = advise(
+            serving.verdict.answer,
+            other.verdict.answer,
+            comparisons[decisive],
+            comparisons[ACCURACY],
+        )
+        return Pair(serving, other, decisive, comparisons, advised)
+
+
+ACCURACY, COVERAGE = "accuracy", "labels in"
+
+
+def recall_of(name: str) -> str:
+    """What the recall of a group or intent is called."""
+    return f"{name} recall"
+
+
+def _measures(counts: Counts, of: str, group: frozenset[Intent]) -> Iterator[Measure]:
+    """In the order in which they are shown; those of the group only where one is watched."""
+    if of:
+        scores = group_scores(counts.confusion, group)
+        hits, misses, false, _ = fold(counts.confusion, group)
+        touched = hits + misses + false
+        yield _share(recall_of(of), scores.recall)
+        yield _share(f"{of} precision", scores.precision)
+        interval = f1_interval(hits, touched) if touched else None
+        yield Measure(f"{of} F1", Unit.SCORE, scores.f1, touched, interval)
+    yield _share(ACCURACY, headline(counts.confusion).accuracy)
+    mean, judged = counts.relevance
+    interval = None if mean is None else mean_interval(mean, judged)
+    yield Measure("relevance", Unit.SCORE, mean, judged, interval)
+    yield from _latencies(counts)
+    yield _share(COVERAGE, proportion(counts.labelled, counts.predictions))
+
+
+def _latencies(counts: Counts) -> Iterator[Measure]:
+    n = sum(found for cell, found in counts.cells.items() if cell[0] == "latency")
+    for name, share in QUANTILES.items():
+        interval = None
+        if bounds := quantile_shares(share, n):
+            low, high = (counts.latency_ms(bound) for bound in bounds)
+            interval = None if low is None or high is None else (low, high)
+        yield Measure(f"latency {name}", Unit.MS, counts.latency_ms(share), n, interval)
+
+
+def _share(name: str, score: Score) -> Measure:
+    return Measure(name, Unit.SHARE, score.value, score.support, score.interval)
+
+
+def _score(measure: Measure) -> Score:
+    return Score(measure.value, measure.n, measure.interval)
+
+
+def _versions(evaluation: Evaluation, variant: str) -> Iterator[Version]:
+    """Versions that alerts tell apart, the latest first."""
+    found: dict[str, Version] = {}
+    for alert, state in evaluation.states.items():
+        if alert.version and alert.key.variant == variant:
+            is_in_use = state.status is not Status.NO_DATA
+            known = found.get(alert.version, Version(alert.version, False, 0))
+            found[alert.version] = Version(
+                alert.version, known.is_in_use or is_in_use, max(known.last_ms, state.last_ms)
+            )
+    yield from sorted(found.values(), key=lambda v: (-v.last_ms, v.name))

@@ -1,0 +1,246 @@
+"""Sections of the page "Variants"."""
+
+from collections.abc import Sequence
+from functools import partial
+from html import escape
+from typing import Literal, NamedTuple
+
+import streamlit as st
+
+from dashboards import charts, pictures, tables, variants_tables, variants_words, words
+from dashboards.banner import incomplete
+from dashboards.models import Choice
+from dashboards.theme import Palette
+from dashboards.variants_models import Asked, Compared, Measure, Pair, Period, Variant
+from dashboards.views import common
+from monitor.app.console import dump
+from monitor.domain.comparison import Comparison, Finding
+from monitor.domain.verdict import Answer
+from monitor.domain.verdict import Finding as Stand
+
+EVERY_S = 10
+HEIGHT = 420
+MOST = "most messages"
+"""Stands for the variant that answered most; in an address, too."""
+
+
+class _Badge(NamedTuple):
+    icon: str
+    color: Literal["green", "red", "gray"]
+
+
+_BADGES = {
+    Answer.FIT: _Badge(":material/check_circle:", "green"),
+    Answer.NOT_FIT: _Badge(":material/cancel:", "red"),
+    Answer.NOT_ENOUGH_EVIDENCE: _Badge(":material/help:", "gray"),
+}
+_STANDS = {
+    Stand.MET: ":green[:material/check_circle:]",
+    Stand.MISSED: ":red[:material/cancel:]",
+    Stand.OPEN: ":gray[:material/help:]",
+}
+
+
+def page(choice: Choice) -> None:
+    """The whole page; what somebody asks for stands in the address."""
+    common.refreshed(partial(_drawn, choice, _asked()), EVERY_S, key="variants")
+
+
+def _asked() -> Asked:
+    known = pictures.variants()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        serving = _one_of("Serves now", "serving", known)
+        is_choice = len(known) > 2 or "other" in st.query_params  # noqa: PLR2004 - a pair
+        other = _one_of("Compare with", "other", known) if is_choice else ""
+        period = st.radio(
+            "Outcomes of", list(map(str, Period)), key="counted", bind="query-params",
+            horizontal=True,
+            help="All time is what the report tells; the range is what the sidebar says, as far "
+            "as both variants answered.",
+        )  # fmt: skip
+    return Asked(serving, other, Period(period))
+
+
+def _one_of(label: str, key: str, known: Sequence[str]) -> str:
+    linked = st.query_params.get(key, MOST)
+    # A link may be older than this process's first look at the store.
+    options = [MOST, *known, *([] if linked in {MOST, *known} else [linked])]
+    found = st.selectbox(label, options, key=key, bind="query-params", width=220)
+    return "" if found == MOST else found
+
+
+def _drawn(choice: Choice, asked: Asked) -> None:
+    with common.loading(HEIGHT, "variants-drawn"):
+        picture = pictures.compared(choice, asked)
+    view = picture.view
+    is_empty = view is not None and not view.variants
+    common.about(picture, view.freshness if view else None, is_empty=is_empty)
+    if view is None or is_empty:
+        return
+    if pictures.note_variants(tuple(sorted(variant.name for variant in view.variants))):
+        st.rerun()
+    if lost := incomplete(view.gaps):
+        common.notice(lost)
+    if picture.fault is None:
+        _answer(view, choice.span)
+    palette = common.colours_of(picture)
+    _verdicts(view)
+    _lines(view, palette)
+    _measures(view, choice.span)
+    _method(view)
+    common.last_known(picture)
+
+
+def _answer(view: Compared, span: str) -> None:
+    if said := variants_words.verdict(view, span):
+        common.notice(said)
+    if now := variants_words.up(view):
+        common.notice(now)
+        common.to_alert(view.alerts[0].alert)
+
+
+def _verdicts(view: Compared) -> None:
+    grid = st.grid(min(len(view.variants), 3), min_column_width=300, border=True)
+    for variant in _ordered(view):
+        with grid.cell():
+            _verdict(variant, _role(view, variant))
+
+
+def _ordered(view: Compared) -> list[Variant]:
+    """The pair first."""
+    names = [variant.name for variant in view.shown]
+    return [*view.shown, *(v for v in view.variants if v.name not in names)]
+
+
+def _role(view: Compared, variant: Variant) -> str:
+    if view.pair is None:
+        return ""
+    names = {view.pair.serving.name: "taken to serve now", view.pair.other.name: "compared with it"}
+    return names.get(variant.name, "")
+
+
+def _verdict(variant: Variant, role: str) -> None:
+    st.header(common.plain(variants_words.name_of(variant)), anchor=False)
+    badge = _BADGES[variant.verdict.answer]
+    st.badge(variants_words.VERDICTS[variant.verdict.answer], icon=badge.icon, color=badge.color)
+    n = f"{words.count(variant.labelled)} labelled of {words.count(variant.predictions)} messages"
+    st.caption(common.plain(" · ".join(part for part in (role, n) if part)))
+    for reason in variant.verdict.reasons:
+        st.markdown(f"{_STANDS[reason.finding]} {common.plain(reason.text)}")
+    st.caption(common.plain(_versions(variant)))
+
+
+def _versions(variant: Variant) -> str:
+    if not variant.versions:
+        return "No version known: records name none, or no rule has had a label of one."
+    told = []
+    for found in variant.versions:
+        until = "in use" if found.is_in_use else f"last label {words.moment(found.last_ms)}"
+        told.append(f"{words.one_line(found.name)} ({until})")
+    return f"Versions that rules have had labels of: {', '.join(told)}"
+
+
+def _lines(view: Compared, palette: Palette) -> None:
+    if not view.of:
+        return
+    st.header(f"{view.of[:1].upper()}{view.of[1:]} recall over the range", anchor=False)
+    st.caption(
+        f"Rolling {words.duration(view.rolling_ms)} by event time, with 95% interval; paler while "
+        "fewer than half the labels are in."
+    )
+    _legend(view, palette)
+    common.chart(charts.compared(view, palette), key="compared", alt=charts.compared_alt(view))
+    common.same_numbers(partial(variants_tables.lines, view), key="variant-lines")
+
+
+def _legend(view: Compared, palette: Palette) -> None:
+    items = ""
+    styles = ((palette.line, "solid"), (palette.second, "dashed"))
+    for variant, (colour, style) in zip(view.shown, styles, strict=False):
+        line = f'<span style="width:2.2rem;border-top:3px {style} {colour}"></span>'
+        name = escape(variants_words.name_of(variant))
+        items += f'<span style="{_ITEM}">{line}{name}</span>'
+    st.html(f'<div style="display:flex;flex-wrap:wrap;gap:.3rem 1.4rem">{items}</div>')
+
+
+def _measures(view: Compared, span: str) -> None:
+    st.header("Side by side", anchor=False)
+    of = variants_words.window(view, span)
+    st.caption(common.plain(f"Of {of} · below each value its 95% interval and what it stands on"))
+    st.html(_table(view))
+    with st.container(horizontal=True):
+        st.download_button(
+            "CSV", tables.csv_of(variants_tables.measures(view)), "recallwatch-variants.csv",
+            "text/csv", key="variants-csv", icon=":material/download:", on_click="ignore",
+        )  # fmt: skip
+        document = variants_tables.document(view)
+        st.download_button(
+            "JSON with digest", f"{dump(document)}\n", "recallwatch-variants.json",
+            "application/json", key="variants-json", icon=":material/download:",
+            on_click="ignore",
+        )  # fmt: skip
+    st.caption(common.plain(f"Digest of the JSON file: {document['digest']}"))
+
+
+def _table(view: Compared) -> str:
+    variants, pair = _ordered(view), view.pair
+    names = [variants_words.name_of(variant) for variant in variants]
+    if pair is not None:
+        names.append(f"{names[1]} − {names[0]}")
+    head = "".join(f'<th scope="col" style="{_CELL}">{escape(name)}</th>' for name in ["", *names])
+    body = ""
+    for row in zip(*(variant.measures for variant in variants), strict=True):
+        body += f'<tr><th scope="row" style="{_CELL};font-weight:600">{escape(row[0].name)}</th>'
+        body += "".join(map(_measured, row))
+        body += "" if pair is None else _compared(pair, row[0])
+        body += "</tr>"
+    style = "width:100%;border-collapse:collapse;font-size:.95rem"
+    table = f'<table style="{style}"><tr>{head}</tr>{body}</table>'
+    # Reached by the keyboard, so that a wide one can be scrolled by it.
+    region = 'tabindex="0" role="region" aria-label="Measures by variant"'
+    return f'<div style="overflow-x:auto" {region}>{table}</div>'
+
+
+def _compared(pair: Pair, measure: Measure) -> str:
+    found: Comparison | None = pair.comparisons.get(measure.name)
+    if found is None or found.difference is None:
+        return _cell(words.NONE, "")
+    value = f"{variants_words.points(found.difference)} points"
+    return _cell(value, variants_words.difference_bounds(found), _SIGNS[found.finding])
+
+
+def _measured(measure: Measure) -> str:
+    n = f"n = {words.count(measure.n)}"
+    return _cell(variants_words.value(measure), variants_words.bounds(measure), n)
+
+
+def _cell(value: str, *below: str) -> str:
+    """A value, and below it what is not to be torn apart on a phone."""
+    parts = (f'<span style="white-space:nowrap">{escape(part)}</span>' for part in below if part)
+    under = f'<br><span style="font-size:.82rem;opacity:.8">{", ".join(parts)}</span>'
+    return f'<td style="{_CELL}">{escape(value)}{under if any(below) else ""}</td>'
+
+
+def _method(view: Compared) -> None:
+    st.header("How to read this", anchor=False)
+    told = [variants_words.UNPAIRED, variants_words.ONE_LOOK]
+    if view.pair is not None:
+        told.append(f"Decided by {view.pair.decisive}. {variants_words.PRINCIPLE}")
+    told.append(
+        "Intervals are of 95%: Wilson's of shares, the same carried over to F1, Hoeffding's of "
+        "relevance, Woodruff's of latency, which is known to 1%."
+    )
+    st.markdown("\n".join(f"* {common.plain(line)}" for line in told))
+
+
+_SIGNS = {
+    Finding.BETTER: "▲ better",
+    Finding.WORSE: "▼ worse",
+    Finding.NO_DIFFERENCE: "no difference shown",
+    Finding.TOO_FEW: "too few labels",
+}
+_ITEM = "display:inline-flex;gap:.5rem;align-items:center"
+_CELL = (
+    "text-align:left;vertical-align:top;padding:.45rem .8rem .45rem 0;"
+    "border-bottom:1px solid #8884;font-variant-numeric:tabular-nums"
+)
