@@ -23,6 +23,7 @@ from monitor.codec.wire import FUTURE_MS, MAX_NAME_CHARS, MAX_REVISION, LabelWir
 from monitor.domain.counts import buckets_of
 from monitor.domain.estimate import EDGES, bin_of
 from monitor.domain.events import Intent, Label, Prediction, Traits
+from monitor.domain.slices import ALL
 
 Scores = tuple[tuple[str, int], ...]
 Scored = tuple[tuple[str, frozenset[Intent], tuple[Intent, ...]], ...]
@@ -204,7 +205,10 @@ def iso_reader() -> Instants:
 
     def read(texts: Sequence[str]) -> NDArray[np.int64]:
         if set(map(len, texts)) == {_CHARS}:
-            return _usual(texts, heads)
+            try:
+                return _usual(texts, heads)
+            except ValueError:
+                pass  # As long, but written in another way.
         return np.array(list(map(_millis, texts)), dtype=np.int64)
 
     return read
@@ -321,7 +325,7 @@ def _traits_of(known: frozenset[Intent] | None, scored: Scored) -> Mapping[Any, 
 
     def made(key: Any) -> Traits:  # noqa: ANN401 - whatever stands in a record
         variant, predicted, model, prompt, mark, *slices = key
-        if slices and max(map(len, slices)) > MAX_NAME_CHARS:
+        if variant == ALL or (slices and max(map(len, slices)) > MAX_NAME_CHARS):
             raise ValueError
         return Traits(
             variants[variant],

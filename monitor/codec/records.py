@@ -42,6 +42,7 @@ from monitor.domain.events import (
     Rejected,
     Traits,
 )
+from monitor.domain.slices import ALL
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -209,6 +210,8 @@ class RecordCodec:
         _require(wire.prediction_id, "prediction_id", Reason.EMPTY_ID)
         _require(wire.predicted_intent, "predicted_intent", Reason.MISSING_FIELD)
         _require(wire.variant, "variant", Reason.MISSING_FIELD)
+        if wire.variant == ALL:
+            _reject(Reason.OUT_OF_RANGE, f"variant is {ALL}, which stands for all variants")
         _share(wire.confidence, "confidence")
         _share(wire.relevance, "relevance")
         if wire.scores:

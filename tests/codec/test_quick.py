@@ -27,16 +27,32 @@ CODECS = {
     "small": RecordCodec(max_bytes=150),
 }
 
-NAMES = ["p1", "lost_card", "balance", "nobody", "é", "", " ", "\u2003", "x" * 256, "x" * 257]
+NAMES = [
+    "ALL",
+    "p1",
+    "lost_card",
+    "balance",
+    "nobody",
+    "é",
+    "",
+    " ",
+    "\u2003",
+    "x" * 256,
+    "x" * 257,
+]
 ODD: list[object] = [None, 0, 1, 1.0, True, False, -1, 0.5, 1.5, 1e300, [], {}, "1", "true", ""]
 TIMES: list[object] = [
     "2026-01-15T02:00:00Z",
     "2026-01-15T02:00:00.1Z",
     "2026-01-15T02:00:00.123Z",
+    "2026-01-15T02:00:00+0000",
+    "2026-01-15 02:00:00.123Z",
     "2026-01-15T02:00:59.999Z",
     "2026-01-15T02:00:00.123456Z",
     "2026-01-15T02:00:00.123456789Z",
     "2026-01-15T02:00:00,123Z",
+    "2026-01-15T02:00:00+0000",
+    "2026-01-15 02:00:00.123Z",
     "2026-01-15T02:00:00z",
     "2026-01-15t02:00:00Z",
     "2026-01-15 02:00:00Z",
@@ -75,7 +91,7 @@ PLAIN_TIMES = [
 ]
 
 times = st.one_of(st.sampled_from(PLAIN_TIMES), st.sampled_from(TIMES))
-names = st.one_of(st.sampled_from(NAMES[:5]), st.sampled_from([*NAMES, *ODD]))
+names = st.one_of(st.sampled_from(NAMES[1:6]), st.sampled_from([*NAMES, *ODD]))
 shares = st.one_of(st.none(), st.floats(0, 1), st.sampled_from([0, 1, *ODD]))
 scores = st.one_of(
     st.none(),

@@ -274,6 +274,7 @@ PREDICTIONS_ONLY = [
     ("no variant", without(PREDICTION, "variant"), Reason.MISSING_FIELD),
     ("an empty variant", {**PREDICTION, "variant": ""}, Reason.MISSING_FIELD),
     ("a null variant", {**PREDICTION, "variant": None}, Reason.WRONG_TYPE),
+    ("a variant that stands for all", {**PREDICTION, "variant": "ALL"}, Reason.OUT_OF_RANGE),
     ("confidence of 1.01", {**PREDICTION, "confidence": 1.01}, Reason.OUT_OF_RANGE),
     ("confidence below 0", {**PREDICTION, "confidence": -1e-9}, Reason.OUT_OF_RANGE),
     ("confidence as text", {**PREDICTION, "confidence": "0.9"}, Reason.WRONG_TYPE),

@@ -13,11 +13,11 @@ from tests.e2e.test_dashboard_browser import (  # noqa: F401 - fixtures
     PATIENCE_MS,
     Server,
     browser,
-    has_no_sideways_scroll,
     pytestmark,
     shots,
     whole,
 )
+from tests.e2e.visits import has_no_sideways_scroll
 
 LOOKS = [("light", 1440), ("dark", 1440), ("light", 390), ("dark", 390)]
 
