@@ -38,6 +38,12 @@ from monitor.domain.slices import Groups
 from monitor.domain.windows import HOUR_MS, MINUTE_MS
 from monitor.ports import Heartbeat, StateReader, StateStore
 
+NOTHING_YET = (
+    "No windows yet. The first appears about 60 s after start. No worker has reported yet: "
+    "start one with recallwatch run."
+)
+"""What every page says of an empty store."""
+
 NOON_MS = 1_795_348_800_000
 """2026-11-22T12:00:00Z, where every scene ends."""
 

@@ -267,9 +267,7 @@ def test_the_download_has_every_count() -> None:
 
 
 def test_an_empty_store_and_one_without_labels_say_so() -> None:
-    assert notices(show("empty")) == [
-        (Tone.NEUTRAL, "No windows yet. The first appears about 60 s after start.")
-    ]
+    assert notices(show("empty")) == [(Tone.NEUTRAL, scenes.NOTHING_YET)]
     app = show("no_labels")
     said = "0 of 1\u202f072 messages are labelled in the last 3h."
     assert notices(app) == [(Tone.NEUTRAL, f"Nothing to compare answers with. {said}")]

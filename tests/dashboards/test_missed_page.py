@@ -156,7 +156,7 @@ def test_a_download_has_who_handled_it_and_no_text(store: MemoryStore) -> None:
 
 def test_an_empty_store_an_unlabelled_one_and_one_without_a_miss_say_so() -> None:
     expected = {
-        "empty": (Tone.NEUTRAL, "No windows yet. The first appears about 60 s after start."),
+        "empty": (Tone.NEUTRAL, scenes.NOTHING_YET),
         "no_labels": (Tone.NEUTRAL, "No labels yet: nobody knows who was missed."),
         "caught": (Tone.OK, "No missed urgent message is known. 100 messages are labelled so far."),
     }

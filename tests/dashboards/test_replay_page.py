@@ -79,9 +79,7 @@ def nothing_is_known_yet() -> Iterator[None]:
 def test_the_page_says_that_there_is_nothing_when_the_store_is_empty() -> None:
     app = run(scenes.source_of(MemoryStore()), "replay")
     assert app.title[0].value == TITLE
-    assert notices(app) == [
-        (Tone.NEUTRAL, "No windows yet. The first appears about 60 s after start.")
-    ]
+    assert notices(app) == [(Tone.NEUTRAL, scenes.NOTHING_YET)]
     assert not app.slider
 
 

@@ -330,9 +330,7 @@ def test_one_variant_has_a_verdict_and_no_comparison() -> None:
 def test_no_variant_is_an_empty_store() -> None:
     app = show(MemoryStore())
     assert app.title[0].value == TITLE
-    assert notices(app) == [
-        (Tone.NEUTRAL, "No windows yet. The first appears about 60 s after start.")
-    ]
+    assert notices(app) == [(Tone.NEUTRAL, scenes.NOTHING_YET)]
 
 
 def test_no_labels_are_no_evidence() -> None:
