@@ -325,6 +325,12 @@ def test_a_report_is_of_one_moment_when_records_come_between_any_two_reads(
     assert present_report(same, SHOWN)["digest"] == about["digest"]
 
 
+def test_the_page_says_what_each_digest_of_settings_is_of() -> None:
+    text = Page(render(told())).text
+    assert "Settings of this report" in text
+    assert "Settings of the journal" in text
+
+
 # Then and now
 
 
