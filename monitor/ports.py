@@ -6,7 +6,7 @@ raise ``BrokerError`` or ``StoreError`` when the outside fails, and nothing of a
 """
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -192,6 +192,17 @@ class Mark(NamedTuple):
     ledger: Ledger
 
 
+class Picture(NamedTuple):
+    """What a store held at one instant, of the panes that were asked for."""
+
+    marks: list[Mark]
+    evaluation: Evaluation
+    transitions: list[Transition]
+    slice_keys: list[SliceKey]
+    pane_keys: Mapping[int, list[PaneKey]]
+    panes: Mapping[PaneKey, Counts]
+
+
 class StateReader(Protocol):
     """What dashboards and reports may ask; never writes."""
 
@@ -200,6 +211,12 @@ class StateReader(Protocol):
 
     def marks(self) -> list[Mark]:
         """Cut and books of each shard, in shard order; those of one shard are of one instant."""
+
+    def picture(self, sizes: Collection[int], panes: Sequence[PaneKey]) -> Picture | None:
+        """All that a report reads, of one instant: pane keys of ``sizes``, counts of ``panes``.
+
+        None when somebody committed meanwhile, and when shards stand at different offsets.
+        """
 
     def ledger(self) -> Mapping[str, int]:
         """The books of all shards added up."""
@@ -396,6 +413,19 @@ class Clock(Protocol):
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch, UTC."""
+
+
+def are_level(marks: Iterable[Mark]) -> bool:
+    """Whether all shards have read exactly the same records.
+
+    >>> are_level([])
+    True
+    """
+    offsets = [
+        {partition: progress.next_offset for partition, progress in mark.cut.items()}
+        for mark in marks
+    ]
+    return all(each == offsets[0] for each in offsets)
 
 
 def is_forgotten(sign: Heartbeat, newest: Heartbeat) -> bool:

@@ -34,6 +34,8 @@ from monitor.ports import (
     Lease,
     Mark,
     OutRecord,
+    Picture,
+    are_level,
     is_forgotten,
     shard_of,
 )
@@ -445,6 +447,20 @@ class MemoryStore:
     def marks(self) -> list[Mark]:
         """Cut and books of each shard."""
         return [Mark(dict(state.cut), dict(state.ledger)) for state in self._shards]
+
+    def picture(self, sizes: Collection[int], panes: Sequence[PaneKey]) -> Picture | None:
+        """All that a report reads, of one instant; None when shards are at different offsets."""
+        marks = self.marks()
+        if not are_level(marks):
+            return None
+        return Picture(
+            marks,
+            self.evaluation(),
+            self.transitions(),
+            self.slice_keys(),
+            {size_ms: self.pane_keys(size_ms) for size_ms in sizes},
+            dict(zip(panes, self.panes(panes), strict=True)),
+        )
 
     def ledger(self) -> Mapping[str, int]:
         """The books of all shards added up."""

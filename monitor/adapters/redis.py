@@ -61,7 +61,9 @@ from monitor.ports import (
     Heartbeat,
     Lease,
     Mark,
+    Picture,
     ServerVitals,
+    are_level,
     is_forgotten,
     shard_of,
 )
@@ -560,6 +562,52 @@ class RedisStore:
                     found[shard] = Mark(_cut_of(cut), _ledger_of(ledger))
         return [found[shard] for shard in range(self._shards)]
 
+    def picture(self, sizes: Collection[int], panes: Sequence[PaneKey]) -> Picture | None:
+        """All that a report reads, of one instant; None when somebody committed meanwhile.
+
+        Nothing is decoded before all of it has come, so that it takes as little time as possible.
+        """
+        evaluation, transitions = self.evaluation(), self.transitions()
+        with self._reaching():
+            rows = self._shot(sizes, panes)
+            state = self._client.hget(self._space.rules_key("evaluation"), "state")
+        still = Evaluation() if state is None else snapshots.unpack_evaluation(cast(bytes, state))
+        if evaluation.sequence != still.sequence or any(row[0] != row[-1] for row in rows):
+            return None
+        marks = [Mark(_cut_of(row[1]), _ledger_of(row[2])) for row in rows]
+        if not are_level(marks):
+            return None
+        past = 4 + len(sizes)
+        names = {member for row in rows for member in row[3]}
+        return Picture(
+            marks,
+            evaluation,
+            transitions,
+            sorted(msgspec.json.decode(member, type=SliceKey) for member in names),
+            {
+                size_ms: sorted({pane_of(member) for row in rows for member in row[4 + at]})
+                for at, size_ms in enumerate(sizes)
+            },
+            {pane: _counts_of([r[past + at] for r in rows]) for at, pane in enumerate(panes)},
+        )
+
+    def _shot(self, sizes: Collection[int], panes: Sequence[PaneKey]) -> list[list[Any]]:
+        """Of each shard: commits, cut, books, names, pane keys, panes, and commits once more."""
+        members = [pane_member(pane) for pane in panes]
+        pipe = self._client.pipeline(transaction=False)
+        for shard in range(self._shards):
+            for name in ("commits", "cut", "ledger"):
+                pipe.hgetall(self._space.key(shard, name))
+            pipe.smembers(self._space.key(shard, "keys"))
+            for size_ms in sizes:
+                pipe.zrange(self._space.key(shard, f"panes:{size_ms}"), 0, -1)
+            for member in members:
+                pipe.hgetall(self._space.key(shard, f"p:{member}"))
+            pipe.hgetall(self._space.key(shard, "commits"))
+        rows = pipe.execute()
+        length = 5 + len(sizes) + len(members)
+        return [rows[at : at + length] for at in range(0, len(rows), length)]
+
     def ledger(self) -> Mapping[str, int]:
         """The books of all shards added up."""
         with self._reaching():
@@ -585,12 +633,8 @@ class RedisStore:
                 for shard in range(self._shards):
                     pipe.hgetall(self._space.key(shard, f"p:{pane_member(pane)}"))
             rows = pipe.execute()
-        parts = [Counts({cell_of(cell): int(n) for cell, n in row.items()}) for row in rows]
         size = self._shards
-        return [
-            Counts(without_zeros(merge(parts[at * size : (at + 1) * size]).cells))
-            for at in range(len(keys))
-        ]
+        return [_counts_of(rows[at * size : (at + 1) * size]) for at in range(len(keys))]
 
     def pane_keys(self, size_ms: int) -> list[PaneKey]:
         """Every stored pane of one size."""
@@ -751,6 +795,12 @@ def _cut_of(row: Mapping[bytes, bytes]) -> Cut:
 
 def _ledger_of(row: Mapping[bytes, bytes]) -> dict[str, int]:
     return {name.decode(): int(count) for name, count in row.items()}
+
+
+def _counts_of(rows: Iterable[Mapping[bytes, bytes]]) -> Counts:
+    """One pane from what each shard holds of it."""
+    parts = [Counts({cell_of(cell): int(n) for cell, n in row.items()}) for row in rows]
+    return Counts(without_zeros(merge(parts).cells))
 
 
 def _lease_key(office: str) -> str:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import NamedTuple
 
 from monitor.app.report import iso
+from monitor.app.still import Still
 from monitor.domain.alerts import AlertKey, AlertState, Event, Status, Transition, hindsight_of
 from monitor.domain.counts import Counts, merge
 from monitor.domain.engine import Spec
@@ -61,7 +62,7 @@ class Firing(NamedTuple):
 class _Panes:
     """The panes by event time that a store holds, and the counts in them."""
 
-    def __init__(self, reader: StateReader, spec: Spec, watermark_ms: int | None) -> None:
+    def __init__(self, reader: StateReader | Still, spec: Spec, watermark_ms: int | None) -> None:
         self._reader, self._spec, self._watermark_ms = reader, spec, watermark_ms
         self._keys = cache(self._read_keys)
 
@@ -120,7 +121,7 @@ class _Subject:
     maturity_ms: int
 
 
-def findings_of(reader: StateReader, spec: Spec) -> list[Document]:
+def findings_of(reader: StateReader | Still, spec: Spec) -> list[Document]:
     """One document for each alert rule and each variant and slice that it watches.
 
     A rule that nothing has spoken to yet has one too, which says so.

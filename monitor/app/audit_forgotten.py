@@ -11,8 +11,9 @@ from monitor.app.replay import OffsetHistory, Replay
 from monitor.app.report import iso
 from monitor.codec.journal import forgotten_hash
 from monitor.domain.events import Partition
-from monitor.domain.forgetting import Request
+from monitor.domain.forgetting import FORGOTTEN, Request
 from monitor.domain.journal import Forgotten, JournalEntry, Offsets
+from monitor.domain.votes import Vote
 
 
 class Names:
@@ -28,6 +29,11 @@ class Names:
             forgotten_hash(request, prediction_id) in hashes
             for request, hashes in self._hashes.items()
         )
+
+
+def nameless(vote: Vote, names: Names) -> Vote:
+    """The vote without its id, if its prediction was forgotten."""
+    return vote._replace(prediction_id=FORGOTTEN) if vote.prediction_id in names else vote
 
 
 class Forgetting:
@@ -95,5 +101,5 @@ def notes_of(entries: Iterable[JournalEntry]) -> Iterator[str]:
             yield (
                 f"{count:,} predictions were forgotten by request {request} at "
                 f"{iso(entry.tick_ms)} ({entry}); a record of theirs that came in that very moment "
-                "may leave a difference"
+                "can leave a difference, which would be told here"
             )

@@ -17,9 +17,10 @@ from monitor import __version__
 from monitor.app.audit_findings import Document, findings_of
 from monitor.app.audit_html import render
 from monitor.app.console import dump
-from monitor.app.report import CONSISTENT_TRIES, iso, present_report
+from monitor.app.report import iso, present_report, report_of
 from monitor.app.settings import Settings
-from monitor.app.wiring import spec_of
+from monitor.app.still import Still, still_of
+from monitor.app.wiring import spec_of, verdict_limits_of
 from monitor.domain.events import Kind
 from monitor.ports import StateReader
 
@@ -67,7 +68,7 @@ class AsKnown:
 
 def write_report(
     folder: Path,
-    reader: StateReader,
+    reader: StateReader | Still,
     settings: Settings,
     *,
     question: str,
@@ -94,7 +95,7 @@ def write_report(
 
 
 def document_of(
-    reader: StateReader,
+    reader: StateReader | Still,
     settings: Settings,
     *,
     question: str,
@@ -104,9 +105,10 @@ def document_of(
 ) -> dict[str, Any]:
     """The content of ``report.json``, as somebody reads it back.
 
-    ``digest`` is None when a worker kept committing while it was read.
+    ``digest`` is None when workers never left time for one picture of the store.
     """
-    report, findings = _of_one_moment(reader, settings)
+    still = reader if isinstance(reader, Still) else held_still(reader, settings)
+    report, findings = present_report(still, settings), findings_of(still, spec_of(settings))
     audit: Document = {
         "question": question,
         "is_masked": not reveal,
@@ -114,7 +116,7 @@ def document_of(
         "settings_digest": settings.digest(),
         "settings": {name: settings.masked()[name] for name in _SETTINGS},
         "topics": [settings.kafka.predictions.topic, settings.kafka.labels.topic],
-        "journal": _journal(reader),
+        "journal": _journal(still),
         "balance": _balance(report),
         "rules": findings,
         "as_known": None if as_known is None else _as_known(as_known, report),
@@ -125,16 +127,15 @@ def document_of(
     return document
 
 
-def _of_one_moment(
-    reader: StateReader, settings: Settings
-) -> tuple[dict[str, Any], list[Document]]:
-    for _ in range(CONSISTENT_TRIES):
-        before = reader.cuts(), reader.evaluation().sequence
-        report = present_report(reader, settings)
-        findings = findings_of(reader, spec_of(settings))
-        if before == (reader.cuts(), reader.evaluation().sequence):
-            return report, findings
-    return {**report, "digest": None}, findings
+def held_still(reader: StateReader, settings: Settings) -> Still:
+    """One picture of a store with all that the three files show."""
+    spec, limits = spec_of(settings), verdict_limits_of(settings)
+
+    def read(still: Still) -> None:
+        report_of(still, spec, limits)
+        findings_of(still, spec)
+
+    return still_of(reader, read)
 
 
 def mask(prediction_id: str) -> str:
@@ -186,7 +187,7 @@ def _finish(missed: dict[str, Any], texts: Mapping[str, str], *, reveal: bool) -
         missed["text"] = texts[prediction_id]
 
 
-def _journal(reader: StateReader) -> Document | None:
+def _journal(reader: Still) -> Document | None:
     """The latest entry that the store holds; None where no journal was kept."""
     last, after = None, 0
     while entries := reader.journal(after):

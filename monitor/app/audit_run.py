@@ -21,6 +21,7 @@ from monitor.app.audit import (
     offsets_of,
     verify,
 )
+from monitor.app.audit_forgotten import Names, nameless
 from monitor.app.audit_show import Shown, Witness
 from monitor.app.history import Where, opened_history, place_of
 from monitor.app.replay import OnProgress, Replay, replay_to
@@ -313,6 +314,7 @@ def shown(settings: Settings, scope: Scope, on_progress: OnProgress) -> Shown:
     entry, wanted = entry_of(chain, transition.id)
     votes = ballot.evidence_for(transition)
     then = documents(entry.settings)
+    names = Names(each for made in chain.entries for each in made.forgot)
     with opened_history(settings, scope.where) as log:
         log.bound(offsets_of(entry.cut), strict=True)
         places = _positions(log, then, votes)
@@ -320,7 +322,7 @@ def shown(settings: Settings, scope: Scope, on_progress: OnProgress) -> Shown:
         transition,
         next((rule for rule in then.rules if rule.name == transition.rule), None),
         entry,
-        [Witness(vote, *places[vote.prediction_id]) for vote in votes],
+        [Witness(nameless(vote, names), *places[vote.prediction_id]) for vote in votes],
         hindsight_of((known.stored or result.moved).values()).get(wanted),
         [str(difference) for difference in result.differences],
     )

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from monitor.app.report import iso
 from monitor.app.settings import RuleSettings
 from monitor.domain.alerts import Event, Transition
+from monitor.domain.forgetting import FORGOTTEN
 from monitor.domain.journal import JournalEntry
 from monitor.domain.slices import ALL
 from monitor.domain.votes import Vote
@@ -106,6 +107,8 @@ def lines_of(shown: Shown) -> Iterator[str]:
         yield "no single records: it stands on counts of the whole window, or on none"
     for witness in shown.witnesses:
         yield f"  {_vote_line(witness)}"
+    if any(witness.vote.prediction_id == FORGOTTEN for witness in shown.witnesses):
+        yield f"{FORGOTTEN}: this prediction was forgotten by request, and its id is not shown"
     for difference in shown.differences:
         yield f"NOT REPRODUCED: {difference}"
 

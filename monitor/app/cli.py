@@ -172,7 +172,8 @@ def report(
     if out is not None:
         from monitor.app.replaying import write_present
 
-        write_present(settings, out)
+        _print(write_present(settings, out), form)
+        return
     _print_live(settings, form)
 
 
@@ -370,6 +371,11 @@ def _print_live(settings: Settings, form: Form) -> None:
 
 
 def _print(numbers: Mapping[str, Any], form: Form) -> None:
+    if numbers["digest"] is None:
+        note(
+            "The store changed all the time: these numbers are not of one moment, have no digest, "
+            "and cannot be reproduced. Try again when fewer records come."
+        )
     if form is Form.JSON:
         print_json(numbers)
     else:

@@ -131,6 +131,18 @@ def print_report(report: Mapping[str, Any], *, width: int | None = None) -> None
     console.print(_groups_table(report["variants"]))
     console.print(_reasons_table(report["variants"]))
     console.print(_alerts_table(report["transitions"]))
+    if "known_then" in report:
+        _print_then(console, report["known_then"], report)
+
+
+def _print_then(console: Console, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """What was known at an earlier instant beside what is known now, and the alerts of then."""
+    console.print(f"Known then, as of {then['as_of'] or 'no record yet'}   {then['digest']}")
+    console.print(_compared_table(then["variants"], now["variants"]))
+    console.print(_rules_table(then["transitions"], now["transitions"]))
+    lines = list(_standing(then["transitions"]))
+    for line in lines or ["No alert stood then."]:
+        console.print(printable(f"then: {line}" if lines else line))
 
 
 def share(value: float | None) -> str:
@@ -243,6 +255,56 @@ def _standing(transitions: list[Mapping[str, Any]]) -> Iterator[str]:
             whose = " ".join([names[0], *(name for name in names[1:] if name not in {"", "ALL"})])
             said = f"{row['to'].upper()} {row['rule']} for {whose}"
             yield f"{said} since {row['at']}: {row['reason']}"
+
+
+def _compared_table(
+    then: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
+) -> Table:
+    """A variant that was not known then has dashes there."""
+    table = _table("Then beside now", "variant", "what", "then", "now")
+    for name in {**now, **then}:
+        was, is_now = _measures(then.get(name)), _measures(now.get(name))
+        for what in {**was, **is_now}:
+            _add(table, name, what, was.get(what, "-"), is_now.get(what, "-"))
+    return table
+
+
+def _measures(section: Mapping[str, Any] | None) -> dict[str, str]:
+    if section is None:
+        return {}
+    recalls = {
+        f"recall of {group}": f"{share(scores['recall'])} ({scores['hits']} of {scores['support']})"
+        for group, scores in section["groups"].items()
+    }
+    return {
+        "predictions": str(section["predictions"]),
+        "labelled": str(section["labelled"]),
+        "coverage": share(section["coverage"]),
+        "accuracy": share(section["accuracy"]),
+        **recalls,
+    }
+
+
+def _rules_table(then: list[Mapping[str, Any]], now: list[Mapping[str, Any]]) -> Table:
+    table = _table("Rules, then beside now", "rule", "variant", "slice", "version", "then", "now")
+    was, is_now = _states(then), _states(now)
+    for key in {**was, **is_now}:
+        _add(table, *key, was.get(key, "-"), is_now.get(key, "-"))
+    return table
+
+
+def _states(transitions: list[Mapping[str, Any]]) -> dict[tuple[str, ...], str]:
+    """Where each alert stood at the end."""
+    return {
+        (
+            row["rule"],
+            row["variant"],
+            row["slice"],
+            row["version"],
+        ): f"{row['to']} since {row['at']}"
+        for row in transitions
+        if row["event"] == "moved"
+    }
 
 
 def _reasons_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -58,7 +58,10 @@ def place_of(text: str) -> Place:
         return Place(offsets={partition_of(name.strip()): int(past) for name, past in pairs})
     if text.endswith(".json"):
         return _place_in(Path(text))
-    instant = datetime.fromisoformat(text)
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text} is not a time: write 2026-11-22T13:00:00Z") from None
     if instant.tzinfo is None:
         raise ValueError(f"{text} has no time zone: write 2026-11-22T13:00:00Z")
     return Place(instant_ms=(instant - datetime.fromtimestamp(0, UTC)) // _MILLISECOND)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from monitor.adapters.checkpoint import load_checkpoint, save_checkpoint, try_checkpoint
 from monitor.adapters.files import FilesLog
-from monitor.app.audit_report import AsKnown, write_report
+from monitor.app.audit_report import AsKnown, held_still, write_report
 from monitor.app.backtest import NotTriable, backtest, document_of
 from monitor.app.flow import uncollected
 from monitor.app.history import Place, Where, completed, opened_history, place_of
@@ -160,11 +160,13 @@ def tried(settings: Settings, asked: Asked, rules: Path, on_progress: OnProgress
         raise SettingsError(f"{rules}: {error}") from None
 
 
-def write_present(settings: Settings, out: Path) -> None:
-    """The three files of the present numbers."""
+def write_present(settings: Settings, out: Path) -> dict[str, Any]:
+    """The three files of the present numbers; the report, of the same moment, is returned."""
     with closing(open_reader(settings)) as reader:
-        question = _question(settings, present_report(reader, settings))
-        write_report(out, reader, settings, question=question)
+        still = held_still(reader, settings)
+        report = present_report(still, settings)
+        write_report(out, still, settings, question=_question(settings, report))
+    return report
 
 
 def _live(settings: Settings) -> list[Transition] | None:

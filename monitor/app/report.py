@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from monitor.app.settings import Settings
+from monitor.app.still import Still, still_of
 from monitor.app.wiring import spec_of, verdict_limits_of
 from monitor.codec.snapshots import digest_of
 from monitor.domain import ledger as books
@@ -23,29 +24,25 @@ from monitor.domain.windows import ALL_TIME, HOUR_MS, Clock, PaneKey
 from monitor.ports import StateReader
 
 REPORT_VERSION = 1
-CONSISTENT_TRIES = 20
 LATEST_MS = 253_402_300_799_999
 """The end of the year 9999, the latest instant that can be written."""
 
 _LATENCY_SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
-def present_report(reader: StateReader, settings: Settings) -> dict[str, object]:
-    """``report_of`` a store, as the settings say.
+def present_report(reader: StateReader | Still, settings: Settings) -> dict[str, object]:
+    """``report_of`` a store, as the settings say, from one picture of it.
 
-    Read again while a worker commits in between; if that never ends, ``digest`` is None, since the
-    numbers are then not all of one moment.
+    ``digest`` is None when none could be taken, since the numbers are then not of one moment.
     """
     spec, limits = spec_of(settings), verdict_limits_of(settings)
-    for _ in range(CONSISTENT_TRIES):
-        before = reader.cuts(), reader.evaluation().sequence
-        report = report_of(reader, spec, limits)
-        if before == (reader.cuts(), reader.evaluation().sequence):
-            return report
-    return {**report, "digest": None}
+    if not isinstance(reader, Still):
+        reader = still_of(reader, lambda still: report_of(still, spec, limits))
+    report = report_of(reader, spec, limits)
+    return report if reader.is_whole else {**report, "digest": None}
 
 
-def report_of(reader: StateReader, spec: Spec, limits: VerdictLimits) -> dict[str, object]:
+def report_of(reader: StateReader | Still, spec: Spec, limits: VerdictLimits) -> dict[str, object]:
     """The present numbers of a store."""
     evaluation = reader.evaluation()
     ledger, transitions = reader.ledger(), reader.transitions()
@@ -112,7 +109,7 @@ def ledger_section(
     return section
 
 
-def cut_of(reader: StateReader) -> dict[str, int]:
+def cut_of(reader: StateReader | Still) -> dict[str, int]:
     """Partition -> the offset to be read next by the shard that is furthest behind."""
     least: dict[str, int] = {}
     for cut in reader.cuts():
@@ -221,7 +218,7 @@ def _verdict(counts: Counts, spec: Spec, limits: VerdictLimits) -> dict[str, obj
     }
 
 
-def _hours(reader: StateReader, spec: Spec) -> Iterable[dict[str, object]]:
+def _hours(reader: StateReader | Still, spec: Spec) -> Iterable[dict[str, object]]:
     panes = [
         pane
         for pane in _kept_panes(reader, spec, HOUR_MS)
@@ -257,13 +254,13 @@ def _total(key: SliceKey) -> PaneKey:
     return PaneKey(Clock.EVENT, ALL_TIME, 0, key)
 
 
-def _digested(reader: StateReader, spec: Spec) -> Iterable[tuple[PaneKey, Counts]]:
+def _digested(reader: StateReader | Still, spec: Spec) -> Iterable[tuple[PaneKey, Counts]]:
     kept = [*_kept_panes(reader, spec, ALL_TIME), *_kept_panes(reader, spec, HOUR_MS)]
     keys = [pane for pane in kept if pane.clock is not Clock.LOG]
     return zip(keys, reader.panes(keys), strict=True)
 
 
-def _kept_panes(reader: StateReader, spec: Spec, size_ms: int) -> list[PaneKey]:
+def _kept_panes(reader: StateReader | Still, spec: Spec, size_ms: int) -> list[PaneKey]:
     """Stored panes of one size; not those past their retention that were not swept yet."""
     watermark_ms = reader.evaluation().watermark_ms
     return [

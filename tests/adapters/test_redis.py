@@ -70,6 +70,7 @@ OPERATIONS: dict[str, Callable[[RedisStore], object]] = {
 QUESTIONS: dict[str, Callable[[StateReader], object]] = {
     "cuts": lambda store: store.cuts(),
     "marks": lambda store: store.marks(),
+    "picture": lambda store: store.picture([HOUR_MS], []),
     "ledger": lambda store: store.ledger(),
     "slice_keys": lambda store: store.slice_keys(),
     "panes": lambda store: store.panes([PaneKey(Clock.EVENT, ALL_TIME, 0, SliceKey("ft"))]),

@@ -5,9 +5,8 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from html.parser import HTMLParser
@@ -21,13 +20,14 @@ from playwright.sync_api import Browser, sync_playwright
 from monitor.adapters.memory import MemoryLog, MemoryStore
 from monitor.app.audit_chart import NARROW, WIDE, chart_of
 from monitor.app.audit_html import FORMS, UNKNOWN, matrices_of, render
-from monitor.app.audit_report import AsKnown, document_of, transitions_csv, write_report
+from monitor.app.audit_report import AsKnown, document_of, held_still, transitions_csv, write_report
 from monitor.app.report import iso, present_report
 from monitor.app.settings import Settings
+from monitor.app.still import TRIES
 from monitor.domain.alerts import Status
 from monitor.domain.engine import Changes
-from monitor.domain.windows import DAY_MS, HOUR_MS
-from monitor.ports import StateReader
+from monitor.domain.windows import DAY_MS, HOUR_MS, PaneKey
+from monitor.ports import Picture, StateReader
 from tests.app.story import SETTINGS, TOPICS, filled, history
 from tests.app.test_flow import flow_of, read_to_end, undisturbed
 from tests.builders import MINUTE_MS, T0, label_message, prediction_message, record
@@ -285,12 +285,50 @@ def test_few_labels_settle_nothing() -> None:
 
 
 def test_a_store_that_never_holds_still_gives_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    store, sequences = deepcopy(undisturbed()), count()
-    still = store.evaluation()
-    monkeypatch.setattr(store, "evaluation", lambda: replace(still, sequence=next(sequences)))
+    store, tries = deepcopy(undisturbed()), count(1)
+
+    def none(_sizes: Collection[int], _panes: Sequence[PaneKey]) -> None:
+        next(tries)
+
+    monkeypatch.setattr(store, "picture", none)
     about = document(store)
     assert about["digest"] is None
-    assert "unknown: the store changed while it was read" in Page(render(about)).text
+    assert next(tries) == TRIES + 1
+    page = Page(render(about)).text
+    assert "unknown: the store changed while it was read" in page
+    assert "This report cannot be reproduced" in page
+    assert "audit report report.json" not in page
+
+
+def test_a_report_is_of_one_moment_when_records_come_between_any_two_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, store = filled(MemoryLog(TOPICS), history()[:100]), MemoryStore()
+    read_to_end(flow_of(log, store), log)
+    taken, coming = store.picture, iter(history()[100:140])
+
+    def disturbed(sizes: Collection[int], panes: Sequence[PaneKey]) -> Picture | None:
+        picture = taken(sizes, panes)
+        filled(log, [next(coming)])
+        read_to_end(flow_of(log, store), log)
+        return picture
+
+    monkeypatch.setattr(store, "picture", disturbed)
+    still = held_still(store, SHOWN)
+    report, about = present_report(still, SHOWN), document(still)
+    read = sum(report["ledger"][kind]["received"] for kind in ("predictions", "labels"))
+    assert report["digest"] == about["digest"]
+    assert read == sum(about["cut"].values())
+    assert 100 < read < 140
+    again, same = filled(MemoryLog(TOPICS), history()[:read]), MemoryStore()
+    read_to_end(flow_of(again, same), again)
+    assert present_report(same, SHOWN)["digest"] == about["digest"]
+
+
+def test_the_page_says_what_each_digest_of_settings_is_of() -> None:
+    text = Page(render(told())).text
+    assert "Settings of this report" in text
+    assert "Settings of the journal" in text
 
 
 # Then and now

@@ -55,7 +55,7 @@ def test_a_report_from_before_anything_was_evaluated_stands_for_its_cut_alone(
     ("text", "named"),
     [
         ("2026-11-22T13:00:00", "has no time zone: write 2026-11-22T13:00:00Z"),
-        ("yesterday", "Invalid isoformat string: 'yesterday'"),
+        ("yesterday", "yesterday is not a time: write 2026-11-22T13:00:00Z"),
         ("labels[0]=some", "invalid literal for int"),
         ("labels[x]=1", "invalid literal for int"),
         ("missing.json", "missing.json: not a report"),

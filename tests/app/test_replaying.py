@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from monitor.app.console import print_report
 from monitor.app.history import place_of
 from monitor.app.replay import replay_files
 from monitor.app.replaying import Asked, replayed, tried
@@ -51,6 +52,22 @@ def test_what_was_known_then_is_what_a_replay_of_the_records_until_then_gives(
     assert then["ledger"] != now["ledger"]
     del now["known_then"]
     assert now == answered(Asked(files=files))
+
+
+def test_the_text_shows_then_beside_now_when_an_instant_is_asked_for(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = replayed(SHOWN, Asked(files=files, as_of=iso(MIDDLE_MS)), None, lambda _done, _left: None)
+    print_report(now)
+    text = capsys.readouterr().out
+    then = now["known_then"]
+    assert f"Known then, as of {iso(MIDDLE_MS)}" in text
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in text.splitlines()]
+    for name, section in then["variants"].items():
+        known = [section["predictions"], now["variants"][name]["predictions"]]
+        assert [name, "predictions", *map(str, known)] in rows
+    assert any(row[0] == SHOWN.rules[0].name and "firing since" in row[-1] for row in rows)
+    assert "No alert stood then." in text or "then: " in text
 
 
 def test_records_before_an_instant_are_those_that_were_logged_before_it(files: Path) -> None:
@@ -107,7 +124,7 @@ def test_no_records_give_a_report_without_data(tmp_path: Path) -> None:
     ("asked", "named"),
     [
         (Asked(as_of="predictions[0]=3"), "--as-of: must be a time"),
-        (Asked(as_of="noon"), "--as-of: Invalid isoformat"),
+        (Asked(as_of="noon"), "--as-of: noon is not a time: write 2026-11-22T13:00:00Z"),
         (Asked(end="2026-11-22T13:00:00"), "--to: .* has no time zone"),
         (Asked(end="predictions[0]=3"), "--to: captured records are read up to a time"),
     ],

@@ -63,6 +63,7 @@ from monitor.ports import (
     Heartbeat,
     Lease,
     Mark,
+    Picture,
     StateStore,
     shard_of,
 )
@@ -1031,6 +1032,29 @@ class StateStoreContract:
         received = [mark.ledger.get("predictions.received", 0) for mark in marks]
         per_shard = Counter(shard_of(f"p{n}", shards) for n in range(9))
         assert received == [per_shard[shard] for shard in range(shards)]
+
+    # Pictures
+
+    def test_a_picture_holds_what_each_question_answers(self, store: StateStore) -> None:
+        write(store, *(prediction(f"p{n}") for n in range(9)), label("p1"), label("p20"))
+        store.commit_evaluation(Evaluation(1, T0_MS), [transition(1)], leased(store))
+        asked = [*store.pane_keys(HOUR_MS), PaneKey(Clock.EVENT, ALL_TIME, 0, SliceKey("none"))]
+        assert store.picture([HOUR_MS], asked) == Picture(
+            store.marks(),
+            store.evaluation(),
+            store.transitions(),
+            store.slice_keys(),
+            {HOUR_MS: store.pane_keys(HOUR_MS)},
+            dict(zip(asked, store.panes(asked), strict=True)),
+        )
+
+    def test_there_is_no_picture_when_shards_stand_at_different_places(
+        self, world: StoreWorld
+    ) -> None:
+        store = world.open(shards=2)
+        assert store.picture([], []) is not None
+        store.commit(*prepared(store, 0, [prediction()]))
+        assert store.picture([], []) is None
 
     def test_an_evaluation_committed_twice_counts_once(self, store: StateStore) -> None:
         lease = leased(store)
