@@ -49,7 +49,8 @@ class Backtest:
     which ``naive`` names those that are never judged; ``source`` says where the live ones are from.
     ``range_ms`` is from the first record to the instant up to which the rules were evaluated, both
     inclusive; None where there is nothing. Of what was live ``outside`` alerts fired beyond it, and
-    within it ``gone`` counts those of rules that the settings do not hold, by rule.
+    within it ``gone`` counts those of rules that the settings do not hold, and ``unmet`` those that
+    no candidate is about, by rule. ``rules`` are the names of all candidates.
     """
 
     live: Sequence[Episode]
@@ -59,6 +60,8 @@ class Backtest:
     range_ms: tuple[int, int] | None = None
     outside: int = 0
     gone: Mapping[str, int] = field(default_factory=dict)
+    unmet: Mapping[str, int] = field(default_factory=dict)
+    rules: Sequence[str] = ()
     naive: frozenset[str] = frozenset()
 
 
@@ -94,14 +97,19 @@ def backtest(
     within = [e for e in was if range_ms and range_ms[0] <= e.fired_ms <= range_ms[1]]
     before = [each for each in within if each.rule in watched]
     after = episodes_of(theirs)
+    about = _watched(tried.rules, naive)
+    compared = compare(before, after, watched, about)
+    met = {each.live.id for each in compared if each.live is not None}
     return Backtest(
         before,
         after,
-        compare(before, after, watched, _watched(tried.rules, naive)),
+        compared,
         "replayed under the settings" if live is None else "from the store",
         range_ms,
         outside=len(was) - len(within),
         gone=Counter(each.rule for each in within if each.rule not in watched),
+        unmet=Counter(each.rule for each in before if each.id not in met),
+        rules=tuple(about),
         naive=frozenset(rule.name for rule in naive),
     )
 
@@ -117,8 +125,8 @@ def _both(own: Spec, tried: Sequence[AlertRule], naive: Sequence[ThresholdRule])
 
 
 def _watched(rules: Iterable[AlertRule], naive: Iterable[ThresholdRule]) -> dict[str, Watched]:
-    about: dict[str, Watched] = {rule.name: (rule.metric, rule.of) for rule in rules}
-    return about | {rule.name: (Metric.RECALL, rule.of) for rule in naive}
+    about = {rule.name: Watched(rule.metric, rule.of, rule.where, rule.per) for rule in rules}
+    return about | {r.name: Watched(Metric.RECALL, r.of, r.where, r.per) for r in naive}
 
 
 def _stepped(
@@ -228,16 +236,17 @@ def document_of(result: Backtest) -> dict[str, Any]:
         "left_out": {
             "outside_the_range": result.outside,
             "of_rules_not_in_the_settings": dict(sorted(result.gone.items())),
+            "no_candidate_is_about": dict(sorted(result.unmet.items())),
         },
         "summary": {
             "live": _summary(result.live, 0),
             "candidate": _summary(result.candidate, unjudged),
         },
-        "changes": {
-            change: sum(each.change is change for each in result.compared) for change in Change
-        },
+        "changes": _changes(result.compared),
+        "candidates": [_candidate(name, result) for name in result.rules],
         "alerts": [
             {
+                "rule": each.rule,
                 "change": each.change,
                 "by_s": None if each.by_ms is None else each.by_ms / 1000,
                 "live": _row(each.live, frozenset()),
@@ -245,6 +254,20 @@ def document_of(result: Backtest) -> dict[str, Any]:
             }
             for each in result.compared
         ],
+    }
+
+
+def _changes(compared: Iterable[Compared]) -> dict[str, int]:
+    found = Counter(each.change for each in compared)
+    return {change: found[change] for change in Change}
+
+
+def _candidate(name: str, result: Backtest) -> dict[str, object]:
+    return {
+        "rule": name,
+        "is_naive": name in result.naive,
+        "alerts": sum(each.rule == name for each in result.candidate),
+        "changes": _changes(each for each in result.compared if each.rule == name),
     }
 
 
@@ -293,14 +316,27 @@ def lines_of(document: Mapping[str, Any]) -> Iterator[str]:
         )
         if found["of_naive_rules"]:
             yield f"{'':9}  {found['of_naive_rules']} {UNJUDGED}"
-    yield "  ".join(f"{name} {count}" for name, count in document["changes"].items())
-    for row in document["alerts"]:
+    for candidate in document["candidates"]:
+        yield from _compared_lines(candidate, document["alerts"])
+
+
+def _compared_lines(
+    candidate: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
+) -> Iterator[str]:
+    """One candidate and what it changes."""
+    count = candidate["alerts"]
+    changes = ", ".join(f"{n} {name}" for name, n in candidate["changes"].items() if n)
+    alerts = f"{count} alert{'s' if count > 1 else ''}" if count else "no alert"
+    yield f"{candidate['rule']}: {alerts}{f'; {changes}' if changes else ''}"
+    for row in rows:
+        if row["rule"] != candidate["rule"]:
+            continue
         one = row["candidate"] or row["live"]
         whose = " ".join(
             dict.fromkeys(n for n in (one["variant"], one["slice"], one["version"]) if n)
         )
         by = "" if not row["by_s"] else f" by {_length(abs(row['by_s']))}"
-        yield f"{row['change']}{by}: {whose}"
+        yield f"  {row['change']}{by}: {whose}"
         for side in ("live", "candidate"):
             if row[side]:
                 yield f"    {side:9}  {_told(row[side])}"
@@ -313,6 +349,8 @@ def _left_out(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"Left out: {outside} live alerts outside of what was replayed ({where})."
     for rule, count in left_out["of_rules_not_in_the_settings"].items():
         yield f"Left out: {count} live alerts of {rule}, a rule that is not in the settings."
+    for rule, count in left_out["no_candidate_is_about"].items():
+        yield f"Left out: {count} live alerts of {rule}, which no candidate is about."
 
 
 def _told(row: Mapping[str, Any]) -> str:

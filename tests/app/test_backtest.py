@@ -142,6 +142,28 @@ def test_live_alerts_within_are_compared(tmp_path: Path) -> None:
     assert not any(line.startswith("Left out") for line in lines_of(document_of(found)))
 
 
+def test_the_live_rule_is_the_same_beside_other_candidates_and_each_is_listed(
+    tmp_path: Path,
+) -> None:
+    never = {**NAIVE, "name": "never", "support": 1_000}
+    earlier = {**SAME, "name": "aaa"}
+    found = tried(tmp_path, history(), earlier, NAIVE, SAME, never)
+    changes = {each.rule: each.change for each in found.compared}
+    assert changes["urgent-recall"] == changes["aaa"] == Change.SAME
+    lines = list(lines_of(document_of(found)))
+    assert "urgent-recall: 1 alert; 1 same" in lines
+    assert "aaa: 1 alert; 1 same" in lines
+    assert "never: no alert; 1 lost" in lines
+
+
+def test_live_alerts_that_no_candidate_is_about_are_left_out_and_not_lost(tmp_path: Path) -> None:
+    found = tried(tmp_path, history(), {**NAIVE, "of": "balance"})
+    assert found.unmet == {"urgent-recall": 1}
+    lines = list(lines_of(document_of(found)))
+    assert "Left out: 1 live alerts of urgent-recall, which no candidate is about." in lines
+    assert "lost" not in "".join(lines)
+
+
 def test_live_alerts_of_rules_that_are_gone_are_told_by_their_names(tmp_path: Path) -> None:
     live = raised(history())
     live += [replace(each, rule="old", id=f"old-{n}") for n, each in enumerate(live)]
