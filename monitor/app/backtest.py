@@ -367,7 +367,14 @@ def _false_share(found: Mapping[str, Any]) -> str:
 
 
 def _length(seconds: float | None) -> str:
+    """In the unit that fits.
+
+    >>> _length(None), _length(2.1), _length(0.25), _length(90.0), _length(7_260.0)
+    ('-', '2.1 s', '0.25 s', '2 min', '2 h 1 min')
+    """
     if seconds is None:
         return "-"
+    if seconds < 59.5:
+        return f"{seconds:.2g} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -17,7 +17,7 @@ from monitor.app.settings import Settings, SettingsError
 from monitor.app.settings.candidates import load_candidates
 from monitor.app.wiring import topics_of
 from monitor.domain.alerts import Transition
-from monitor.domain.backtest import Change, Episode
+from monitor.domain.backtest import Change, Compared, Episode
 from monitor.domain.events import Partition, Record
 from tests.adapters.histories import ListSource
 from tests.app.captures import captured
@@ -154,6 +154,17 @@ def test_the_live_rule_is_the_same_beside_other_candidates_and_each_is_listed(
     assert "urgent-recall: 1 alert; 1 same" in lines
     assert "aaa: 1 alert; 1 same" in lines
     assert "never: no alert; 1 lost" in lines
+
+
+@pytest.mark.parametrize(
+    ("by_ms", "told"),
+    [(2_100, "2.1 s"), (40, "0.04 s"), (300_000, "5 min"), (7_500_000, "2 h 5 min")],
+)
+def test_how_much_earlier_is_told_in_a_unit_that_fits(by_ms: int, told: str) -> None:
+    live = Episode("a-1", "a", FINE_TUNED, "", T0, T0 + 10_000_000)
+    other = live._replace(fired_ms=live.fired_ms - by_ms)
+    found = Backtest([live], [other], [Compared("a", live, other)], "", rules=("a",))
+    assert f"  earlier by {told}: fine_tuned ALL" in lines_of(document_of(found))
 
 
 def test_live_alerts_that_no_candidate_is_about_are_left_out_and_not_lost(tmp_path: Path) -> None:
