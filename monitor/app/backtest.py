@@ -34,6 +34,10 @@ from monitor.ports import StateReader
 CANDIDATE = "candidate:"
 """Begins the names of rules that are tried; no name in the settings has a colon."""
 
+EARLY = "before its window was full"
+
+MINUTE_S = 60
+
 UNJUDGED = "not judged: naive rules keep no hindsight"
 
 
@@ -50,7 +54,8 @@ class Backtest:
     ``range_ms`` is from the first record to the instant up to which the rules were evaluated, both
     inclusive; None where there is nothing. Of what was live ``outside`` alerts fired beyond it, and
     within it ``gone`` counts those of rules that the settings do not hold, and ``unmet`` those that
-    no candidate is about, by rule. ``rules`` are the names of all candidates.
+    no candidate is about, by rule. ``rules`` are the names of all candidates. ``full_ms`` says, of
+    rules whose window reaches back before the beginning of what is read, when it no longer does.
     """
 
     live: Sequence[Episode]
@@ -62,7 +67,12 @@ class Backtest:
     gone: Mapping[str, int] = field(default_factory=dict)
     unmet: Mapping[str, int] = field(default_factory=dict)
     rules: Sequence[str] = ()
+    full_ms: Mapping[str, int] = field(default_factory=dict)
     naive: frozenset[str] = frozenset()
+
+    def is_early(self, episode: Episode | None) -> bool:
+        """Whether a candidate's alert was raised before the window of its rule was full."""
+        return episode is not None and episode.fired_ms < self.full_ms.get(episode.rule, 0)
 
 
 def backtest(
@@ -85,7 +95,7 @@ def backtest(
     watches = [ThresholdWatch(rule) for rule in naive]
     replay = Replay(log, settings, spec=_both(own, tried.rules, naive))
     sizes = sorted(own.windows.keep_ms, reverse=True)
-    first_ms = log.next_ms()
+    first_ms, cut_off_ms = log.next_ms(), log.cut_off_ms()
     moved = _stepped(replay, log, watches, sizes, end_ms, on_progress)
     theirs = [_unnamed(each) for each in moved if each.rule.startswith(CANDIDATE)]
     theirs += [each for watch in watches for each in watch.transitions]
@@ -110,6 +120,7 @@ def backtest(
         gone=Counter(each.rule for each in within if each.rule not in watched),
         unmet=Counter(each.rule for each in before if each.id not in met),
         rules=tuple(about),
+        full_ms={r.name: cut_off_ms + r.window_ms for r in naive} if cut_off_ms is not None else {},
         naive=frozenset(rule.name for rule in naive),
     )
 
@@ -242,6 +253,7 @@ def document_of(result: Backtest) -> dict[str, Any]:
             "live": _summary(result.live, 0),
             "candidate": _summary(result.candidate, unjudged),
         },
+        "windows_full_from": {rule: iso(at_ms) for rule, at_ms in result.full_ms.items()},
         "changes": _changes(result.compared),
         "candidates": [_candidate(name, result) for name in result.rules],
         "alerts": [
@@ -251,6 +263,7 @@ def document_of(result: Backtest) -> dict[str, Any]:
                 "by_s": None if each.by_ms is None else each.by_ms / 1000,
                 "live": _row(each.live, frozenset()),
                 "candidate": _row(each.candidate, result.naive),
+                "is_before_window_was_full": result.is_early(each.candidate),
             }
             for each in result.compared
         ],
@@ -268,6 +281,9 @@ def _candidate(name: str, result: Backtest) -> dict[str, object]:
         "is_naive": name in result.naive,
         "alerts": sum(each.rule == name for each in result.candidate),
         "changes": _changes(each for each in result.compared if each.rule == name),
+        "before_window_was_full": sum(
+            each.rule == name and result.is_early(each) for each in result.candidate
+        ),
     }
 
 
@@ -307,6 +323,9 @@ def lines_of(document: Mapping[str, Any]) -> Iterator[str]:
     """The back-test in words."""
     yield f"Live alerts are {document['live_from']}."
     yield from _left_out(document)
+    if partial := document["windows_full_from"]:
+        until = ", ".join(f"{rule} until {at}" for rule, at in partial.items())
+        yield f"Windows that reach back before the beginning are not full: {until}."
     for side, found in document["summary"].items():
         wait = found["median_time_to_detect_s"]
         yield (
@@ -327,6 +346,8 @@ def _compared_lines(
     count = candidate["alerts"]
     changes = ", ".join(f"{n} {name}" for name, n in candidate["changes"].items() if n)
     alerts = f"{count} alert{'s' if count > 1 else ''}" if count else "no alert"
+    if early := candidate["before_window_was_full"]:
+        alerts += f" ({early} {EARLY})"
     yield f"{candidate['rule']}: {alerts}{f'; {changes}' if changes else ''}"
     for row in rows:
         if row["rule"] != candidate["rule"]:
@@ -336,7 +357,8 @@ def _compared_lines(
             dict.fromkeys(n for n in (one["variant"], one["slice"], one["version"]) if n)
         )
         by = "" if not row["by_s"] else f" by {_length(abs(row['by_s']))}"
-        yield f"  {row['change']}{by}: {whose}"
+        mark = f", {EARLY}" if row["is_before_window_was_full"] else ""
+        yield f"  {row['change']}{by}: {whose}{mark}"
         for side in ("live", "candidate"):
             if row[side]:
                 yield f"    {side:9}  {_told(row[side])}"
@@ -374,7 +396,7 @@ def _length(seconds: float | None) -> str:
     """
     if seconds is None:
         return "-"
-    if seconds < 59.5:
+    if seconds < MINUTE_S:
         return f"{seconds:.2g} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
