@@ -210,6 +210,16 @@ def test_from_the_first_record_on_there_is_nothing_that_a_window_could_lack(
     assert "not full" not in "\n".join(lines_of(document_of(found)))
 
 
+def test_a_back_test_from_an_instant_to_an_offset_has_a_range_as_soon_as_it_has_records(
+    tmp_path: Path,
+) -> None:
+    log = from_middle(minute(20))
+    log.bound({Partition("predictions", 0): 5})
+    found = backtest(log, SHOWN, load_candidates(rules_in(tmp_path, [SAME]), SHOWN))
+    assert found.range_ms is not None
+    assert found.range_ms[1] > max(record.log_ms for record in history())
+
+
 def test_live_alerts_that_no_candidate_is_about_are_left_out_and_not_lost(tmp_path: Path) -> None:
     found = tried(tmp_path, history(), {**NAIVE, "of": "balance"})
     assert found.unmet == {"urgent-recall": 1}
