@@ -77,6 +77,10 @@ class FilesLog:
         """The instant as of which the next record counts; None at the end."""
         return min((file.next_ms() for file in self._files if file.is_readable()), default=None)
 
+    def cut_off_ms(self) -> int | None:
+        """None: a capture is whole."""
+        return None
+
     @property
     def generation(self) -> int:
         """Always 0: there is one reader."""

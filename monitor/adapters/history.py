@@ -126,6 +126,14 @@ class HistoryLog:
             (lane.next_ms() for lane in self._lanes.values() if lane.is_readable()), default=None
         )
 
+    def cut_off_ms(self) -> int | None:
+        """The latest first log time of partitions that do not begin at 0; None without one.
+
+        Ask before anything is read.
+        """
+        late = [lane for lane in self._lanes.values() if lane.source.begin > 0]
+        return max((lane.next_ms() for lane in late if lane.is_readable()), default=None)
+
     @property
     def generation(self) -> int:
         """Always 0: there is one reader, and history does not move."""
@@ -241,6 +249,8 @@ class _Lane:
         return self._is_ended or any(self.place >= end for end in ends)
 
     def newest(self) -> int:
+        if self.bound is not None and self.place >= self.bound:
+            return self.place
         return self.place if self.source.end is None else self.source.end
 
     def left(self) -> int | None:

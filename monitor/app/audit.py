@@ -461,17 +461,34 @@ def _short(digest: str) -> str:
 def entry_of(chain: Chain, name: str) -> tuple[JournalEntry, str]:
     """The entry in which a transition was found, or the last one of an alert, and its id.
 
-    ``name`` is the id of a transition, or of an alert. NotVerifiable names those that are known.
+    ``name`` is the id of a transition, or of an alert. NotVerifiable names those that are known: of
+    the alert that ``name`` speaks of its transitions, else all alerts.
     """
     for entry in reversed(chain.entries):
         for found in reversed(entry.transitions):
             if name in (found, found.rsplit("-", 1)[0]):
                 return entry, found
+    ids = [found for entry in chain.entries for found in entry.transitions]
+    if its := sorted(each for each in ids if each.rsplit("-", 1)[0] == name.rsplit("-", 1)[0]):
+        raise NotVerifiable(
+            f"the journal knows no transition {name}; those of the alert: {', '.join(its)}"
+        )
     known = sorted({i.rsplit("-", 1)[0] for entry in chain.entries for i in entry.transitions})
     raise NotVerifiable(
         f"the journal knows no alert or transition {name}; alerts in it: "
         + (", ".join(known) or "none")
     )
+
+
+def told_of(moved: Iterable[Transition], name: str) -> list[str]:
+    """What was replayed of the transition ``name``, or of all those of the alert, in words."""
+    return [
+        f"{each.id}: {each.rule}, {each.moved_from} -> {each.moved_to} at {iso(each.at_ms)}"
+        if each.event is Event.MOVED
+        else f"{each.id}: {each.rule}, {each.event} at {iso(each.at_ms)}"
+        for each in moved
+        if name in (each.id, each.id.rsplit("-", 1)[0])
+    ]
 
 
 class Ballot:

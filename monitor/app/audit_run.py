@@ -19,6 +19,7 @@ from monitor.app.audit import (
     explained,
     lenient,
     offsets_of,
+    told_of,
     verify,
 )
 from monitor.app.audit_forgotten import Names, nameless
@@ -105,6 +106,8 @@ def verified(settings: Settings, scope: Scope, on_progress: OnProgress) -> Verif
     )
     with opened_history(settings, scope.where) as log:
         result = verify(log, case, on_progress=on_progress)
+    if scope.alert is not None:
+        result.notes[:0] = told_of(result.moved.values(), scope.alert)
     result.notes += known.notes
     result.differences[:0] = [*head_differs(chain, known), *_settings_differ(settings, case)]
     result.notes += _releases(chain.entries)

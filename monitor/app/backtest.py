@@ -34,6 +34,10 @@ from monitor.ports import StateReader
 CANDIDATE = "candidate:"
 """Begins the names of rules that are tried; no name in the settings has a colon."""
 
+EARLY = "before its window was full"
+
+MINUTE_S = 60
+
 UNJUDGED = "not judged: naive rules keep no hindsight"
 
 
@@ -49,7 +53,9 @@ class Backtest:
     which ``naive`` names those that are never judged; ``source`` says where the live ones are from.
     ``range_ms`` is from the first record to the instant up to which the rules were evaluated, both
     inclusive; None where there is nothing. Of what was live ``outside`` alerts fired beyond it, and
-    within it ``gone`` counts those of rules that the settings do not hold, by rule.
+    within it ``gone`` counts those of rules that the settings do not hold, and ``unmet`` those that
+    no candidate is about, by rule. ``rules`` are the names of all candidates. ``full_ms`` says, of
+    rules whose window reaches back before the beginning of what is read, when it no longer does.
     """
 
     live: Sequence[Episode]
@@ -59,7 +65,14 @@ class Backtest:
     range_ms: tuple[int, int] | None = None
     outside: int = 0
     gone: Mapping[str, int] = field(default_factory=dict)
+    unmet: Mapping[str, int] = field(default_factory=dict)
+    rules: Sequence[str] = ()
+    full_ms: Mapping[str, int] = field(default_factory=dict)
     naive: frozenset[str] = frozenset()
+
+    def is_early(self, episode: Episode | None) -> bool:
+        """Whether a candidate's alert was raised before the window of its rule was full."""
+        return episode is not None and episode.fired_ms < self.full_ms.get(episode.rule, 0)
 
 
 def backtest(
@@ -82,7 +95,7 @@ def backtest(
     watches = [ThresholdWatch(rule) for rule in naive]
     replay = Replay(log, settings, spec=_both(own, tried.rules, naive))
     sizes = sorted(own.windows.keep_ms, reverse=True)
-    first_ms = log.next_ms()
+    first_ms, cut_off_ms = log.next_ms(), log.cut_off_ms()
     moved = _stepped(replay, log, watches, sizes, end_ms, on_progress)
     theirs = [_unnamed(each) for each in moved if each.rule.startswith(CANDIDATE)]
     theirs += [each for watch in watches for each in watch.transitions]
@@ -94,14 +107,20 @@ def backtest(
     within = [e for e in was if range_ms and range_ms[0] <= e.fired_ms <= range_ms[1]]
     before = [each for each in within if each.rule in watched]
     after = episodes_of(theirs)
+    about = _watched(tried.rules, naive)
+    compared = compare(before, after, watched, about)
+    met = {each.live.id for each in compared if each.live is not None}
     return Backtest(
         before,
         after,
-        compare(before, after, watched, _watched(tried.rules, naive)),
+        compared,
         "replayed under the settings" if live is None else "from the store",
         range_ms,
         outside=len(was) - len(within),
         gone=Counter(each.rule for each in within if each.rule not in watched),
+        unmet=Counter(each.rule for each in before if each.id not in met),
+        rules=tuple(about),
+        full_ms={r.name: cut_off_ms + r.window_ms for r in naive} if cut_off_ms is not None else {},
         naive=frozenset(rule.name for rule in naive),
     )
 
@@ -117,8 +136,8 @@ def _both(own: Spec, tried: Sequence[AlertRule], naive: Sequence[ThresholdRule])
 
 
 def _watched(rules: Iterable[AlertRule], naive: Iterable[ThresholdRule]) -> dict[str, Watched]:
-    about: dict[str, Watched] = {rule.name: (rule.metric, rule.of) for rule in rules}
-    return about | {rule.name: (Metric.RECALL, rule.of) for rule in naive}
+    about = {rule.name: Watched(rule.metric, rule.of, rule.where, rule.per) for rule in rules}
+    return about | {r.name: Watched(Metric.RECALL, r.of, r.where, r.per) for r in naive}
 
 
 def _stepped(
@@ -228,23 +247,43 @@ def document_of(result: Backtest) -> dict[str, Any]:
         "left_out": {
             "outside_the_range": result.outside,
             "of_rules_not_in_the_settings": dict(sorted(result.gone.items())),
+            "no_candidate_is_about": dict(sorted(result.unmet.items())),
         },
         "summary": {
             "live": _summary(result.live, 0),
             "candidate": _summary(result.candidate, unjudged),
         },
-        "changes": {
-            change: sum(each.change is change for each in result.compared) for change in Change
-        },
+        "windows_full_from": {rule: iso(at_ms) for rule, at_ms in result.full_ms.items()},
+        "changes": _changes(result.compared),
+        "candidates": [_candidate(name, result) for name in result.rules],
         "alerts": [
             {
+                "rule": each.rule,
                 "change": each.change,
                 "by_s": None if each.by_ms is None else each.by_ms / 1000,
                 "live": _row(each.live, frozenset()),
                 "candidate": _row(each.candidate, result.naive),
+                "is_before_window_was_full": result.is_early(each.candidate),
             }
             for each in result.compared
         ],
+    }
+
+
+def _changes(compared: Iterable[Compared]) -> dict[str, int]:
+    found = Counter(each.change for each in compared)
+    return {change: found[change] for change in Change}
+
+
+def _candidate(name: str, result: Backtest) -> dict[str, object]:
+    return {
+        "rule": name,
+        "is_naive": name in result.naive,
+        "alerts": sum(each.rule == name for each in result.candidate),
+        "changes": _changes(each for each in result.compared if each.rule == name),
+        "before_window_was_full": sum(
+            each.rule == name and result.is_early(each) for each in result.candidate
+        ),
     }
 
 
@@ -284,6 +323,9 @@ def lines_of(document: Mapping[str, Any]) -> Iterator[str]:
     """The back-test in words."""
     yield f"Live alerts are {document['live_from']}."
     yield from _left_out(document)
+    if partial := document["windows_full_from"]:
+        until = ", ".join(f"{rule} until {at}" for rule, at in partial.items())
+        yield f"Windows that reach back before the beginning are not full: {until}."
     for side, found in document["summary"].items():
         wait = found["median_time_to_detect_s"]
         yield (
@@ -293,14 +335,30 @@ def lines_of(document: Mapping[str, Any]) -> Iterator[str]:
         )
         if found["of_naive_rules"]:
             yield f"{'':9}  {found['of_naive_rules']} {UNJUDGED}"
-    yield "  ".join(f"{name} {count}" for name, count in document["changes"].items())
-    for row in document["alerts"]:
+    for candidate in document["candidates"]:
+        yield from _compared_lines(candidate, document["alerts"])
+
+
+def _compared_lines(
+    candidate: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
+) -> Iterator[str]:
+    """One candidate and what it changes."""
+    count = candidate["alerts"]
+    changes = ", ".join(f"{n} {name}" for name, n in candidate["changes"].items() if n)
+    alerts = f"{count} alert{'s' if count > 1 else ''}" if count else "no alert"
+    if early := candidate["before_window_was_full"]:
+        alerts += f" ({early} {EARLY})"
+    yield f"{candidate['rule']}: {alerts}{f'; {changes}' if changes else ''}"
+    for row in rows:
+        if row["rule"] != candidate["rule"]:
+            continue
         one = row["candidate"] or row["live"]
         whose = " ".join(
             dict.fromkeys(n for n in (one["variant"], one["slice"], one["version"]) if n)
         )
         by = "" if not row["by_s"] else f" by {_length(abs(row['by_s']))}"
-        yield f"{row['change']}{by}: {whose}"
+        mark = f", {EARLY}" if row["is_before_window_was_full"] else ""
+        yield f"  {row['change']}{by}: {whose}{mark}"
         for side in ("live", "candidate"):
             if row[side]:
                 yield f"    {side:9}  {_told(row[side])}"
@@ -313,6 +371,8 @@ def _left_out(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"Left out: {outside} live alerts outside of what was replayed ({where})."
     for rule, count in left_out["of_rules_not_in_the_settings"].items():
         yield f"Left out: {count} live alerts of {rule}, a rule that is not in the settings."
+    for rule, count in left_out["no_candidate_is_about"].items():
+        yield f"Left out: {count} live alerts of {rule}, which no candidate is about."
 
 
 def _told(row: Mapping[str, Any]) -> str:
@@ -329,7 +389,14 @@ def _false_share(found: Mapping[str, Any]) -> str:
 
 
 def _length(seconds: float | None) -> str:
+    """In the unit that fits.
+
+    >>> _length(None), _length(2.1), _length(0.25), _length(90.0), _length(7_260.0)
+    ('-', '2.1 s', '0.25 s', '2 min', '2 h 1 min')
+    """
     if seconds is None:
         return "-"
+    if seconds < MINUTE_S:
+        return f"{seconds:.2g} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -250,11 +250,19 @@ def replay(
     offline: Offline = False,
     start: Annotated[
         str | None,
-        typer.Option("--from", metavar="PLACE", help="A time, or topic[0]=12,topic[1]=30."),
+        typer.Option(
+            "--from",
+            metavar="PLACE",
+            help="A time, or topic[0]=12,topic[1]=30; others from their begin.",
+        ),
     ] = None,
     end: Annotated[
         str | None,
-        typer.Option("--to", metavar="PLACE", help="The same, exclusive; or a report.json's cut."),
+        typer.Option(
+            "--to",
+            metavar="PLACE",
+            help="The same, exclusive, others to their end; or a report.json: its cut.",
+        ),
     ] = None,
     rules: Annotated[
         Path | None,

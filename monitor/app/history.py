@@ -12,7 +12,7 @@ from monitor.adapters.history import HistoryLog, Source
 from monitor.adapters.history_sources import Later, LogSources, joined
 from monitor.app.audit import offsets_of, partition_of
 from monitor.app.replay import History, Replay
-from monitor.app.settings import Settings
+from monitor.app.settings import Settings, SettingsError
 from monitor.app.wiring import open_log, topics_of
 from monitor.domain.alerts import Transition
 from monitor.domain.events import Partition
@@ -24,6 +24,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 class Place:
     """Somewhere in the log: an instant by log time, or offsets; neither means its begin or end.
 
+    Partitions without an offset are read whole; if the offsets are a cut, they had not been read.
     ``as_of_ms`` is up to where the numbers were evaluated when the log had been read to there; None
     where that is not known.
     """
@@ -31,6 +32,7 @@ class Place:
     instant_ms: int | None = None
     offsets: Mapping[Partition, int] | None = None
     as_of_ms: int | None = None
+    is_cut: bool = False
 
     @property
     def evaluated_ms(self) -> int | None:
@@ -73,7 +75,7 @@ def _place_in(path: Path) -> Place:
         report = loads(path.read_text("utf-8"))
         offsets = offsets_of(tuple((name, int(past)) for name, past in report["cut"].items()))
         as_of = report["as_of"]
-        return Place(offsets=offsets, as_of_ms=as_of and place_of(as_of).instant_ms)
+        return Place(None, offsets, as_of and place_of(as_of).instant_ms, is_cut=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a report ({type(error).__name__}: {error})") from None
 
@@ -96,16 +98,38 @@ def completed(replay: Replay, log: History, until_ms: int | None) -> list[Transi
 def opened_history(settings: Settings, where: Where) -> Iterator[HistoryLog]:
     """Log and archive as one, closed at the end.
 
-    ArchiveError or BrokerError when one of them cannot be opened, or they do not join.
+    ArchiveError or BrokerError when one of them cannot be opened, or they do not join;
+    SettingsError for an offset of a partition that there is not.
     """
     log = HistoryLog(_sources(settings, where))
     try:
-        if where.end.offsets is not None:
-            log.bound(where.end.offsets, strict=True)
-        log.bound_ms(where.end.instant_ms)
+        _check_known("--from", where.start, log)
+        end_at(where.end, log)
         yield log
     finally:
         log.close()
+
+
+def end_at(end: Place, log: HistoryLog) -> None:
+    """Read no further than this place; SettingsError when it names a partition that there is not.
+
+    Partitions that offsets do not name are read to their end. Those that a report's cut does not
+    name stand still: nothing of them was in its numbers.
+    """
+    _check_known("--to", end, log)
+    if end.offsets is not None:
+        log.bound(end.offsets, strict=end.is_cut)
+    log.bound_ms(end.instant_ms)
+
+
+def _check_known(option: str, place: Place, log: HistoryLog) -> None:
+    known = log.partitions()
+    unknown = [] if place.is_cut else sorted(set(place.offsets or {}) - known)
+    if unknown:
+        raise SettingsError(
+            f"{option}: there is no {', '.join(map(str, unknown))}; there are "
+            + (", ".join(map(str, sorted(known))) or "no partitions")
+        )
 
 
 def _sources(settings: Settings, where: Where) -> dict[Partition, Source]:

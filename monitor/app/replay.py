@@ -31,6 +31,12 @@ class History(RecordLog, Protocol):
     def next_ms(self) -> int | None:
         """The log time of the next record; None at the end."""
 
+    def cut_off_ms(self) -> int | None:
+        """Where the records begin before which there were others; None where nothing is missing.
+
+        The latest log time of those of all partitions. Ask before anything is read.
+        """
+
 
 class OffsetHistory(History, Protocol):
     """One that can also be read up to offsets."""

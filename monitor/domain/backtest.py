@@ -1,11 +1,13 @@
 """Back-tests: what other rules would have raised over the same history, beside what was raised.
 
-An **episode** is one alert from its page to its end. Episodes of two rule sets are held to be about
-the same trouble when they speak of the same metric, intents, variant and slice, and overlap in
-time: then one is earlier, later, or neither. What has no partner was gained or lost.
+An **episode** is one alert from its page to its end. Each candidate rule is compared on its own, as
+if it were the only one: with the live rule of its name if there is one, else with all live alerts
+about the same. Two episodes are held to be the same trouble when they speak of the same variant and
+slice, and overlap in time: then one is earlier, later, or neither. What has no partner was gained
+or lost.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -13,10 +15,34 @@ from typing import NamedTuple
 from monitor.domain.alerts import AlertKey, Event, Status, Transition, fingerprint, hindsight_of
 from monitor.domain.events import Intent
 from monitor.domain.rules import Metric
-from monitor.domain.slices import SliceKey
+from monitor.domain.slices import ALL, SliceKey
 
-Watched = tuple[Metric, str]
-"""What a rule is about: its metric, and the intents as they are declared."""
+
+class Watched(NamedTuple):
+    """What a rule is about: its metric, the intents as they are declared, and whose they are."""
+
+    metric: Metric
+    of: str
+    where: tuple[tuple[str, str], ...] = ()
+    per: tuple[str, ...] = ("variant",)
+
+    def is_like(self, other: "Watched") -> bool:
+        """Whether alerts of one key say the same of both: what the key hides is the same."""
+        mine = self.metric, self.of, self._hidden()
+        return mine == (other.metric, other.of, other._hidden())
+
+    def may_raise(self, key: SliceKey) -> bool:
+        """Whether an alert of this key can come of it."""
+        others = [name for name in self.per if name != "variant"]
+        starts = f"{others[0]}=" if others else ALL
+        has_values = all(
+            f",{name}={value}," in f",{key.slice}," for name, value in self.where if name in others
+        )
+        wanted = dict(self.where).get("variant", key.variant) if "variant" in self.per else ALL
+        return key.slice.startswith(starts) and has_values and key.variant == wanted
+
+    def _hidden(self) -> frozenset[tuple[str, str]]:
+        return frozenset(pair for pair in self.where if pair[0] not in self.per)
 
 
 class Episode(NamedTuple):
@@ -80,8 +106,9 @@ class Change(StrEnum):
 
 
 class Compared(NamedTuple):
-    """One alert of either side, or of both."""
+    """One alert of either side, or of both, as far as the candidate ``rule`` is concerned."""
 
+    rule: str
     live: Episode | None
     candidate: Episode | None
 
@@ -105,7 +132,7 @@ class Compared(NamedTuple):
     @property
     def began_ms(self) -> int:
         """When the first of the two fired."""
-        return min(e.fired_ms for e in self if e is not None)
+        return min(e.fired_ms for e in (self.live, self.candidate) if e is not None)
 
 
 def compare(
@@ -114,22 +141,54 @@ def compare(
     watched: Mapping[str, Watched],
     tried: Mapping[str, Watched],
 ) -> list[Compared]:
-    """Every episode of both sides once, oldest first.
+    """Rule by rule of ``tried``, oldest first: what else is tried changes nothing.
 
-    ``watched`` and ``tried`` say what the rules of either side are about: a name may stand on both
-    sides for different things. Each takes the earliest partner that is left; versions may differ,
-    for not every rule tells them apart.
+    ``watched`` and ``tried`` say what the rules of either side are about. A candidate about the
+    metric and intents of the live rule of its name is compared with that one, another with every
+    live rule about the same. Live alerts that no candidate is about do not come up.
     """
-    left = list(candidate)
-    found = []
+    live, candidate = list(live), list(candidate)
+    found: list[Compared] = []
+    for name, about in tried.items():
+        theirs = [each for each in candidate if each.rule == name]
+        of_rule = _of_rule(name, theirs, _rivals(name, about, live, watched))
+        found += sorted(of_rule, key=lambda c: c.began_ms)
+    return found
+
+
+def _rivals(
+    name: str, about: Watched, live: Iterable[Episode], watched: Mapping[str, Watched]
+) -> dict[str, list[Episode]]:
+    """The live alerts that a candidate is compared with, by their rules."""
+    known = watched.get(name)
+    is_own = known is not None and known[:2] == about[:2]
+    found: dict[str, list[Episode]] = {}
     for each in live:
-        about = watched[each.rule]
-        partner = next((o for o in left if tried[o.rule] == about and _is_same(each, o)), None)
-        if partner is not None:
-            left.remove(partner)
-        found.append(Compared(each, partner))
-    found += [Compared(None, each) for each in left]
-    return sorted(found, key=lambda c: c.began_ms)
+        is_about = watched[each.rule].is_like(about) and about.may_raise(each.key)
+        if each.rule == name if is_own else is_about:
+            found.setdefault(each.rule, []).append(each)
+    return found
+
+
+def _of_rule(
+    name: str, theirs: Sequence[Episode], rivals: Mapping[str, Sequence[Episode]]
+) -> Iterator[Compared]:
+    """Every alert at least once. A live one takes the earliest that its rule's have left.
+
+    One of its version is taken first; versions may differ, for not every rule tells them apart.
+    """
+    partners: set[str] = set()
+    for episodes in rivals.values():
+        left = list(theirs)
+        for each in episodes:
+            fits = [other for other in left if _is_same(each, other)]
+            alike = [other for other in fits if other.version == each.version]
+            partner = next(iter(alike or fits), None)
+            if partner is not None:
+                left.remove(partner)
+                partners.add(partner.id)
+            yield Compared(name, each, partner)
+    yield from (Compared(name, None, each) for each in theirs if each.id not in partners)
 
 
 def _is_same(a: Episode, b: Episode) -> bool:

@@ -25,6 +25,7 @@ from monitor.app.audit import (
     explained,
     is_raised,
     lines_of,
+    told_of,
     verify,
 )
 from monitor.app.audit_run import Known, head_differs
@@ -303,6 +304,27 @@ def test_an_unknown_alert_is_answered_with_those_that_are_known() -> None:
         entry_of(chain, "beef")
     with pytest.raises(NotVerifiable, match="alerts in it: none"):
         entry_of(chain_of_lines([]), "beef")
+
+
+def test_an_unknown_transition_is_answered_with_those_of_its_own_alert_alone() -> None:
+    ids = [i for entry in chain_of_lines(usual().lines).entries for i in entry.transitions]
+    alert = ids[0].rsplit("-", 1)[0]
+    with pytest.raises(NotVerifiable) as refused:
+        entry_of(chain_of_lines(usual().lines), f"{alert}-999")
+    own = {each for each in ids if each.rsplit("-", 1)[0] == alert}
+    _, _, told = str(refused.value).partition("those of the alert: ")
+    assert set(told.split(", ")) == own
+
+
+def test_only_the_transitions_that_were_asked_for_are_told() -> None:
+    moved = audited(usual()).moved
+    one = next(iter(moved))
+    (line,) = told_of(moved.values(), one)
+    assert line.startswith(f"{one}: {moved[one].rule}, ")
+    alert = one.rsplit("-", 1)[0]
+    of_alert = [each for each in moved if each.rsplit("-", 1)[0] == alert]
+    assert [line.partition(":")[0] for line in told_of(moved.values(), alert)] == of_alert
+    assert told_of(moved.values(), "beef") == []
 
 
 def test_only_a_range_is_compared_when_one_is_asked_for() -> None:

@@ -11,13 +11,15 @@ import yaml
 
 from monitor.adapters.files import FilesLog
 from monitor.adapters.history import HistoryLog
+from monitor.adapters.history_sources import Later
 from monitor.app.backtest import Backtest, backtest, document_of, lines_of
 from monitor.app.replay import Replay
+from monitor.app.report import iso
 from monitor.app.settings import Settings, SettingsError
 from monitor.app.settings.candidates import load_candidates
 from monitor.app.wiring import topics_of
 from monitor.domain.alerts import Transition
-from monitor.domain.backtest import Change, Episode
+from monitor.domain.backtest import Change, Compared, Episode
 from monitor.domain.events import Partition, Record
 from tests.adapters.histories import ListSource
 from tests.app.captures import captured
@@ -140,6 +142,90 @@ def test_live_alerts_within_are_compared(tmp_path: Path) -> None:
     assert [each.change for each in found.compared] == [Change.SAME]
     assert found.outside == 0
     assert not any(line.startswith("Left out") for line in lines_of(document_of(found)))
+
+
+def test_the_live_rule_is_the_same_beside_other_candidates_and_each_is_listed(
+    tmp_path: Path,
+) -> None:
+    never = {**NAIVE, "name": "never", "support": 1_000}
+    earlier = {**SAME, "name": "aaa"}
+    found = tried(tmp_path, history(), earlier, NAIVE, SAME, never)
+    changes = {each.rule: each.change for each in found.compared}
+    assert changes["urgent-recall"] == changes["aaa"] == Change.SAME
+    lines = list(lines_of(document_of(found)))
+    assert "urgent-recall: 1 alert; 1 same" in lines
+    assert "aaa: 1 alert; 1 same" in lines
+    assert "never: no alert; 1 lost" in lines
+
+
+@pytest.mark.parametrize(
+    ("by_ms", "told"),
+    [(2_100, "2.1 s"), (40, "0.04 s"), (300_000, "5 min"), (7_500_000, "2 h 5 min")],
+)
+def test_how_much_earlier_is_told_in_a_unit_that_fits(by_ms: int, told: str) -> None:
+    live = Episode("a-1", "a", FINE_TUNED, "", T0, T0 + 10_000_000)
+    other = live._replace(fired_ms=live.fired_ms - by_ms)
+    found = Backtest([live], [other], [Compared("a", live, other)], "", rules=("a",))
+    assert f"  earlier by {told}: fine_tuned ALL" in lines_of(document_of(found))
+
+
+def from_middle(first_ms: int) -> HistoryLog:
+    """The log of the story from an instant on, as --from opens it."""
+    found: dict[Partition, list[Record]] = {}
+    for each in numbered(history()):
+        found.setdefault(Partition(each.topic, each.partition), []).append(each)
+    return HistoryLog(
+        {
+            partition: Later(ListSource(its), sum(each.log_ms < first_ms for each in its))
+            for partition, its in found.items()
+        }
+    )
+
+
+def test_a_window_that_reaches_back_before_the_beginning_is_said_not_to_be_full(
+    tmp_path: Path,
+) -> None:
+    rules = [NAIVE, {**NAIVE, "name": "long", "window": "2d"}, SAME]
+    candidates = load_candidates(rules_in(tmp_path, rules), SHOWN)
+    found = backtest(from_middle(minute(50)), SHOWN, candidates)
+    began = found.full_ms["naive"] - 10 * MINUTE_MS
+    assert minute(50) <= began < minute(55)
+    assert found.full_ms == {
+        "naive": began + 10 * MINUTE_MS,
+        "long": began + 2_880 * MINUTE_MS,
+    }
+    (early,) = [each for each in found.compared if each.rule == "long" and each.candidate]
+    assert found.is_early(early.candidate)
+    lines = "\n".join(lines_of(document_of(found)))
+    assert f"beginning are not full: naive until {iso(found.full_ms['naive'])}, long until" in lines
+    assert "long: 1 alert (1 before its window was full)" in lines
+    assert "fine_tuned ALL, before its window was full" in lines
+
+
+def test_from_the_first_record_on_there_is_nothing_that_a_window_could_lack(
+    tmp_path: Path,
+) -> None:
+    found = tried(tmp_path, history(), {**NAIVE, "window": "2d"})
+    assert found.full_ms == {}
+    assert "not full" not in "\n".join(lines_of(document_of(found)))
+
+
+def test_a_back_test_from_an_instant_to_an_offset_has_a_range_as_soon_as_it_has_records(
+    tmp_path: Path,
+) -> None:
+    log = from_middle(minute(20))
+    log.bound({Partition("predictions", 0): 5})
+    found = backtest(log, SHOWN, load_candidates(rules_in(tmp_path, [SAME]), SHOWN))
+    assert found.range_ms is not None
+    assert found.range_ms[1] > max(record.log_ms for record in history())
+
+
+def test_live_alerts_that_no_candidate_is_about_are_left_out_and_not_lost(tmp_path: Path) -> None:
+    found = tried(tmp_path, history(), {**NAIVE, "of": "balance"})
+    assert found.unmet == {"urgent-recall": 1}
+    lines = list(lines_of(document_of(found)))
+    assert "Left out: 1 live alerts of urgent-recall, which no candidate is about." in lines
+    assert "lost" not in "".join(lines)
 
 
 def test_live_alerts_of_rules_that_are_gone_are_told_by_their_names(tmp_path: Path) -> None:

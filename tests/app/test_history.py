@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from monitor.app.history import Place, place_of
+from monitor.adapters.history import HistoryLog
+from monitor.app.history import Place, end_at, place_of
+from monitor.app.settings import SettingsError
 from monitor.domain.events import Partition
+from tests.adapters.histories import LABELS, PREDICTIONS, records, sources
 
 CUT = {"labels[0]": 30, "predictions[1]": 12}
 OFFSETS = {Partition("labels", 0): 30, Partition("predictions", 1): 12}
@@ -36,7 +39,7 @@ def test_a_report_stands_for_its_cut_and_the_instant_up_to_which_it_was_evaluate
     tmp_path: Path,
 ) -> None:
     told = report(tmp_path, cut=CUT, as_of="1970-01-01T00:00:09.000Z")
-    assert place_of(told) == Place(offsets=OFFSETS, as_of_ms=9_000)
+    assert place_of(told) == Place(offsets=OFFSETS, as_of_ms=9_000, is_cut=True)
 
 
 def test_numbers_are_evaluated_up_to_an_instant_or_up_to_where_a_report_was() -> None:
@@ -48,7 +51,7 @@ def test_numbers_are_evaluated_up_to_an_instant_or_up_to_where_a_report_was() ->
 def test_a_report_from_before_anything_was_evaluated_stands_for_its_cut_alone(
     tmp_path: Path,
 ) -> None:
-    assert place_of(report(tmp_path, cut=CUT, as_of=None)) == Place(offsets=OFFSETS)
+    assert place_of(report(tmp_path, cut=CUT, as_of=None)) == Place(offsets=OFFSETS, is_cut=True)
 
 
 @pytest.mark.parametrize(
@@ -72,3 +75,28 @@ def test_what_is_no_place_is_refused(text: str, named: str) -> None:
 def test_what_is_no_report_is_refused(tmp_path: Path, told: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"report\.json: not a report"):
         place_of(report(tmp_path, **told))
+
+
+def two_partitions() -> HistoryLog:
+    found = {PREDICTIONS: range(6), LABELS: range(4)}
+    return HistoryLog(sources({p: records(p, after_ms) for p, after_ms in found.items()}))
+
+
+def test_partitions_that_offsets_do_not_name_are_read_to_their_end() -> None:
+    log = two_partitions()
+    end_at(place_of("predictions[0]=2"), log)
+    assert len(log.poll(100)) == 2 + 4
+    assert log.places() == {PREDICTIONS: 2, LABELS: 4}
+
+
+def test_partitions_that_a_reports_cut_does_not_name_stand_still(tmp_path: Path) -> None:
+    log = two_partitions()
+    end_at(place_of(report(tmp_path, cut={"predictions[0]": 2}, as_of=None)), log)
+    assert len(log.poll(100)) == 2
+    assert log.places() == {PREDICTIONS: 2, LABELS: 0}
+
+
+def test_an_offset_of_a_partition_that_there_is_not_is_refused_with_those_that_there_are() -> None:
+    told = r"--to: there is no prediction\[0\]; there are labels\[0\], predictions\[0\]"
+    with pytest.raises(SettingsError, match=told):
+        end_at(place_of("prediction[0]=2"), two_partitions())
