@@ -463,13 +463,13 @@ def _note(
     data: str, place: Fields, colour: str, palette: Palette, *, foot: bool = False, dy: int = -8
 ) -> list[Spec]:
     """A haloed text beside a vertical rule, on the side where there is room for it."""
-    spot: Spec = {"dy": dy, "fontSize": 12} | ({} if foot else {"y": 0})
-    lifted = {"y": {"value": {"expr": f"height - {_LINE_HEIGHT} * datum.line"}}} if foot else {}
+    spot: Spec = {"dy": dy, "fontSize": 12}
+    lift = f"height - {_LINE_HEIGHT} * datum.line" if foot else "0"
     layers: list[Spec] = []
     for side, dx in (("left", 6), ("right", -6)):
         text = {"type": "text", "align": side, "dx": dx, "clip": False, **spot}
         text |= {"fontWeight": "bold"} if foot else {}
-        encoding = {**place, **lifted, "text": {"field": "text"}}
+        encoding = {**place, "y": {"value": {"expr": lift}}, "text": {"field": "text"}}
         kept = {"transform": [{"filter": f"datum.side === '{side}'"}]}
         layers += [{**layer, **kept} for layer in _haloed(data, text, encoding, colour, palette)]
     return layers
