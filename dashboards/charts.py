@@ -245,9 +245,11 @@ def intents(rows: Sequence[IntentRow], objective: float | None, palette: Palette
         "field": "intent",
         "type": "nominal",
         "sort": [row.intent for row in shown],
-        "axis": {"title": None, "labelLimit": 130, "ticks": False, "domain": False},
+        "axis": {
+            "title": None, "labelLimit": 130, "labelFlush": False, "ticks": False, "domain": False,
+        },
         "scale": {"paddingInner": 0, "paddingOuter": 0},
-    }
+    }  # fmt: skip
     tips = _tips("Intent", "Recall", "95% interval", "Labels (n)", "Missed")
     verdict = {"field": "verdict", "type": "nominal", "legend": None}
     colours = [palette.critical, palette.warning, palette.ok, palette.unknown]
