@@ -267,9 +267,9 @@ def test_the_download_has_every_count() -> None:
 
 
 def test_an_empty_store_and_one_without_labels_say_so() -> None:
-    assert notices(show("empty")) == [
-        (Tone.NEUTRAL, "No windows yet. The first appears about 60 s after start.")
-    ]
+    first = "No windows yet. The first appears about 60 s after start."
+    unread = "No worker has reported yet: start one with recallwatch run."
+    assert notices(show("empty")) == [(Tone.NEUTRAL, f"{first} {unread}")]
     app = show("no_labels")
     said = "0 of 1\u202f072 messages are labelled in the last 3h."
     assert notices(app) == [(Tone.NEUTRAL, f"Nothing to compare answers with. {said}")]
