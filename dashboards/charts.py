@@ -29,6 +29,7 @@ PALE = 0.45
 
 DASHES = [6, 4]
 MOST_INTENTS = 8
+MOST_NOTES = 4
 RECALL_HEIGHT, COVERAGE_HEIGHT, LABELS_HEIGHT, INTENT_HEIGHT = 270, 130, 230, 44
 
 _BLANK = 10
@@ -36,6 +37,10 @@ _BLANK = 10
 
 _Y_EXTENT = 46
 _EDGE = 0.3
+_ROOM = 0.5
+"""The part of the range that the note of an alert may take, on a phone too."""
+
+_LINE_HEIGHT = 16
 _UNTIL = {"field": "end", "type": "temporal"}
 """Without a type Vega-Lite takes the other end's domain for a different one, and says so."""
 
@@ -240,9 +245,11 @@ def intents(rows: Sequence[IntentRow], objective: float | None, palette: Palette
         "field": "intent",
         "type": "nominal",
         "sort": [row.intent for row in shown],
-        "axis": {"title": None, "labelLimit": 130, "ticks": False, "domain": False},
+        "axis": {
+            "title": None, "labelLimit": 130, "labelFlush": False, "ticks": False, "domain": False,
+        },
         "scale": {"paddingInner": 0, "paddingOuter": 0},
-    }
+    }  # fmt: skip
     tips = _tips("Intent", "Recall", "95% interval", "Labels (n)", "Missed")
     verdict = {"field": "verdict", "type": "nominal", "legend": None}
     colours = [palette.critical, palette.warning, palette.ok, palette.unknown]
@@ -458,12 +465,13 @@ def _note(
     data: str, place: Fields, colour: str, palette: Palette, *, foot: bool = False, dy: int = -8
 ) -> list[Spec]:
     """A haloed text beside a vertical rule, on the side where there is room for it."""
-    spot: Spec = {"y": "height" if foot else 0, "dy": dy, "fontSize": 12}
+    spot: Spec = {"dy": dy, "fontSize": 12}
+    lift = f"height - {_LINE_HEIGHT} * datum.line" if foot else "0"
     layers: list[Spec] = []
     for side, dx in (("left", 6), ("right", -6)):
         text = {"type": "text", "align": side, "dx": dx, "clip": False, **spot}
         text |= {"fontWeight": "bold"} if foot else {}
-        encoding = {**place, "text": {"field": "text"}}
+        encoding = {**place, "y": {"value": {"expr": lift}}, "text": {"field": "text"}}
         kept = {"transform": [{"filter": f"datum.side === '{side}'"}]}
         layers += [{**layer, **kept} for layer in _haloed(data, text, encoding, colour, palette)]
     return layers
@@ -559,6 +567,25 @@ def _span_rows(spans: Iterable[Span], window: Window) -> list[Row]:
                 "side": _side(start, window),
                 "text": f"▲ {span.name} fired",
             })  # fmt: skip
+    return _stacked(rows, window)
+
+
+def _stacked(rows: list[Row], window: Window) -> list[Row]:
+    """The rows with the line on which each note stands, 0 at the foot, the latest first.
+
+    Notes that could meet stand on different lines; one for which no line is left has no text.
+    """
+    taken: list[tuple[float, str, int]] = []
+    room = _ROOM * (window.end_ms - window.start_ms)
+    for row in sorted(rows, key=lambda row: float(str(row["start"])), reverse=True):
+        at_ms, side = float(str(row["start"])), str(row["side"])
+        met = {line for t, other, line in taken if other != side or abs(t - at_ms) < room}
+        line = next((line for line in range(MOST_NOTES) if line not in met), None)
+        if line is None:
+            row["text"] = ""
+        else:
+            taken.append((at_ms, side, line))
+        row["line"] = line or 0
     return rows
 
 

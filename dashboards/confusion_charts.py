@@ -188,7 +188,9 @@ def _legend(view: Confused, by: By) -> Spec:
 def _axes(view: Confused) -> tuple[Spec, Spec]:
     columns = [label(view, each) for each in view.shown_columns]
     columns += [label(view, "")] if view.hidden_columns else []
-    axis = {"ticks": False, "domain": False, "labelOverlap": False, "grid": False}
+    # Streamlit's theme moves the first and the last label away from their rows otherwise.
+    still = {"labelOverlap": False, "labelFlush": False}
+    axis = {"ticks": False, "domain": False, "grid": False, **still}
     band = {"paddingInner": 0, "paddingOuter": 0}
     x: Spec = {
         "field": "column",

@@ -174,7 +174,8 @@ def chart(spec: charts.Spec, *, key: str, alt: str) -> None:
 class Card:
     """A number with a name. ``change`` stands in a pill, with ``beside`` next to it.
 
-    Where ``beside`` says what is compared, the pill has an arrow and a colour.
+    Where ``beside`` says what is compared, the pill has an arrow and a colour. ``more`` is a link
+    at the foot: the file of a screen, and its words.
     """
 
     label: str
@@ -186,6 +187,7 @@ class Card:
     spark: Sequence[float] = ()
     kind: Literal["line", "bar", "area"] = "line"
     hint: str | None = None
+    more: tuple[str, str] | None = None
 
 
 def cards(of_page: Sequence[Card], *, is_down: bool) -> None:
@@ -208,11 +210,13 @@ def _card(card: Card) -> None:
     )  # fmt: skip
     if card.note:
         st.caption(plain(card.note))
+    if card.more:
+        st.page_link(card.more[0], label=card.more[1], icon=":material/arrow_forward:")
 
 
 def _last_known(card: Card) -> Card:
     known = card.note if card.value == words.NONE else f"last known {card.value}"
-    return Card(card.label, words.NONE, known)
+    return Card(card.label, words.NONE, known, more=card.more)
 
 
 def same_numbers(rows_of: Callable[[], Sequence[tables.Row]], *, key: str) -> None:

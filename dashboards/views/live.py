@@ -142,6 +142,7 @@ def _missed_card(view: LiveNow, label: str, of: str) -> Card:
         colour="inverse" if is_changed(now.recall, before.recall) else "off",
         spark=view.sparks.missed,
         kind="bar",
+        more=("screens/missed.py", "See whom"),
     )
 
 

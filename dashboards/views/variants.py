@@ -187,7 +187,9 @@ def _table(view: Compared) -> str:
     names = [variants_words.name_of(variant) for variant in variants]
     if pair is not None:
         names.append(f"{names[1]} − {names[0]}")
-    head = "".join(f'<th scope="col" style="{_CELL}">{escape(name)}</th>' for name in ["", *names])
+    head = "".join(
+        f'<th scope="col" style="{_CELL}">{escape(name)}</th>' for name in ["Measure", *names]
+    )
     body = ""
     for row in zip(*(variant.measures for variant in variants), strict=True):
         body += f'<tr><th scope="row" style="{_CELL};font-weight:600">{escape(row[0].name)}</th>'

@@ -97,7 +97,7 @@ def plain(text: str) -> str:
     return text.replace("\N{NO-BREAK SPACE}", " ")
 
 
-def document(store: StateReader, **options: Any) -> Document:  # noqa: ANN401 - passed on
+def document(store: StateReader | Still, **options: Any) -> Document:  # noqa: ANN401 - passed on
     return document_of(store, SHOWN, question=QUESTION, **options)
 
 
@@ -316,7 +316,8 @@ def test_a_report_is_of_one_moment_when_records_come_between_any_two_reads(
     monkeypatch.setattr(store, "picture", disturbed)
     still = held_still(store, SHOWN)
     report, about = present_report(still, SHOWN), document(still)
-    read = sum(report["ledger"][kind]["received"] for kind in ("predictions", "labels"))
+    books = still.ledger()
+    read = sum(books[f"{kind}.received"] for kind in ("predictions", "labels"))
     assert report["digest"] == about["digest"]
     assert read == sum(about["cut"].values())
     assert 100 < read < 140

@@ -169,6 +169,26 @@ def test_an_open_alert_is_shaded_to_the_end_and_a_closed_one_to_its_own() -> Non
     ]
 
 
+def test_notes_of_alerts_that_could_meet_stand_on_lines_of_their_own() -> None:
+    points = [point(minute, proportion(9, 10)) for minute in range(10)]
+    spans = [Span(f"r{n}", NOON_MS + n * MINUTE_MS, None) for n in (3, 4, 9)]
+    view = replace(view_of(*points), spans=tuple(spans))
+    drawn = rows(charts.recall(view, LIGHT), "spans")
+    assert [(row["start"], row["line"]) for row in drawn] == [
+        (NOON_MS + 3 * MINUTE_MS, 1),
+        (NOON_MS + 4 * MINUTE_MS, 0),
+        (NOON_MS + 9 * MINUTE_MS, 0),
+    ]
+
+
+def test_only_the_latest_alerts_have_a_note_where_many_could_meet() -> None:
+    points = [point(minute, proportion(9, 10)) for minute in range(20)]
+    spans = [Span("r", NOON_MS + n * MINUTE_MS, None) for n in range(12, 18)]
+    view = replace(view_of(*points), spans=tuple(spans))
+    drawn = rows(charts.recall(view, LIGHT), "spans")
+    assert [bool(row["text"]) for row in drawn] == [False] * 2 + [True] * charts.MOST_NOTES
+
+
 def test_a_chart_has_one_grey_when_the_store_is_away(late: Trend) -> None:
     used = set(colours(charts.recall(late, theme.muted(LIGHT))))
     assert used == {LIGHT.unknown, LIGHT.background}

@@ -226,6 +226,15 @@ def test_the_view_is_kept_when_the_page_is_changed(browser: Browser, server: Ser
     page.context.close()
 
 
+def test_the_card_of_what_was_missed_leads_to_whom(browser: Browser, server: Server) -> None:
+    page = opened(browser, server.url)
+    page.get_by_role("link", name="See whom").click()
+    heading = page.get_by_role("heading", name="Whom did we fail, and are they handled?")
+    expect(heading).to_be_visible()
+    expect(page).to_have_url(re.compile(r"/missed"))
+    page.context.close()
+
+
 def test_charts_are_described_for_those_who_cannot_see_them(
     browser: Browser, server: Server
 ) -> None:

@@ -60,10 +60,12 @@ class Visit:
 
 
 def drawn(page: Page) -> None:
-    """Wait for what a page shows first."""
+    """Wait for what every page has: its heading, no room kept for what is read, all charts."""
     expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=PATIENCE_MS)
     expect(page.locator("[data-testid=stSkeleton]")).to_have_count(0, timeout=PATIENCE_MS)
-    expect(page.locator("[data-testid=stMetric]").first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("[data-testid=stApp]")).to_have_attribute(
+        "data-test-script-state", "notRunning", timeout=PATIENCE_MS
+    )
     for chart in page.locator("[data-testid=stVegaLiteChart]").all():
         expect(chart.locator("svg.marks")).to_be_visible(timeout=PATIENCE_MS)
 

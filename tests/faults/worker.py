@@ -164,6 +164,7 @@ class SnaredStore:
         self.unpublished, self.known = store.unpublished, store.known
         self.ask_to_forget, self.to_forget = store.ask_to_forget, store.to_forget
         self.erase, self.fulfilled, self.misses = store.erase, store.fulfilled, store.misses
+        self.picture = store.picture
 
     @property
     def shards(self) -> int:
