@@ -23,7 +23,7 @@ from monitor.app.audit_html import FORMS, UNKNOWN, matrices_of, render
 from monitor.app.audit_report import AsKnown, document_of, held_still, transitions_csv, write_report
 from monitor.app.report import iso, present_report
 from monitor.app.settings import Settings
-from monitor.app.still import TRIES
+from monitor.app.still import TRIES, Still
 from monitor.domain.alerts import Status
 from monitor.domain.engine import Changes
 from monitor.domain.windows import DAY_MS, HOUR_MS, PaneKey
