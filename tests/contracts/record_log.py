@@ -356,14 +356,13 @@ class RecordLogContract(ReadingContract):
         world.write(self.some_records(world))
         log = world.open()
         read_to_end(log, world)
-        generation = log.generation
         for partition in log.assigned():
             world.drop(partition, 4)
         world.write(self.some_records(world))
         again = by_partition(read_to_end(log, world))
         assert set(again) == everything(world)
+        # Had it lost its place, nothing would have come; a group may rebalance at any time.
         assert all(offsets(found) == [4, 5, 6, 7] for found in again.values())
-        assert log.generation == generation
 
     def _poll_until_a_place_is_lost(self, log: RecordLog) -> None:
         generation = log.generation
