@@ -13,9 +13,7 @@ once ``--folder`` holds a stream that was written before.
 """
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,10 +23,8 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
-import msgspec
-
 from benchmarks.memory import resident_mb
-from benchmarks.replay_runs import CORE, Order, Run
+from benchmarks.replay_runs import Order, Run
 from benchmarks.replay_stream import (
     EVENTS_A_PREDICTION,
     PARTITIONS,
@@ -36,13 +32,11 @@ from benchmarks.replay_stream import (
     settings_of,
     stream,
 )
-from monitor.adapters.files import FilesLog
-from monitor.adapters.kafka import KafkaConnection, KafkaSink, KafkaTopics
+from benchmarks.side_by_side import best, check_same, fill, keep_off_the_measured_core, lines, run
 from monitor.app.archive import copy
 from monitor.app.replay import Replay
 from monitor.app.wiring import topics_of
 from monitor.domain.events import NextOffsets, Partition, Record
-from monitor.ports import OutRecord
 from tests.servers.kafka import ApacheKafka
 
 NAMES = {
@@ -67,7 +61,7 @@ def main(argv: list[str]) -> None:
     chosen = _options(argv)
     parts = [part for part in chosen.parts if part != "memory"]
     if parts:
-        _keep_off_the_measured_core()
+        keep_off_the_measured_core()
         with ExitStack() as stack:
             _measure(parts, chosen, stack)
     if "memory" in chosen.parts:
@@ -84,64 +78,25 @@ def _options(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _keep_off_the_measured_core() -> None:
-    """For this process and all that it starts; runs go back to it by themselves."""
-    os.sched_setaffinity(0, (os.sched_getaffinity(0) - {CORE}) or {CORE})
-
-
 def _measure(parts: Sequence[str], chosen: argparse.Namespace, stack: ExitStack) -> None:
     folder = chosen.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
     if not (folder / "plain").is_dir():
         capture(stream(round(chosen.events / EVENTS_A_PREDICTION)), folder)
-    events = sum(_lines(path) for path in (folder / "plain").iterdir())
+    events = sum(lines(path) for path in (folder / "plain").iterdir())
     bootstrap = NOWHERE
     if ON_BROKER & {*parts} or not (folder / "archive").is_dir():
         kafka = stack.enter_context(ApacheKafka(properties={"log.retention.ms": "-1"}))
         bootstrap = kafka.bootstrap_servers[0]
-        _fill(bootstrap, folder)
+        fill(bootstrap, folder)
     if not (folder / "archive").is_dir():
         copy(settings_of(bootstrap), str(folder / "archive"), now_ms=0)
     runs: defaultdict[str, list[Run]] = defaultdict(list)
     for _ in range(chosen.rounds):
         for part in parts:
-            runs[part].append(_run(Order(part, str(folder), bootstrap, events)))
+            runs[part].append(run(Order(part, str(folder), bootstrap, events)))
             print(f"  {part}: {runs[part][-1]}", file=sys.stderr, flush=True)
-    _check_same(runs)
+    check_same(runs)
     print("\n".join(_table(runs, events)), flush=True)
-
-
-def _fill(bootstrap: str, folder: Path) -> None:
-    """Write the captured stream to the topics, with its log times and partitions."""
-    settings = settings_of(bootstrap)
-    connection, topics = KafkaConnection((bootstrap,)), topics_of(settings)
-    with KafkaTopics(connection) as admin:
-        admin.ensure(dict.fromkeys(topics.values(), PARTITIONS), log_append_time=False)
-    sink, files = KafkaSink(connection), FilesLog(folder / "plain", topics)
-    while records := files.poll(10_000):
-        sink.publish(
-            OutRecord(r.topic, r.key, r.value, partition=r.partition, log_ms=r.log_ms)
-            for r in records
-        )
-    sink.close()
-
-
-def _lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(1 for _ in file)
-
-
-def _run(order: Order) -> Run:
-    command = [sys.executable, "-m", "benchmarks.replay_runs", msgspec.json.encode(order).decode()]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-    return msgspec.json.decode(done.stdout, type=Run)
-
-
-def _check_same(runs: Mapping[str, Sequence[Run]]) -> None:
-    cells = {run.cells for found in runs.values() for run in found}
-    digests = {run.digest for found in runs.values() for run in found} - {""}
-    if len(cells) != 1 or len(digests) > 1:
-        raise SystemExit(f"not the same: cells {cells}, digests {digests}")
-    print(f"one digest, {digests or '(loop alone)'}; {cells.pop().split(':')[0]} equal cells")
 
 
 def _table(runs: Mapping[str, Sequence[Run]], events: int) -> Iterable[str]:
@@ -149,19 +104,15 @@ def _table(runs: Mapping[str, Sequence[Run]], events: int) -> Iterable[str]:
     yield f"{events:,} events, {len(next(iter(runs.values())))} runs each"
     yield "| | events/s of one core, best (median) | CPU s per million | x plain loop | peak MB |"
     yield "|---|---:|---:|---:|---:|"
-    plain = _best(runs["loop"]) if "loop" in runs else None
+    plain = best(runs["loop"]) if "loop" in runs else None
     for part, found in runs.items():
-        best, median = _best(found), statistics.median(run.cpu_s for run in found)
-        ratio = f"{plain / best:.2f}" if plain else "-"
+        least, median = best(found), statistics.median(run.cpu_s for run in found)
+        ratio = f"{plain / least:.2f}" if plain else "-"
         yield (
-            f"| {NAMES[part]} | {events / best:,.0f} ({events / median:,.0f}) "
-            f"| {best / events * 1e6:.2f} ({median / events * 1e6:.2f}) | {ratio} "
+            f"| {NAMES[part]} | {events / least:,.0f} ({events / median:,.0f}) "
+            f"| {least / events * 1e6:.2f} ({median / events * 1e6:.2f}) | {ratio} "
             f"| {max(run.peak_mb for run in found):,.0f} |"
         )
-
-
-def _best(found: Iterable[Run]) -> float:
-    return min(run.cpu_s for run in found)
 
 
 class StreamLog:

@@ -19,15 +19,17 @@ from river.metrics import ConfusionMatrix
 
 from benchmarks.replay_stream import settings_of
 from monitor.adapters.files import FilesLog
-from monitor.adapters.memory import MemoryStore
 from monitor.app.flow import uncollected
 from monitor.app.history import Where, opened_history
+from monitor.app.live import Worker, world_of
 from monitor.app.replay import History, Replay
 from monitor.app.report import report_of
-from monitor.app.wiring import spec_of, topics_of, verdict_limits_of
+from monitor.app.telemetry import configure_logging
+from monitor.app.wiring import open_reader, spec_of, topics_of, verdict_limits_of
 from monitor.domain.events import Kind
 from monitor.domain.slices import ALL
 from monitor.domain.windows import MINUTE_MS, Clock
+from monitor.ports import StateReader
 
 CORE = 0
 """Where runs are measured; everything else, the broker too, is kept off it if there are more."""
@@ -44,6 +46,8 @@ class Order(msgspec.Struct):
     folder: str
     bootstrap: str
     events: int
+    redis_url: str = ""
+    namespace: str = "bench"
 
 
 class Run(msgspec.Struct):
@@ -123,7 +127,7 @@ def _opened(order: Order) -> Iterator[History]:
         yield log
 
 
-def replay(order: Order) -> MemoryStore:
+def replay(order: Order) -> StateReader:
     """The product's replay, as ``recallwatch replay`` does it."""
     with uncollected(), _opened(order) as log:
         run = Replay(log, settings_of(order.bootstrap))
@@ -134,15 +138,25 @@ def replay(order: Order) -> MemoryStore:
     return run.store
 
 
+def worker(order: Order) -> StateReader:
+    """The product's worker, as ``recallwatch run --until-caught-up`` does it; durable in Redis."""
+    settings = settings_of(order.bootstrap, redis_url=order.redis_url, namespace=order.namespace)
+    Worker(settings, world_of(settings, in_group=False)).run(until_caught_up=True)
+    return open_reader(settings)
+
+
 def measured(order: Order) -> Run:
     """Run and measure; what came of it is digested afterwards."""
     if order.what == "loop":
-        cells, wall_s, cpu_s = _timed(lambda: plain_loop(order))
-        return Run(wall_s, cpu_s, _peak_mb(), _digest(cells))
-    store, wall_s, cpu_s = _timed(lambda: replay(order))
+        counted, wall_s, cpu_s = _timed(lambda: plain_loop(order))
+        return Run(wall_s, cpu_s, _peak_mb(), _digest(counted))
+    run = worker if order.what == "worker" else replay
+    store, wall_s, cpu_s = _timed(lambda: run(order))
     peak_mb, settings = _peak_mb(), settings_of()
     report = report_of(store, spec_of(settings), verdict_limits_of(settings))
-    return Run(wall_s, cpu_s, peak_mb, _digest(_cells_of(store)), str(report["digest"]))
+    cells = _digest(_cells_of(store))
+    store.close()
+    return Run(wall_s, cpu_s, peak_mb, cells, str(report["digest"]))
 
 
 def _timed(run: Callable[[], Result]) -> tuple[Result, float, float]:
@@ -159,7 +173,7 @@ def _peak_mb() -> float:
     )
 
 
-def _cells_of(store: MemoryStore) -> list[Cell]:
+def _cells_of(store: StateReader) -> list[Cell]:
     panes = store.pane_keys(MINUTE_MS)
     keys = [key for key in panes if key.clock is Clock.EVENT and key.key.slice == ALL]
     return sorted(
@@ -180,4 +194,5 @@ def _digest(cells: Iterable[Cell]) -> str:
 
 if __name__ == "__main__":
     os.sched_setaffinity(0, {CORE})
+    configure_logging("warning", "json")
     print(msgspec.json.encode(measured(msgspec.json.decode(sys.argv[1], type=Order))).decode())

@@ -40,7 +40,13 @@ TEXTS = (
 _MIX = 0x9E3779B97F4A7C15
 
 
-def settings_of(bootstrap: str = "127.0.0.1:9092", *, is_short: bool = False) -> Settings:
+def settings_of(
+    bootstrap: str = "127.0.0.1:9092",
+    *,
+    is_short: bool = False,
+    redis_url: str = "redis://127.0.0.1:6379/0",
+    namespace: str = "bench",
+) -> Settings:
     """A rule on the urgent intents, for each variant; a horizon of a day.
 
     When it ``is_short``, nothing is kept for longer than a day: neither panes nor votes.
@@ -52,6 +58,7 @@ def settings_of(bootstrap: str = "127.0.0.1:9092", *, is_short: bool = False) ->
     return Settings.model_validate(
         {
             "kafka": {"bootstrap_servers": bootstrap},
+            "redis": {"url": redis_url, "namespace": namespace},
             "intents": {"groups": {"urgent": list(URGENT)}},
             "windows": {
                 "horizon": "1d",
