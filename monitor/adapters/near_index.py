@@ -81,10 +81,11 @@ class NearIndex:
         if not len(candidates):
             return None
         codes = self._codes
-        known = np.array(sorted(codes[one] for one in found if one in codes), dtype=np.uint32)
+        is_common = np.zeros(len(codes), np.bool_)
+        is_common[[codes[one] for one in found if one in codes]] = True
         firsts = np.cumsum(sizes) - sizes
         places = np.repeat(ends[candidates] - firsts, sizes) + np.arange(int(sizes.sum()))
-        common = np.add.reduceat(np.isin(members[places], known), firsts, dtype=np.int64)
+        common = np.add.reduceat(is_common[members[places]], firsts, dtype=np.int64)
         similarity = common / (sizes + len(found) - common)
         best = int(np.argmax(similarity))
         if similarity[best] < self.threshold:
