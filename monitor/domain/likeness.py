@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 SHINGLE_CHARS = 3
-THRESHOLD = 0.7
+THRESHOLD = 0.75
 """Similarity from which on a text is near; docs/leakage.md has what it finds and mistakes."""
 
 LIMIT = 0.01
