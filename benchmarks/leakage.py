@@ -1,10 +1,11 @@
 """Does the leakage check find what was planted, and what does it cost?
 
-Three tables: what is found at each threshold of texts that were changed a little and of texts that
-are new; 100,000 training texts against a million live hashes, and against live texts, by the
-command itself in a process of its own, over captured records on disk.
+What is found at each threshold of texts that were changed a little, and of texts that are new; then
+100,000 training texts against a million live hashes, and against live texts, by the command itself
+in a process of its own, over captured records on disk. With ``--texts-of`` the first table is also
+made of real texts: half of those in a folder of captured records against the other half.
 
-    python -m benchmarks leakage
+    python -m benchmarks leakage --texts-of captured/
 """
 
 import argparse
@@ -21,8 +22,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmarks.memory import iso
-from benchmarks.planted import messages, planted
+from benchmarks.planted import EDITS, messages, planted
+from monitor.adapters.files import FilesLog
 from monitor.adapters.near_index import NearIndex
+from monitor.codec.records import RecordCodec
+from monitor.domain.events import Kind
+from monitor.domain.likeness import LEAST_WORDS, words_of
 
 START_MS = 1_772_409_600_000
 THRESHOLDS = (0.6, 0.65, 0.7, 0.75, 0.8, 0.9)
@@ -32,17 +37,20 @@ LABELLED_EVERY = 10
 
 
 def main(options: list[str]) -> None:
-    """Print the three tables."""
+    """Print the tables, and the cost."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks leakage", description=__doc__)
     parser.add_argument("--training", type=int, default=100_000)
     parser.add_argument("--hashes", type=int, default=1_000_000)
     parser.add_argument("--texts", type=int, default=50_000)
     parser.add_argument("--planted", type=int, default=300, help="messages of each kind")
+    parser.add_argument("--texts-of", type=Path, metavar="DIR", help="captured records")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args(options)
     dice = random.Random(chosen.seed)
     training = messages(dice, chosen.training)
-    _found_by_threshold(dice, training, chosen.planted)
+    if chosen.texts_of:
+        _found_by_threshold(*_real(dice, chosen.texts_of, chosen.planted))
+    _found_by_threshold(training, planted(dice, training, chosen.planted))
     with tempfile.TemporaryDirectory() as folder:
         train = Path(folder) / "train.txt"
         train.write_text("\n".join(training), "utf-8")
@@ -50,30 +58,56 @@ def main(options: list[str]) -> None:
         _cost(Path(folder) / "texts", train, _texts(dice, training, chosen.texts))
 
 
-def _found_by_threshold(dice: random.Random, training: list[str], count: int) -> None:
+Planted = Iterable[tuple[str, str, bool]]
+"""Kind, message, and whether it is a training text that was changed."""
+
+
+def _real(dice: random.Random, folder: Path, count: int) -> tuple[list[str], Planted]:
+    """Half of the texts of 3 words or more in captured records; some changed, and the others."""
+    log, codec = FilesLog(folder, {kind: str(kind) for kind in Kind}), RecordCodec()
+    found = set[str]()
+    while records := log.poll(10_000):
+        spoken = filter(None, map(codec.spoken, records))
+        found |= {text for _, text in spoken if len(words_of(text)) >= LEAST_WORDS}
+    texts = sorted(found)
+    dice.shuffle(texts)
+    training, others = texts[: len(texts) // 2], texts[len(texts) // 2 :]
+    changed = [
+        (kind, edit(dice, text), True)
+        for kind, edit in EDITS.items()
+        for text in dice.sample(training, count)
+    ]
+    return training, [*changed, *(("new message", text, False) for text in others)]
+
+
+def _found_by_threshold(training: list[str], asked_of: Planted) -> None:
     """Similarities are looked up once, with all pairs from the least threshold on."""
     index = NearIndex(THRESHOLDS[0])
     for text in training:
         index.add(text)
     asked, found = Counter[str](), Counter[tuple[str, float]]()
     edited = set()
-    for kind, text, is_edited in planted(dice, training, count):
+    for kind, text, is_edited in asked_of:
         asked[kind] += 1
         near = index.nearest(text)
         found.update((kind, at) for at in THRESHOLDS if near and near.similarity >= at)
         if is_edited:
             edited.add(kind)
-    print(f"share found near, of {count:,} each, {len(training):,} training texts")
-    print(f"{'threshold':<28}" + "".join(f"{at:>8}" for at in THRESHOLDS))
+    print(f"share found near, {len(training):,} training texts")
+    print(f"{'threshold':<36}" + "".join(f"{at:>8}" for at in THRESHOLDS))
     for kind in asked:
         shares = (found[kind, at] / asked[kind] for at in THRESHOLDS)
-        print(f"{kind:<28}" + "".join(f"{share:>8.3f}" for share in shares), flush=True)
+        print(
+            f"{f'{kind} ({asked[kind]:,})':<36}" + "".join(f"{share:>8.3f}" for share in shares),
+            flush=True,
+        )
     true = {at: sum(found[kind, at] for kind in edited) for at in THRESHOLDS}
     false = {at: sum(found[kind, at] for kind in asked if kind not in edited) for at in THRESHOLDS}
-    recalls = (true[at] / (count * len(edited)) for at in THRESHOLDS)
+    changed = sum(asked[kind] for kind in edited)
+    recalls = (true[at] / changed for at in THRESHOLDS)
     precisions = (true[at] / max(1, true[at] + false[at]) for at in THRESHOLDS)
-    print(f"{'recall':<28}" + "".join(f"{share:>8.3f}" for share in recalls))
-    print(f"{'precision':<28}" + "".join(f"{share:>8.3f}" for share in precisions), flush=True)
+    print(f"{'recall':<36}" + "".join(f"{share:>8.3f}" for share in recalls))
+    print(f"{'precision':<36}" + "".join(f"{share:>8.3f}" for share in precisions), flush=True)
 
 
 Live = Iterator[tuple[dict[str, str], str]]
@@ -118,10 +152,11 @@ def _cost(folder: Path, train: Path, live: Live) -> None:
     seconds, cpu = time.perf_counter() - started, _spent() - spent
     leaked = json.loads(done.stdout)["variants"]["ALL"]["leaked"]
     peak = next(line for line in done.stderr.splitlines() if line.startswith("peak"))
+    peak_mb = int(peak.split()[1]) * 1024 / 1e6
     print(
         f"{folder.name}: {sum(planned.values()):,} live messages ({dict(planned)}): "
         f"found {leaked['exact']:,} exact, near {leaked['near']}; "
-        f"{seconds:,.0f} s, of which {cpu:,.0f} s of processor, peak {int(peak.split()[1]) * 1024 / 1e6:,.0f} MB",
+        f"{seconds:,.0f} s, of which {cpu:,.0f} s of processor, peak {peak_mb:,.0f} MB",
         flush=True,
     )
 

@@ -9,7 +9,7 @@ AUTO = TrainingFormat.AUTO
 
 
 def read(path: Path, field: str = "text", form: TrainingFormat = AUTO) -> list[tuple[int, str]]:
-    return list(map(tuple, training_texts(path, field, form)))
+    return [(line, text) for line, text in training_texts(path, field, form)]
 
 
 @pytest.mark.parametrize(
