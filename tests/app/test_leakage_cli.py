@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.planted import EDITS, messages
+from monitor.adapters.kafka import KafkaConnection
 from monitor.app.leakage_report import load_checks
 from monitor.app.replay import replay_files
 from monitor.app.report import iso, present_report
@@ -16,7 +17,8 @@ from monitor.app.settings import Settings, SettingsError
 from monitor.domain.events import Record
 from monitor.domain.leakage import Finding
 from tests.app.captures import captured
-from tests.app.test_cli import Ended, Run, run, written
+from tests.app.test_cli import Ended, Run, create_topics, run, written
+from tests.app.test_cli import live as live_settings
 from tests.builders import MINUTE_MS, T0, URGENT, label_message, prediction_message, record
 
 __all__ = ["run"]
@@ -297,3 +299,35 @@ def test_an_out_file_that_cannot_be_written_is_a_usage_error(run: Run, tmp_path:
 def test_no_predictions_are_not_enough(run: Run, tmp_path: Path) -> None:
     ended = ended_with(run, tmp_path, [])
     assert (ended.code, "leaked share: no predictions" in ended.out) == (2, True)
+
+
+def test_what_kafka_holds_gives_the_answer_of_the_captured_records_from_a_time_on(
+    run: Run, tmp_path: Path, broker: KafkaConnection
+) -> None:
+    settings = live_settings(broker, None, **SETTINGS)
+    create_topics(broker, settings)
+    train, config = tmp_path / "train.txt", written(tmp_path, settings)
+    train.write_text("\n".join(TRAINING))
+    files = captured(tmp_path / "captured", live())
+    assert run("feed", files, "--config", config).code == 0
+    options = ["--config", config, "--train", train, "--format", "json"]
+    from_kafka = json.loads(run("leakage", *options).out)
+    assert (
+        from_kafka["variants"]
+        == json.loads(run("leakage", *options, "--files", files).out)["variants"]
+    )
+    later = json.loads(run("leakage", *options, "--from", iso(T0 + EXACT * MINUTE_MS)).out)
+    leaked = later["variants"]["ALL"]["leaked"]
+    assert (leaked["exact"], leaked["n"]) == (0, NEAR + len(NEW))
+
+
+def test_a_broker_that_is_not_reached_ends_with_3(
+    run: Run, tmp_path: Path, unreachable_broker: KafkaConnection
+) -> None:
+    train, config = (
+        tmp_path / "train.txt",
+        written(tmp_path, live_settings(unreachable_broker, None)),
+    )
+    train.write_text("\n".join(TRAINING))
+    ended = run("leakage", "--config", config, "--train", train)
+    assert (ended.code, "is unreachable" in ended.err) == (3, True)
