@@ -17,7 +17,7 @@ from monitor.app.settings import Settings, SettingsError
 from monitor.domain.events import Record
 from monitor.domain.leakage import Finding
 from tests.app.captures import captured
-from tests.app.test_cli import Ended, Run, create_topics, run, written
+from tests.app.test_cli import Ended, Run, run, written
 from tests.app.test_cli import live as live_settings
 from tests.builders import MINUTE_MS, T0, URGENT, label_message, prediction_message, record
 
@@ -305,11 +305,10 @@ def test_what_kafka_holds_gives_the_answer_of_the_captured_records_from_a_time_o
     run: Run, tmp_path: Path, broker: KafkaConnection
 ) -> None:
     settings = live_settings(broker, None, **SETTINGS)
-    create_topics(broker, settings)
     train, config = tmp_path / "train.txt", written(tmp_path, settings)
     train.write_text("\n".join(TRAINING))
     files = captured(tmp_path / "captured", live())
-    assert run("feed", files, "--config", config).code == 0
+    assert run("feed", files, "--create-topics", 1, "--config", config).code == 0
     options = ["--config", config, "--train", train, "--format", "json"]
     from_kafka = json.loads(run("leakage", *options).out)
     assert (
