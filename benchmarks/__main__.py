@@ -3,12 +3,13 @@
 import argparse
 from collections.abc import Callable
 
-from benchmarks import alerts, dashboard, faults, live, memory, replay
+from benchmarks import alerts, dashboard, faults, leakage, live, memory, replay
 
 BENCHMARKS: dict[str, Callable[[list[str]], None]] = {
     "alerts": alerts.main,
     "dashboard": dashboard.main,
     "faults": faults.main,
+    "leakage": leakage.main,
     "live": live.main,
     "memory": memory.main,
     "replay": replay.main,

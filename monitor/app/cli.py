@@ -29,6 +29,8 @@ from monitor.app.audit_cli import audit
 from monitor.app.console import note, print_json, print_report, progress_of
 from monitor.app.embedded import EmbeddedError
 from monitor.app.forget_cli import forget
+from monitor.app.leakage_cli import EXAMPLE as LEAKAGE_EXAMPLE
+from monitor.app.leakage_cli import leakage
 from monitor.app.options import NO, STOPPED, USAGE, WORLD, Archived, Config, Form, Format, Offline
 from monitor.app.settings import Settings, SettingsError, load_settings
 from monitor.app.telemetry import (
@@ -342,6 +344,7 @@ def check(config: Config = None) -> None:
 
 
 app.command(epilog="Example: recallwatch forget 4c1d9e --archive /var/lib/recallwatch")(forget)
+app.command(epilog=LEAKAGE_EXAMPLE)(leakage)
 app.add_typer(alerts)
 app.add_typer(archive_commands)
 app.add_typer(audit)

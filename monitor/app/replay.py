@@ -10,6 +10,7 @@ from monitor.adapters.memory import MemoryStore
 from monitor.app.flow import Flow, Limits, uncollected
 from monitor.app.settings import Settings
 from monitor.app.wiring import codec_of, limits_of, spec_of, topics_of
+from monitor.codec.records import RecordCodec
 from monitor.domain.alerts import Transition
 from monitor.domain.engine import Spec
 from monitor.domain.events import NextOffsets
@@ -53,7 +54,8 @@ class Replay:
 
     Alerts are evaluated after each batch; what becomes of them does not depend on its size.
     ``after_turn`` is called between turns of ``run``: what it raises breaks the replay off where
-    the store can be saved. ``records`` counts those read.
+    the store can be saved. ``records`` counts those read. ``codec`` reads them, if not as the
+    settings say.
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class Replay:
         settings: Settings,
         *,
         spec: Spec | None = None,
+        codec: RecordCodec | None = None,
         dead_letters: RecordSink | None = None,
     ) -> None:
-        self._log, self._dead_letters = log, dead_letters
+        self._log, self._dead_letters, self._codec = log, dead_letters, codec
         spec = spec or spec_of(settings)
         self._settings, self._spec = settings, spec
         self.store = MemoryStore(keep_ms=spec.windows.keep_ms)
@@ -121,7 +124,7 @@ class Replay:
     def _flow(self, settings: Settings, spec: Spec) -> Flow:
         return Flow(
             spec,
-            codec_of(settings),
+            self._codec or codec_of(settings),
             self._log,
             self.store,
             dead_letters=self._dead_letters,

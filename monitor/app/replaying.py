@@ -87,13 +87,13 @@ def replayed(
     With ``asked.as_of`` the report of then stands under ``known_then``. Broken when it was broken
     off, CheckpointError, before anything is read, when nothing could be saved.
     """
-    end = _place("--to", asked.end)
+    end = named_place("--to", asked.end)
     as_of = _known_at(asked.as_of, end)
     if checkpoint is not None:
         checkpoint.try_out()
     then: dict[str, Any] | None = None
     # What waits in the store at the end takes seconds to search for garbage, and there is none.
-    with uncollected(), _opened(settings, asked, end) as log:
+    with uncollected(), opened(settings, asked, end) as log:
         replay = Replay(log, settings)
         if checkpoint is not None:
             checkpoint.attach(replay, _purpose(settings, asked))
@@ -124,7 +124,7 @@ def _read_to(end: Place, log: History, replay: Replay, on_progress: OnProgress) 
 
 def _known_at(text: str | None, end: Place) -> Place:
     """What ``--as-of`` names: an instant no later than the end of what is read."""
-    as_of = _place("--as-of", text)
+    as_of = named_place("--as-of", text)
     if text is not None and as_of.instant_ms is None:
         raise SettingsError("--as-of: must be a time, such as 2026-11-22T13:00:00Z")
     latest_ms = end.evaluated_ms
@@ -144,8 +144,8 @@ def tried(settings: Settings, asked: Asked, rules: Path, on_progress: OnProgress
     candidates = load_candidates(rules, settings)
     live = None if asked.files is not None or asked.is_offline else _live(settings)
     try:
-        end = _place("--to", asked.end)
-        with _opened(settings, asked, end) as log:
+        end = named_place("--to", asked.end)
+        with opened(settings, asked, end) as log:
             return document_of(
                 backtest(
                     log,
@@ -179,7 +179,8 @@ def _live(settings: Settings) -> list[Transition] | None:
 
 
 @contextmanager
-def _opened(settings: Settings, asked: Asked, end: Place) -> Iterator[History]:
+def opened(settings: Settings, asked: Asked, end: Place) -> Iterator[History]:
+    """The history that was asked for, up to ``end``; SettingsError for a place it does not have."""
     if asked.files is not None:
         with closing(FilesLog(asked.files, topics_of(settings))) as files:
             if end.offsets is not None:
@@ -187,12 +188,13 @@ def _opened(settings: Settings, asked: Asked, end: Place) -> Iterator[History]:
             files.bound_ms(end.instant_ms)
             yield files
         return
-    start = _place("--from", asked.start)
+    start = named_place("--from", asked.start)
     with opened_history(settings, Where(asked.archive, asked.is_offline, start, end)) as log:
         yield log
 
 
-def _place(option: str, text: str | None) -> Place:
+def named_place(option: str, text: str | None) -> Place:
+    """The place that an option names; SettingsError when it is none."""
     if text is None:
         return Place()
     try:

@@ -55,6 +55,16 @@ _Quick = Callable[[quick.Values, Sequence[int]], Sequence[Prediction | Label]]
 _Wire = TypeVar("_Wire", bound=msgspec.Struct)
 
 
+class Words(msgspec.Struct, frozen=True, gc=False):
+    """What the user wrote, and its digest as the sender made it; None where not told."""
+
+    text: str | None = None
+    text_hash: str | None = None
+
+
+_read_words = msgspec.json.Decoder(Words).decode
+
+
 class _RejectedError(Exception):
     """Carries a rejection out of the checks of this module; never leaves it."""
 
@@ -175,16 +185,25 @@ class RecordCodec:
     def spoken(self, record: Record) -> tuple[PredictionId, str] | None:
         """Whose prediction it is, and what the user wrote, "" where the record does not tell.
 
-        None for what is no prediction. The only reader of texts: nothing that counts needs one.
+        None for what is no prediction. Nothing that counts needs a text.
         """
         fact = self.fact(record)
         if not isinstance(fact, Prediction):
             return None
-        message = msgspec.json.decode(record.value or b"")
+        return fact.prediction_id, self.words(record).text or ""
+
+    def words(self, record: Record) -> Words:
+        """Text and digest of what the user wrote, as a record of a prediction tells them."""
+        if self.predictions.is_flat:
+            try:
+                return _read_words(record.value or b"{}")
+            except msgspec.ValidationError:
+                pass  # One of the two is no text, which leaves the other.
+        message = msgspec.json.decode(record.value or b"{}")
         if not self.predictions.is_flat:
             message = flattened(message, self.predictions)
-        text = message.get("text")
-        return fact.prediction_id, text if isinstance(text, str) else ""
+        found = {name: message.get(name) for name in ("text", "text_hash")}
+        return Words(**{name: text for name, text in found.items() if isinstance(text, str)})
 
     def kind_of(self, record: Record) -> Kind:
         """Which of the two logs the record stands in."""

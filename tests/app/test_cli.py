@@ -31,7 +31,10 @@ from tests.builders import record
 from tests.fixtures.stores import free_port
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "run", "report", "missed", "dashboard", "feed", "replay", "check", "forget")
+COMMANDS = (
+    *("demo", "run", "report", "missed", "dashboard", "feed", "replay", "check", "forget"),
+    "leakage",
+)
 WITH_SETTINGS = tuple(name for name in COMMANDS if name != "demo")
 SECRET = "hunter2"
 
@@ -120,6 +123,10 @@ def arguments_of(command: str, folder: Path) -> list[object]:
         return [captured_story(folder / "captured")]
     if command == "forget":
         return ["p-17", "--yes"]
+    if command == "leakage":
+        train = folder / "train.txt"
+        train.write_text("i have lost my card\n")
+        return ["--train", train, "--files", captured_story(folder / "captured")]
     return ["--files", captured_story(folder / "captured")] if command == "replay" else []
 
 
