@@ -27,7 +27,6 @@ from monitor.domain.counts import (
     Counts,
     Part,
     merge,
-    part_of,
 )
 from monitor.domain.windows import PaneKey
 
@@ -38,7 +37,7 @@ MOST_CELLS = 50_000
 """Cells that are remembered; all panes are made of the same few hundred, or few thousand."""
 
 MOST_HELD = 250_000
-"""Cells of panes that a reader keeps, about 20 MB: a day of minutes, of two variants, twice over."""
+"""Cells of panes that a reader keeps, about 20 MB: twice a day of minutes, of two variants."""
 
 PANE_WEIGHT = 10
 """A pane that is kept takes as much as so many cells, beside its own."""
@@ -66,14 +65,13 @@ _CELL_OF: Mapping[Part, Callable[[str | bytes], Cell]] = {
 def parts_of(cells: Cells) -> list[list[str | int]]:
     """The counts of each part, field and number in turn, as the commit script adds them."""
     answers, latency, delay = list[str | int](), list[str | int](), list[str | int]()
+    sketches = {"latency": latency, "delay": delay}
     for cell, n in cells.items():
-        part = part_of(cell)
-        if part is Part.ANSWERS:
+        into = sketches.get(cell[0])
+        if into is None:
             answers += (_field_of(cell), n)
-        elif part is Part.LATENCY:
-            latency += (cell[1], n)
         else:
-            delay += (cell[1], n)
+            into += (cell[1], n)
     return [answers, latency, delay]
 
 
