@@ -110,8 +110,14 @@ def _steady(settings: Settings, traffic: "_Traffic", first_now: float, first_tre
                 taken, view = _cpu_ms(lambda: traffic.charts(reader))
                 trend.append(taken)
                 drawn.append(_cpu_ms(partial(_drawn, view))[0])
-    middle = map(statistics.median, (now, trend, drawn))
-    return Cost(view.predictions, *middle, first_now, first_trend)
+    return Cost(
+        view.predictions,
+        statistics.median(now),
+        statistics.median(trend),
+        statistics.median(drawn),
+        first_now,
+        first_trend,
+    )
 
 
 def _drawn(view: Trend) -> object:
