@@ -92,15 +92,19 @@ def _cost(sizes: list[int]) -> Iterator[Line]:
     costs = dashboard_cost.costs(sizes)
     for cost in costs:
         figure = (
-            f"cards {cost.now_ms:.0f} ms, charts {cost.trend_ms:.0f} ms, for all viewers; "
+            f"cards {cost.now_ms:.1f} ms, charts {cost.trend_ms:.1f} ms, for all viewers; "
             f"drawing {cost.drawn_ms:.1f} ms, for each"
         )
-        yield Line(f"CPU of one read, {cost.predictions:,} predictions in 3 h", "", figure, None)
+        traffic = f"{cost.predictions:,} predictions in 3 h"
+        yield Line(f"CPU of one refresh, {traffic}", "", figure, None)
+        figure = f"cards {cost.first_now_ms:.1f} ms, charts {cost.first_trend_ms:.1f} ms"
+        yield Line(f"CPU of the first read of a process, {traffic}", "", figure, None)
     least, most = costs[0], costs[-1]
     for name, few, many in (
         ("reading the cards", least.now_ms, most.now_ms),
         ("reading the charts", least.trend_ms, most.trend_ms),
         ("drawing the charts", least.drawn_ms, most.drawn_ms),
+        ("a page, reading and drawing", least.second_ms, most.second_ms),
     ):
         what = f"cost of {name}, {most.predictions:,} predictions beside {least.predictions:,}"
         yield Line(what, "within 20 %", f"{many / few:.2f} times", 0.8 <= many / few <= 1.2)

@@ -14,12 +14,14 @@ import redis
 from redis import exceptions
 
 from monitor.adapters import redis as adapter
+from monitor.adapters import redis_panes
 from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis import RedisStore
 from monitor.adapters.redis_client import FAILURES, RedisConnection
 from monitor.app.embedded import HOST
 from monitor.codec import snapshots
 from monitor.codec.journal import pack_journal_entry
+from monitor.domain.counts import Counts, Part
 from monitor.domain.errors import CommitConflict, StoreError
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import Prediction, PredictionId
@@ -74,6 +76,9 @@ QUESTIONS: dict[str, Callable[[StateReader], object]] = {
     "ledger": lambda store: store.ledger(),
     "slice_keys": lambda store: store.slice_keys(),
     "panes": lambda store: store.panes([PaneKey(Clock.EVENT, ALL_TIME, 0, SliceKey("ft"))]),
+    "part of panes": lambda store: store.panes(
+        [PaneKey(Clock.EVENT, ALL_TIME, 0, SliceKey("ft"))], Part.ANSWERS
+    ),
     "pane_keys": lambda store: store.pane_keys(HOUR_MS),
     "evaluation": lambda store: store.evaluation(),
     "transitions": lambda store: store.transitions(),
@@ -480,6 +485,53 @@ def test_a_namespace_of_another_shape_is_refused_with_the_remedy(
         assert observed(again) == before
 
 
+EVER = PaneKey(Clock.EVENT, ALL_TIME, 0, SliceKey("ft"))
+
+
+def test_a_reader_shows_the_counts_of_a_namespace_that_was_made_anew(
+    server: "redis.Redis", valkey_url: str, namespace: str
+) -> None:
+    with client_of(valkey_url, namespace, read_only=True) as reader:
+        for predicted in ("fraud", "balance"):
+            with client_of(valkey_url, namespace) as writer:
+                write(writer, prediction(predicted=predicted))
+            assert reader.panes([EVER], Part.ANSWERS)[0].predicted == {predicted: 1}
+            server.delete(*server.keys(f"{{{namespace}:*"))
+            assert reader.panes([EVER], Part.ANSWERS) == [Counts()]
+
+
+def test_a_reader_shows_the_counts_of_a_server_that_went_back(
+    server: "redis.Redis", valkey_url: str, namespace: str
+) -> None:
+    with client_of(valkey_url, namespace, read_only=True) as reader:
+        with client_of(valkey_url, namespace) as writer:
+            write(writer, prediction("p1"))
+            kept = {key: server.dump(key) for key in server.keys(f"{{{namespace}:*")}
+            write(writer, prediction("p2"))
+        assert reader.panes([EVER], Part.ANSWERS)[0].predicted == {"fraud": 2}
+        server.delete(*server.keys(f"{{{namespace}:*"))
+        for key, held in kept.items():
+            assert held is not None
+            server.restore(key, 0, held)
+        assert reader.panes([EVER], Part.ANSWERS)[0].predicted == {"fraud": 1}
+        with client_of(valkey_url, namespace) as writer:
+            write(writer, prediction("p3", predicted="balance"))
+        # As many commits and predictions as were read before, but others.
+        assert reader.panes([EVER], Part.ANSWERS)[0].predicted == {"fraud": 1, "balance": 1}
+
+
+def test_parts_are_right_when_more_are_asked_for_than_are_kept(
+    monkeypatch: pytest.MonkeyPatch, valkey_url: str, namespace: str
+) -> None:
+    monkeypatch.setattr(redis_panes, "MOST_HELD", 3 * redis_panes.PANE_WEIGHT)
+    monkeypatch.setattr(redis_panes, "READ_AT_ONCE", 2)
+    with client_of(valkey_url, namespace) as store:
+        write(store, *(prediction(f"p{n}", at_ms=T0_MS + n * HOUR_MS) for n in range(5)))
+        keys = store.pane_keys(HOUR_MS)
+        expected = [counts.of_part(Part.ANSWERS) for counts in store.panes(keys)]
+        assert [store.panes(keys, Part.ANSWERS) for _ in range(2)] == [expected, expected]
+
+
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_namespace_of_another_format_is_refused(
     server: "redis.Redis", valkey_url: str, namespace: str, read_only: bool
@@ -587,8 +639,8 @@ def filled(store: RedisStore) -> RedisStore:
 def test_a_read_only_store_sends_no_command_that_writes(
     filled: RedisStore, server: "redis.Redis", valkey_url: str, namespace: str
 ) -> None:
-    """The server refuses this user anything but reading."""
-    commands = ["+@read", "+@connection"]
+    """The server refuses this user anything but reading, also by a script."""
+    commands = ["+@read", "+@connection", "+eval_ro"]
     server.acl_setuser(
         "reader", enabled=True, passwords=[f"+{SECRET}"], keys=["*"], commands=commands
     )

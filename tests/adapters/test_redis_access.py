@@ -16,6 +16,7 @@ from monitor.adapters.redis import RedisStore
 from monitor.adapters.redis_client import RedisConnection
 from monitor.app.vitals import vitals_of
 from monitor.domain.alerts import Missed
+from monitor.domain.counts import Part
 from monitor.domain.errors import StoreError
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import PredictionId
@@ -173,6 +174,9 @@ def test_a_dashboard_can_read_everything_and_write_nothing_with_the_rights_docum
         ):
             assert getattr(reader, name)() == getattr(store, name)(), name
         assert reader.panes(keys) == store.panes(keys)
+        for part in Part:
+            expected = [counts.of_part(part) for counts in store.panes(keys)]
+            assert reader.panes(keys, part) == expected
         with pytest.raises(StoreError, match=r"too few rights; see docs/redis\.md"):
             reader.beat(Heartbeat("w1", 1, 2, 3))
 

@@ -18,7 +18,7 @@ from monitor.codec.journal import sealed
 from monitor.codec.notices import pack_told, unpack_told
 from monitor.domain import engine, join, ledger
 from monitor.domain.alerts import CONVERSATION_MS, AlertKey, AlertState, Missed, Status, Transition
-from monitor.domain.counts import Counts
+from monitor.domain.counts import Counts, Part, part_of
 from monitor.domain.cut import IDLE, Cut, Progress
 from monitor.domain.detectors import Evidence, Glance
 from monitor.domain.engine import Changes, Spec, VoteChange
@@ -523,6 +523,51 @@ class StateStoreContract:
             ["fraud"],
             ["balance"],
         ]
+
+    @ONE_AND_FOUR
+    def test_parts_of_a_pane_are_its_cells_and_each_is_in_one(
+        self, world: StoreWorld, shards: int
+    ) -> None:
+        store = world.open(shards=shards)
+        write(store, prediction("p1"), prediction("p2"), label("p1"), label("p2", actual="fees"))
+        keys = store.pane_keys(HOUR_MS)
+        whole = [counts.cells for counts in store.panes(keys)]
+        parts = [store.panes(keys, part) for part in Part]
+        for number, cells in enumerate(whole):
+            found = [cell for panes in parts for cell in panes[number].cells.items()]
+            assert sorted(found) == sorted(cells.items())
+        for part, panes in zip(Part, parts, strict=True):
+            assert any(counts.cells for counts in panes)
+            assert {part_of(cell) for counts in panes for cell in counts.cells} == {part}
+
+    @ONE_AND_FOUR
+    @pytest.mark.parametrize("part", Part)
+    def test_a_part_that_was_read_before_shows_what_was_committed_since(
+        self, world: StoreWorld, shards: int, part: Part
+    ) -> None:
+        writer, reader = world.open(shards=shards), world.open(shards=shards)
+        for facts in (
+            [prediction("p1"), prediction("p2"), prediction("p3")],
+            [label("p1"), label("p2", at_ms=T0_MS + MINUTE_MS)],
+            [label("p1", at_ms=T0_MS + 9, actual="balance")],
+            [prediction("p4", predicted="balance")],
+        ):
+            write(writer, *facts)
+            keys = writer.pane_keys(MINUTE_MS)
+            expected = [counts.of_part(part) for counts in writer.panes(keys)]
+            assert reader.panes(keys, part) == expected
+            assert reader.panes(keys, part) == expected
+
+    def test_a_part_that_was_read_before_is_empty_when_its_pane_is_dropped(
+        self, store: StateStore
+    ) -> None:
+        write(store, prediction(), label())
+        keys = store.pane_keys(MINUTE_MS)
+        assert all(any(store.panes([key], part)[0].cells for part in Part) for key in keys)
+        sweep_all(store, T0_MS + 9 * HOUR_MS)
+        assert store.pane_keys(MINUTE_MS) == []
+        for part in Part:
+            assert not any(counts.cells for counts in store.panes(keys, part))
 
     def test_a_cell_that_is_taken_back_is_gone(self, store: StateStore) -> None:
         write(store, prediction(), label(actual="balance"))

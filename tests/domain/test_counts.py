@@ -11,8 +11,12 @@ from monitor.domain.counts import (
     LEAST_BUCKET,
     Cell,
     Counts,
+    Part,
+    Tally,
     bucket_of,
     merge,
+    quantile,
+    total_of,
     value_of,
     without_zeros,
 )
@@ -102,6 +106,43 @@ def test_merge_with_nothing_changes_nothing(a: Counts) -> None:
 def test_what_is_taken_away_again_leaves_nothing(a: Counts) -> None:
     undone = merge([a, Counts({cell: -count for cell, count in a.cells.items()})])
     assert without_zeros(undone.cells) == {}
+
+
+@REPEATABLE
+@given(st.lists(_COUNTS, max_size=4))
+def test_tallies_add_up_to_that_of_the_sum(many: list[Counts]) -> None:
+    group, total = frozenset("a"), merge(many)
+    hits, support = total.hits_and_support(group)
+    right = sum(n for (actual, predicted), n in total.confusion.items() if actual == predicted)
+    expected = Tally(total.predictions, total.labelled, right, hits, support)
+    assert total_of(counts.tally(group) for counts in many) == expected == total.tally(group)
+
+
+def test_a_tally_is_that_of_the_group_asked_for_when_another_was_asked_before() -> None:
+    counts = Counts({("outcome", "a", "b"): 3, ("outcome", "b", "b"): 2})
+    assert [counts.tally(frozenset(group))[3:] for group in ("a", "b", "ab", "a")] == [
+        *((0, 3), (2, 2), (5, 5), (0, 3)),
+    ]
+
+
+@REPEATABLE
+@given(
+    st.lists(st.lists(st.floats(0, 1e9), max_size=6), max_size=4), st.sampled_from([0.5, 0.95, 1])
+)
+def test_quantile_of_many_sketches_is_that_of_all_their_values(
+    many: list[list[float]], share: float
+) -> None:
+    values = [value_of(bucket_of(value)) for each in many for value in each]
+    found = quantile([latencies(each) for each in many], "latency", share)
+    assert found == (lower_quantile(values, share) if values else None)
+
+
+@REPEATABLE
+@given(_COUNTS)
+def test_parts_are_the_whole(counts: Counts) -> None:
+    parts = [counts.of_part(part).cells for part in Part]
+    assert sum(map(len, parts)) == len(counts.cells)
+    assert merge(map(Counts, parts)).cells == counts.cells
 
 
 def test_canonical_cells_are_sorted() -> None:
