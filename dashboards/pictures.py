@@ -2,8 +2,9 @@
 
 Reads are cached for all sessions and refreshed behind their backs, so that nobody waits for the
 store after the first picture. Banner and cards alone are read while somebody waits: that takes some
-hundredths of a second, and a look behind would show them as old as the look before. A failure is an answer too: it is cached like one, which makes a dead
-store be asked once in a while and not once for each viewer.
+hundredths of a second, and a look behind would show them as old as the look before. A failure is an
+answer too: it is cached like one, which makes a dead store be asked once in a while and not once
+for each viewer.
 """
 
 from collections.abc import Hashable

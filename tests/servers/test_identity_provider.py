@@ -2,7 +2,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.servers.identity_provider import Provider, OAuthError, challenge_of
+from tests.servers.identity_provider import OAuthError, Provider, challenge_of
 
 RETURN_TO = "http://127.0.0.1:1/oauth2callback"
 CLIENT = ("recallwatch", "s3cret")
