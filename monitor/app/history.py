@@ -11,9 +11,10 @@ from monitor.adapters.archive import open_archive
 from monitor.adapters.history import HistoryLog, Source
 from monitor.adapters.history_sources import Later, LogSources, joined
 from monitor.app.audit import offsets_of, partition_of
+from monitor.app.brokers import open_log
 from monitor.app.replay import History, Replay
 from monitor.app.settings import Settings, SettingsError
-from monitor.app.wiring import open_log, topics_of
+from monitor.app.wiring import topics_of
 from monitor.domain.alerts import Transition
 from monitor.domain.events import Partition
 
@@ -164,4 +165,10 @@ def _sources(settings: Settings, where: Where) -> dict[Partition, Source]:
 
 
 def _from(source: Source, start: int | None) -> Source:
-    return source if start is None or start <= source.begin else Later(source, start)
+    if start is None:
+        return source
+    if start <= source.begin:
+        # An archive that was asked where an instant lies stands somewhere else.
+        source.seek(source.begin)
+        return source
+    return Later(source, start)
