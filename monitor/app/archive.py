@@ -18,8 +18,9 @@ from monitor.adapters.archive import (
 from monitor.adapters.history import Source
 from monitor.adapters.history_sources import LogSources
 from monitor.adapters.kafka import KafkaLog, KafkaTopics
+from monitor.app.brokers import connection_of, open_log
 from monitor.app.settings import Settings
-from monitor.app.wiring import codec_of, connection_of, in_ms, open_log, topics_of
+from monitor.app.wiring import codec_of, in_ms, topics_of
 from monitor.codec.mapping import FieldMapping
 from monitor.codec.wire import LabelWire, PredictionWire
 from monitor.domain.events import Kind, Partition

@@ -24,18 +24,12 @@ from monitor.app.audit import (
 )
 from monitor.app.audit_forgotten import Names, nameless
 from monitor.app.audit_show import Shown, Witness
+from monitor.app.brokers import open_journal
 from monitor.app.history import Where, opened_history, place_of
 from monitor.app.replay import OnProgress, Replay, replay_to
 from monitor.app.report import present_report
 from monitor.app.settings import Settings
-from monitor.app.wiring import (
-    codec_of,
-    differences,
-    open_journal,
-    open_reader,
-    provenance_of,
-    settings_of,
-)
+from monitor.app.wiring import codec_of, differences, open_reader, provenance_of, settings_of
 from monitor.codec.journal import chain_of_lines, entries_in, pack_journal_entry
 from monitor.domain import ledger
 from monitor.domain.alerts import Transition, hindsight_of

@@ -7,15 +7,10 @@ from dataclasses import dataclass
 
 from monitor.adapters.kafka import KafkaTopics, TopicInfo
 from monitor.adapters.redis_client import KEEPS_ALL
+from monitor.app.brokers import connection_of, open_log
+from monitor.app.receivers import receivers_of
 from monitor.app.settings import Settings, SettingsError
-from monitor.app.wiring import (
-    codec_of,
-    connection_of,
-    open_log,
-    open_reader,
-    receivers_of,
-    topics_of,
-)
+from monitor.app.wiring import codec_of, open_reader, topics_of
 from monitor.domain.errors import WorldError
 from monitor.domain.events import Kind, Label, Prediction, Record, Rejected
 from monitor.domain.ledger import gaps_of

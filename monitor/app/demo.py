@@ -20,6 +20,7 @@ import yaml
 
 from monitor.adapters.kafka import KafkaTopics
 from monitor.app import dashboard
+from monitor.app.brokers import connection_of, open_sink
 from monitor.app.console import note, progress_of
 from monitor.app.embedded import Endpoints, dies_with_us, embedded_servers
 from monitor.app.feed import FOREVER, publish_all, publish_paced
@@ -28,7 +29,7 @@ from monitor.app.report import present_report
 from monitor.app.settings import DashboardSettings, Settings, load_settings
 from monitor.app.simulate import INTENTS, URGENT, Scenario, SimulatedRecord, simulate
 from monitor.app.telemetry import SystemClock, configure_logging
-from monitor.app.wiring import connection_of, open_reader, open_sink
+from monitor.app.wiring import open_reader
 from monitor.domain.alerts import Status, Transition
 from monitor.domain.errors import WorldError
 from monitor.ports import Clock, OutRecord, RecordSink

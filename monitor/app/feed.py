@@ -8,8 +8,9 @@ from threading import Event
 
 from monitor.adapters.files import FilesLog
 from monitor.adapters.kafka import KafkaSink, KafkaTopics
+from monitor.app.brokers import connection_of
 from monitor.app.settings import Settings
-from monitor.app.wiring import connection_of, topics_of
+from monitor.app.wiring import topics_of
 from monitor.domain.errors import BrokerError
 from monitor.domain.events import Kind, Record
 from monitor.ports import Clock, OutRecord, RecordSink

@@ -17,18 +17,12 @@ from monitor.adapters.archive import Redacted, open_archive
 from monitor.adapters.kafka import KafkaTopics
 from monitor.adapters.memory import MemoryLog
 from monitor.app.archive import kept_by
+from monitor.app.brokers import connection_of
 from monitor.app.flow import Flow, Provenance
 from monitor.app.report import iso
 from monitor.app.settings import Settings
 from monitor.app.settings.values import format_duration
-from monitor.app.wiring import (
-    codec_of,
-    connection_of,
-    limits_of,
-    provenance_of,
-    spec_of,
-    topics_of,
-)
+from monitor.app.wiring import codec_of, limits_of, provenance_of, spec_of, topics_of
 from monitor.codec.journal import forgotten_hash
 from monitor.domain import overlays
 from monitor.domain.errors import BrokerError, StoreError

@@ -11,9 +11,10 @@ from monitor.adapters.archive import open_archive
 from monitor.adapters.history import HistoryLog, Source
 from monitor.adapters.history_sources import Later, LogSources, joined
 from monitor.app.audit import offsets_of, partition_of
+from monitor.app.brokers import open_log
 from monitor.app.replay import History, Replay
 from monitor.app.settings import Settings, SettingsError
-from monitor.app.wiring import open_log, topics_of
+from monitor.app.wiring import topics_of
 from monitor.domain.alerts import Transition
 from monitor.domain.events import Partition
 

@@ -17,21 +17,18 @@ from typing import NamedTuple
 
 import structlog
 
+from monitor.app.brokers import group_lag, open_dead_letters, open_journal_sink, open_log
 from monitor.app.flow import Flow, Turn
 from monitor.app.notifier import Notifier
+from monitor.app.receivers import receivers_of
 from monitor.app.settings import Settings
 from monitor.app.telemetry import Health, Metrics, SystemClock
 from monitor.app.wiring import (
     codec_of,
-    group_lag,
     in_ms,
     limits_of,
-    open_dead_letters,
-    open_journal_sink,
-    open_log,
     open_store,
     provenance_of,
-    receivers_of,
     rules_of,
     spec_of,
     topics_of,

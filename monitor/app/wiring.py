@@ -1,4 +1,8 @@
-"""From settings to the parts that they describe; the only place where adapters are chosen."""
+"""From settings to the parts that they describe: what determines the numbers, and the store.
+
+Brokers are opened in ``brokers``, receivers of notifications in ``receivers``: whoever only reads
+the store, as the dashboard does, loads no client of either.
+"""
 
 import hashlib
 import json
@@ -10,20 +14,10 @@ import structlog
 from pydantic import ValidationError
 
 from monitor import __version__
-from monitor.adapters.kafka import (
-    ConsumerGroup,
-    KafkaConnection,
-    KafkaLog,
-    KafkaSink,
-    KafkaTopics,
-    read_journal,
-)
-from monitor.adapters.receivers import AlertmanagerReceiver, TopicReceiver, WebhookReceiver
 from monitor.adapters.redis import RedisStore
 from monitor.adapters.redis_client import RedisConnection
 from monitor.app.flow import Limits, Provenance
 from monitor.app.settings import (
-    ReceiverSettings,
     RuleSettings,
     Settings,
     SettingsError,
@@ -36,15 +30,14 @@ from monitor.codec.mapping import PRESETS, FieldMapping, TimeUnit
 from monitor.codec.records import RecordCodec
 from monitor.codec.snapshots import canonical
 from monitor.domain.engine import Spec
-from monitor.domain.errors import DeliveryError
 from monitor.domain.estimate import score_name
 from monitor.domain.events import Kind
-from monitor.domain.notices import Mode, Route, Rules
-from monitor.domain.rules import AlertRule, Metric, Severity, Signal, SignalRule
+from monitor.domain.notices import Rules
+from monitor.domain.rules import AlertRule, Metric, Signal, SignalRule
 from monitor.domain.slices import Groups
 from monitor.domain.verdict import VerdictLimits
 from monitor.domain.windows import WindowSpec
-from monitor.ports import Receiver, RecordSink, StateStore
+from monitor.ports import StateStore
 
 _MILLISECOND = timedelta(milliseconds=1)
 ESTIMATE_NAME = "estimate:"
@@ -199,126 +192,11 @@ def verdict_limits_of(settings: Settings) -> VerdictLimits:
     )
 
 
-def connection_of(settings: Settings) -> KafkaConnection:
-    """Where the brokers are and how to log in."""
-    kafka, security = settings.kafka, settings.kafka.security
-    files = (security.ca_file, security.cert_file, security.key_file)
-    ca_file, cert_file, key_file = (None if path is None else str(path) for path in files)
-    return KafkaConnection(
-        bootstrap_servers=kafka.bootstrap_servers,
-        protocol=security.protocol,
-        mechanism=security.mechanism,
-        username=security.username,
-        password=security.password.get_secret_value() if security.password else None,
-        ca_file=ca_file,
-        cert_file=cert_file,
-        key_file=key_file,
-    )
-
-
-def open_log(settings: Settings, *, in_group: bool = True) -> KafkaLog:
-    """The two topics: as a member of the consumer group, or all partitions on its own, in bulk."""
-    kafka = settings.kafka
-    group = ConsumerGroup(
-        kafka.group, kafka.instance_id, in_ms(kafka.session_timeout), kafka.assignor
-    )
-    return KafkaLog(
-        connection_of(settings),
-        topics_of(settings),
-        group if in_group else None,
-        isolation_level=kafka.isolation_level,
-        wait_ms=in_ms(settings.worker.poll_timeout),
-        is_bulk=not in_group,
-    )
-
-
-def group_lag(settings: Settings) -> float:
-    """Records that the consumer group has yet to read, asked for from outside the group."""
-    with KafkaTopics(connection_of(settings)) as admin:
-        return admin.lag(settings.kafka.group, topics_of(settings).values())
-
-
-def open_sink(settings: Settings) -> RecordSink:
-    """A producer."""
-    return KafkaSink(connection_of(settings))
-
-
-def open_dead_letters(settings: Settings) -> RecordSink:
-    """A producer, once the dead-letter topic is there: it is created if it is missing."""
-    return open_topic(settings, settings.kafka.dead_letters.topic)
-
-
-def open_topic(settings: Settings, topic: str) -> RecordSink:
-    """A producer, once ``topic`` is there: it is created if it is missing."""
-    connection = connection_of(settings)
-    with KafkaTopics(connection) as admin:
-        admin.ensure({topic: 1}, log_append_time=True)
-    return KafkaSink(connection)
-
-
-def open_journal_sink(settings: Settings) -> RecordSink:
-    """A producer, once the journal's topic is there: it is created if it is missing.
-
-    With one partition, for its entries are a chain, and kept for ever.
-    """
-    connection = connection_of(settings)
-    with KafkaTopics(connection) as admin:
-        admin.ensure({settings.kafka.journal.topic: 1}, log_append_time=True, retention_ms=-1)
-    return KafkaSink(connection)
-
-
-def open_journal(settings: Settings) -> Iterator[bytes]:
-    """The lines of the journal's topic up to its present end; see ``read_journal``."""
-    topic, namespace = settings.kafka.journal.topic, settings.redis.namespace
-    return read_journal(connection_of(settings), topic, namespace)
-
-
 def rules_of(settings: Settings) -> Rules:
     """What is watched, by name."""
     spec = spec_of(settings)
     watched: tuple[AlertRule | SignalRule, ...] = (*spec.rules, *spec.signals)
     return {rule.name: rule for rule in watched}
-
-
-def receivers_of(settings: Settings) -> list[tuple[Route, Receiver]]:
-    """Who is told of what; SettingsError for an address that Apprise does not know."""
-    return [(_route_of(told, settings), _receiver_of(told, settings)) for told in settings.notify]
-
-
-def _route_of(told: ReceiverSettings, settings: Settings) -> Route:
-    alerting = settings.alerting
-    modes = {"alertmanager": Mode.LEVEL, "topic": Mode.RECORD}
-    return Route(
-        name=told.known_as,
-        severities=frozenset(map(Severity, told.severities)),
-        mode=modes.get(told.targets[0], Mode.TELL),
-        group_wait_ms=in_ms(alerting.group_wait),
-        group_interval_ms=in_ms(alerting.group_interval),
-        repeat_ms=in_ms(alerting.repeat),
-        dashboard_url=alerting.dashboard_url or "",
-    )
-
-
-def _receiver_of(told: ReceiverSettings, settings: Settings) -> Receiver:
-    timeout_s = settings.alerting.timeout.total_seconds()
-    if told.webhook is not None:
-        return WebhookReceiver(told.webhook.get_secret_value(), timeout_s)
-    if told.alertmanager is not None:
-        return AlertmanagerReceiver(told.alertmanager.get_secret_value(), timeout_s)
-    if told.url is not None:
-        return _apprise(told.known_as, told.url.get_secret_value(), timeout_s)
-    topic = told.topic or ""
-    return TopicReceiver(topic, lambda: open_topic(settings, topic))
-
-
-def _apprise(name: str, url: str, timeout_s: float) -> Receiver:
-    # Imported by those who use it alone: it takes half a second.
-    from monitor.adapters.receivers_apprise import AppriseReceiver  # noqa: PLC0415 - see above
-
-    try:
-        return AppriseReceiver(url, timeout_s)
-    except DeliveryError as error:
-        raise SettingsError(f"notify, receiver {name}: {error}") from None
 
 
 def open_store(settings: Settings) -> StateStore:

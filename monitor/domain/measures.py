@@ -11,8 +11,6 @@ from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from river import drift
-
 from monitor.domain import estimate
 from monitor.domain.counts import Cell, Counts, value_of
 from monitor.domain.estimate import CALIBRATION_DAYS, CHECK_DAYS, Check, Truth
@@ -41,9 +39,6 @@ LEAST_OF_HOUR = 20
 LEAST_DRIFT_HOURS = 24
 DRIFT_LASTS_MS = DAY_MS
 """How long a detected change is warned of."""
-
-Z_RANGE = 6.0
-"""ADWIN takes values within 0..1: this many standard errors are laid over that."""
 
 READ_AT_ONCE = 256
 
@@ -496,8 +491,12 @@ def latest_change(rule: SignalRule, hours: Sequence[Sums], first_ms: int) -> tup
     values = _distances([point for _, point in compared])
     if len(values) < LEAST_DRIFT_HOURS:
         return len(values), None
+    # Imported by those who look for changes alone: river brings SciPy, half a second and 50 MB.
+    from monitor.domain.changes import detections  # noqa: PLC0415 - see above
+
     found = None
-    for end_ms, is_change in zip(ends, _detections(rule.drift, values), strict=True):
+    found_at = detections(rule.drift, values, least=LEAST_DRIFT_HOURS)
+    for end_ms, is_change in zip(ends, found_at, strict=True):
         if is_change:
             found = end_ms
     return len(values), found
@@ -540,19 +539,6 @@ def _distances(points: Sequence[_Point]) -> list[float]:
 
 _STEP_OF_CHANCE = 0.9539
 """Median distance of two independent standard normal values."""
-
-
-def _detections(name: str, values: Sequence[float]) -> Iterator[bool]:
-    if name == "page_hinkley":
-        hinkley = drift.PageHinkley(min_instances=LEAST_DRIFT_HOURS, delta=0.5, threshold=10.0)
-        for value in values:
-            hinkley.update(value)
-            yield bool(hinkley.drift_detected)
-        return
-    adwin = drift.ADWIN(delta=0.05, clock=1, grace_period=10)
-    for value in values:
-        adwin.update(min(max(0.5 + value / Z_RANGE, 0.0), 1.0))
-        yield bool(adwin.drift_detected)
 
 
 def _drift(

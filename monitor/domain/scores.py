@@ -1,21 +1,17 @@
 """From counts to scores: value or None, with support and a 95 % interval.
 
-Scores come from one river ``ConfusionMatrix`` that is fed integer class codes in sorted order:
-river adds macro averages in set order, which for strings differs between processes. Undefined is
-None, where river says 0.0. The matrix is only ever fed, never indexed: reading a river matrix by
-``[]`` creates cells.
+The averages over classes are river's, by way of ``averages``. Undefined is None, where river says
+0.0.
 
 The multi-class Matthews coefficient is Gorodkin's R_K (J. Gorodkin, Comput. Biol. Chem. 28, 2004);
 river's is binary.
 """
 
 import math
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
-
-from river import metrics
 
 from monitor.domain.counts import Counts
 from monitor.domain.events import Intent
@@ -68,14 +64,16 @@ def headline(confusion: Confusion) -> Headline:
     right = sum(count for (actual, predicted), count in confusion.items() if actual == predicted)
     if not n:
         return Headline(0, proportion(0, 0), None, None, None, None)
-    matrix = _coded(confusion)
-    accuracy = proportion(right, n)._replace(value=float(metrics.Accuracy(cm=matrix).get()))
+    # Imported by those who ask for averages alone: river brings SciPy, half a second and 50 MB.
+    from monitor.domain.averages import averages_of  # noqa: PLC0415 - see above
+
+    found = averages_of(confusion)
     return Headline(
         labelled=n,
-        accuracy=accuracy,
-        balanced_accuracy=float(metrics.BalancedAccuracy(cm=matrix).get()),
-        macro_f1=float(metrics.MacroF1(cm=matrix).get()),
-        cohen_kappa=float(metrics.CohenKappa(cm=matrix).get()) if len(matrix.classes) > 1 else None,
+        accuracy=proportion(right, n)._replace(value=found.accuracy),
+        balanced_accuracy=found.balanced_accuracy,
+        macro_f1=found.macro_f1,
+        cohen_kappa=found.cohen_kappa,
         mcc=matthews(confusion),
     )
 
@@ -139,15 +137,14 @@ def matthews(confusion: Confusion) -> float | None:
 
 
 class RollingMatrix:
-    """A confusion matrix over the last ``panes`` panes, kept by adding and reverting whole panes.
+    """A confusion matrix over the last ``panes`` panes, kept by adding and taking away whole panes.
 
-    River's own ``TimeRolling`` keeps every event and forgets only when a newer one arrives; here
-    the cost of a step is the number of different cells in the two panes concerned. Weights are
-    whole numbers, so that nothing is left behind when they are reverted.
+    River's ``TimeRolling`` keeps every event and forgets only when a newer one arrives; here the
+    cost of a step is the number of different cells in the two panes concerned.
     """
 
     def __init__(self, panes: int) -> None:
-        self._matrix = metrics.ConfusionMatrix()
+        self._rows: defaultdict[Intent, Counter[Intent]] = defaultdict(Counter)
         self._panes: deque[Counts] = deque()
         self._size = panes
 
@@ -155,19 +152,16 @@ class RollingMatrix:
         """Add the newest pane; the oldest leaves once there are more than ``panes``."""
         self._panes.append(pane)
         for (actual, predicted), count in pane.confusion.items():
-            self._matrix.update(actual, predicted, w=count)
+            self._rows[actual][predicted] += count
         if len(self._panes) > self._size:
             for (actual, predicted), count in self._panes.popleft().confusion.items():
-                self._matrix.revert(actual, predicted, w=count)
+                self._rows[actual][predicted] -= count
 
     def recall(self, group: frozenset[Intent]) -> Score:
         """Group recall over the panes held."""
-        hits = support = 0
-        for actual in group:
-            for predicted, weight in self._matrix.data.get(actual, {}).items():
-                support += int(weight)
-                hits += int(weight) if predicted in group else 0
-        return proportion(hits, support)
+        rows = [self._rows[actual] for actual in group if actual in self._rows]
+        hits = sum(row[predicted] for row in rows for predicted in group if predicted in row)
+        return proportion(hits, sum(row.total() for row in rows))
 
 
 def _class_scores(folded: tuple[int, int, int, int]) -> ClassScores:
@@ -178,12 +172,3 @@ def _class_scores(folded: tuple[int, int, int, int]) -> ClassScores:
         precision=proportion(hits, hits + false),
         f1=2 * hits / (2 * hits + misses + false) if hits + misses + false else None,
     )
-
-
-def _coded(confusion: Confusion) -> metrics.ConfusionMatrix:
-    classes: Iterable[Intent] = sorted({intent for pair in confusion for intent in pair})
-    code = {intent: number for number, intent in enumerate(classes)}
-    matrix = metrics.ConfusionMatrix()
-    for (actual, predicted), count in sorted(confusion.items()):
-        matrix.update(code[actual], code[predicted], w=count)
-    return matrix

@@ -17,8 +17,8 @@ from monitor.adapters.kafka import (
     KafkaTopics,
 )
 from monitor.adapters.kafka import connection as opening
+from monitor.app.brokers import connection_of
 from monitor.app.settings import Settings
-from monitor.app.wiring import connection_of
 from monitor.domain.errors import BrokerError
 from monitor.domain.events import Kind, Partition
 from monitor.ports import OutRecord

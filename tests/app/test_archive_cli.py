@@ -16,9 +16,10 @@ from monitor.adapters.history_sources import LogSources, joined
 from monitor.adapters.kafka import KafkaConnection, KafkaSink, KafkaTopics
 from monitor.app.archive import archived_topics, forget, kept_by
 from monitor.app.archive_cli import archive
+from monitor.app.brokers import open_log
 from monitor.app.report import iso
 from monitor.app.settings import Settings, load_settings
-from monitor.app.wiring import codec_of, open_log
+from monitor.app.wiring import codec_of
 from monitor.codec.journal import pack_journal_entry
 from monitor.domain.events import Kind, Record
 from monitor.ports import OutRecord

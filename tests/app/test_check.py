@@ -7,9 +7,10 @@ from contextlib import closing
 import pytest
 
 from monitor.adapters.kafka import KafkaConnection, KafkaSink, KafkaTopics, connection
+from monitor.app.brokers import open_journal_sink
 from monitor.app.check import SAMPLE, Check, checks_of
 from monitor.app.settings import Settings
-from monitor.app.wiring import open_journal_sink, open_store, topics_of
+from monitor.app.wiring import open_store, topics_of
 from monitor.domain import ledger
 from monitor.domain.engine import Changes
 from monitor.domain.events import Kind, Partition

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from monitor import __version__
+from monitor.app.brokers import connection_of
 from monitor.app.flow import Limits
 from monitor.app.settings import Settings, SettingsError
 from monitor.app.wiring import (
     codec_of,
-    connection_of,
     differences,
     in_ms,
     limits_of,

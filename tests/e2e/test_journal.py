@@ -8,9 +8,10 @@ from contextlib import closing
 import pytest
 
 from monitor.adapters.kafka import KafkaConnection, KafkaSink, KafkaTopics
+from monitor.app.brokers import open_journal
 from monitor.app.live import Worker, world_of
 from monitor.app.settings import Settings
-from monitor.app.wiring import open_journal, open_reader, provenance_of, topics_of
+from monitor.app.wiring import open_reader, provenance_of, topics_of
 from monitor.codec.journal import chain_of_lines
 from monitor.domain.events import Record
 from monitor.domain.journal import Chain

@@ -1,0 +1,89 @@
+"""From settings to the brokers that they describe: logs, topics, producers."""
+
+from collections.abc import Iterator
+
+from monitor.adapters.kafka import (
+    ConsumerGroup,
+    KafkaConnection,
+    KafkaLog,
+    KafkaSink,
+    KafkaTopics,
+    read_journal,
+)
+from monitor.app.settings import Settings
+from monitor.app.wiring import in_ms, topics_of
+from monitor.ports import RecordSink
+
+
+def connection_of(settings: Settings) -> KafkaConnection:
+    """Where the brokers are and how to log in."""
+    kafka, security = settings.kafka, settings.kafka.security
+    files = (security.ca_file, security.cert_file, security.key_file)
+    ca_file, cert_file, key_file = (None if path is None else str(path) for path in files)
+    return KafkaConnection(
+        bootstrap_servers=kafka.bootstrap_servers,
+        protocol=security.protocol,
+        mechanism=security.mechanism,
+        username=security.username,
+        password=security.password.get_secret_value() if security.password else None,
+        ca_file=ca_file,
+        cert_file=cert_file,
+        key_file=key_file,
+    )
+
+
+def open_log(settings: Settings, *, in_group: bool = True) -> KafkaLog:
+    """The two topics: as a member of the consumer group, or all partitions on its own, in bulk."""
+    kafka = settings.kafka
+    group = ConsumerGroup(
+        kafka.group, kafka.instance_id, in_ms(kafka.session_timeout), kafka.assignor
+    )
+    return KafkaLog(
+        connection_of(settings),
+        topics_of(settings),
+        group if in_group else None,
+        isolation_level=kafka.isolation_level,
+        wait_ms=in_ms(settings.worker.poll_timeout),
+        is_bulk=not in_group,
+    )
+
+
+def group_lag(settings: Settings) -> float:
+    """Records that the consumer group has yet to read, asked for from outside the group."""
+    with KafkaTopics(connection_of(settings)) as admin:
+        return admin.lag(settings.kafka.group, topics_of(settings).values())
+
+
+def open_sink(settings: Settings) -> RecordSink:
+    """A producer."""
+    return KafkaSink(connection_of(settings))
+
+
+def open_dead_letters(settings: Settings) -> RecordSink:
+    """A producer, once the dead-letter topic is there: it is created if it is missing."""
+    return open_topic(settings, settings.kafka.dead_letters.topic)
+
+
+def open_topic(settings: Settings, topic: str) -> RecordSink:
+    """A producer, once ``topic`` is there: it is created if it is missing."""
+    connection = connection_of(settings)
+    with KafkaTopics(connection) as admin:
+        admin.ensure({topic: 1}, log_append_time=True)
+    return KafkaSink(connection)
+
+
+def open_journal_sink(settings: Settings) -> RecordSink:
+    """A producer, once the journal's topic is there: it is created if it is missing.
+
+    With one partition, for its entries are a chain, and kept for ever.
+    """
+    connection = connection_of(settings)
+    with KafkaTopics(connection) as admin:
+        admin.ensure({settings.kafka.journal.topic: 1}, log_append_time=True, retention_ms=-1)
+    return KafkaSink(connection)
+
+
+def open_journal(settings: Settings) -> Iterator[bytes]:
+    """The lines of the journal's topic up to its present end; see ``read_journal``."""
+    topic, namespace = settings.kafka.journal.topic, settings.redis.namespace
+    return read_journal(connection_of(settings), topic, namespace)
