@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from monitor.domain.alerts import Transition
-from monitor.domain.counts import Counts
+from monitor.domain.counts import Counts, Part
 from monitor.domain.cut import Cut
 from monitor.domain.engine import Changes
 from monitor.domain.evaluation import Evaluation
@@ -224,8 +224,13 @@ class StateReader(Protocol):
     def slice_keys(self) -> list[SliceKey]:
         """Every variant and slice that has ever been counted, sorted; never the variant ALL."""
 
-    def panes(self, keys: Sequence[PaneKey]) -> list[Counts]:
-        """The panes in the order asked for, shards added up; an unknown pane is empty."""
+    def panes(self, keys: Sequence[PaneKey], part: Part | None = None) -> list[Counts]:
+        """The panes in the order asked for, shards added up; an unknown pane is empty.
+
+        Only the cells of ``part``, unless it is None. Whoever asks for the same again and again
+        asks for a part: what did not change may be the same object then. Panes, and parts of one
+        pane, may be of different commits; those of a ``picture`` are not.
+        """
 
     def pane_keys(self, size_ms: int) -> list[PaneKey]:
         """Every stored pane of one size, sorted."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from monitor.codec.notices import without_ids
 from monitor.domain import ledger as books
 from monitor.domain.alerts import Transition, is_silent
-from monitor.domain.counts import Cell, Counts, merge
+from monitor.domain.counts import Cell, Counts, Part, merge
 from monitor.domain.cut import Cut, Progress
 from monitor.domain.engine import Changes
 from monitor.domain.errors import BrokerError, CommitConflict
@@ -470,9 +470,10 @@ class MemoryStore:
         """Every variant and slice counted so far."""
         return sorted({key for state in self._shards for key in state.keys})
 
-    def panes(self, keys: Sequence[PaneKey]) -> list[Counts]:
+    def panes(self, keys: Sequence[PaneKey], part: Part | None = None) -> list[Counts]:
         """The panes in the order asked for; an unknown pane is empty."""
-        return [self._pane(key) for key in keys]
+        found = [self._pane(key) for key in keys]
+        return found if part is None else [counts.of_part(part) for counts in found]
 
     def _pane(self, key: PaneKey) -> Counts:
         held = [state.panes[key] for state in self._shards if key in state.panes]

@@ -11,9 +11,11 @@ has an expiry, and nothing is left out of a commit because the client remembers 
 the server may have lost it since.
 """
 
+import secrets
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import count
 from typing import Any, cast
 
 import msgspec
@@ -22,8 +24,6 @@ from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis_client import RedisClient, RedisConnection
 from monitor.adapters.redis_namespace import (
     RedisNamespace,
-    cell_field,
-    cell_of,
     miss_member,
     pane_member,
     pane_of,
@@ -33,13 +33,14 @@ from monitor.adapters.redis_namespace import (
     progress_of,
     vote_field,
 )
+from monitor.adapters.redis_panes import PREFIXES, RedisPanes, parts_of, whole_of
 from monitor.codec import snapshots
 from monitor.codec.journal import pack_journal_entry, unpack_journal_entry
 from monitor.codec.notices import without_ids
 from monitor.codec.vocabulary import NOTHING, code_of
 from monitor.domain import ledger as books
 from monitor.domain.alerts import CONVERSATION_MS, Transition
-from monitor.domain.counts import Counts, merge, without_zeros
+from monitor.domain.counts import Counts, Part
 from monitor.domain.cut import Cut
 from monitor.domain.engine import Changes
 from monitor.domain.errors import CommitConflict, StoreError
@@ -82,6 +83,9 @@ server is out of memory, makes room with it."""
 VOTES_LOOKED_AT = 10_000
 """Votes that are looked at in one round trip for those that are to be forgotten."""
 
+OPENING_BYTES = 6
+"""Random bytes that tell the commits of one opening of the store from those of another."""
+
 _NONE = ("", "", "")
 """What a script is given for a journal entry where there is none."""
 
@@ -123,6 +127,8 @@ class RedisStore:
             with self._reaching():
                 self._shards, self._buckets = self._space.open(shards, buckets, shape or {})
             opened.pop_all()
+        self._panes = RedisPanes(self._connected, self._space, self._shards)
+        self._opening = f"{secrets.token_urlsafe(OPENING_BYTES)}."
         self._register()
         self._names: list[dict[bytes, str]] = [{NOTHING: ""} for _ in range(self._shards)]
         if not read_only:
@@ -211,6 +217,7 @@ class RedisStore:
     def _additions(self, expected: Cut, changes: Changes) -> dict[str, object]:
         """All of a commit but the entries, as the script reads it."""
         return {
+            "opening": self._opening,
             "entries": len(changes.entries),
             "cut": [
                 [partition_field(p), progress_field(expected.get(p)), progress_field(progress)]
@@ -222,7 +229,7 @@ class RedisStore:
                     pane_member(pane),
                     str(pane.size_ms),
                     self._drop_at(pane),
-                    [part for cell, n in cells.items() for part in (cell_field(cell), n)],
+                    *parts_of(cells),
                 ]
                 for pane, cells in changes.cells.items()
             ],
@@ -588,12 +595,14 @@ class RedisStore:
                 size_ms: sorted({pane_of(member) for row in rows for member in row[4 + at]})
                 for at, size_ms in enumerate(sizes)
             },
-            {pane: _counts_of([r[past + at] for r in rows]) for at, pane in enumerate(panes)},
+            {
+                pane: whole_of(part for row in rows for part in row[at : at + len(PREFIXES)])
+                for at, pane in zip(count(past, len(PREFIXES)), panes, strict=False)
+            },
         )
 
     def _shot(self, sizes: Collection[int], panes: Sequence[PaneKey]) -> list[list[Any]]:
         """Of each shard: commits, cut, books, names, pane keys, panes, and commits once more."""
-        members = [pane_member(pane) for pane in panes]
         pipe = self._client.pipeline(transaction=False)
         for shard in range(self._shards):
             for name in ("commits", "cut", "ledger"):
@@ -601,11 +610,11 @@ class RedisStore:
             pipe.smembers(self._space.key(shard, "keys"))
             for size_ms in sizes:
                 pipe.zrange(self._space.key(shard, f"panes:{size_ms}"), 0, -1)
-            for member in members:
-                pipe.hgetall(self._space.key(shard, f"p:{member}"))
+            for pane in panes:
+                self._panes.ask(pipe, shard, pane)
             pipe.hgetall(self._space.key(shard, "commits"))
         rows = pipe.execute()
-        length = 5 + len(sizes) + len(members)
+        length = 5 + len(sizes) + len(PREFIXES) * len(panes)
         return [rows[at : at + length] for at in range(0, len(rows), length)]
 
     def ledger(self) -> Mapping[str, int]:
@@ -625,16 +634,13 @@ class RedisStore:
         found = {member for row in rows for member in row}
         return sorted(msgspec.json.decode(member, type=SliceKey) for member in found)
 
-    def panes(self, keys: Sequence[PaneKey]) -> list[Counts]:
-        """The panes in the order asked for, in one round trip; an unknown pane is empty."""
+    def panes(self, keys: Sequence[PaneKey], part: Part | None = None) -> list[Counts]:
+        """The panes in the order asked for; an unknown pane is empty.
+
+        What was read of a part before is kept, and read anew only where a commit has changed it.
+        """
         with self._reaching():
-            pipe = self._client.pipeline(transaction=False)
-            for pane in keys:
-                for shard in range(self._shards):
-                    pipe.hgetall(self._space.key(shard, f"p:{pane_member(pane)}"))
-            rows = pipe.execute()
-        size = self._shards
-        return [_counts_of(rows[at * size : (at + 1) * size]) for at in range(len(keys))]
+            return self._panes.whole(keys) if part is None else self._panes.part(keys, part)
 
     def pane_keys(self, size_ms: int) -> list[PaneKey]:
         """Every stored pane of one size."""
@@ -795,12 +801,6 @@ def _cut_of(row: Mapping[bytes, bytes]) -> Cut:
 
 def _ledger_of(row: Mapping[bytes, bytes]) -> dict[str, int]:
     return {name.decode(): int(count) for name, count in row.items()}
-
-
-def _counts_of(rows: Iterable[Mapping[bytes, bytes]]) -> Counts:
-    """One pane from what each shard holds of it."""
-    parts = [Counts({cell_of(cell): int(n) for cell, n in row.items()}) for row in rows]
-    return Counts(without_zeros(merge(parts).cells))
 
 
 def _lease_key(office: str) -> str:

@@ -21,7 +21,10 @@ Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 ``tag:e:BUCKET``                        hash      prediction id -> packed entry
 ``tag:names``                           hash      code -> name, see ``codec.vocabulary``
 ``tag:ledger``                          hash      counter -> count
-``tag:p:CLOCK:SIZE:START:KEY``          hash      cell -> count, one pane
+``tag:p:CLOCK:SIZE:START:KEY``          hash      cell -> count, one pane, without its sketches
+``tag:l:CLOCK:SIZE:START:KEY``          hash      bucket -> count, its sketch of latencies
+``tag:d:CLOCK:SIZE:START:KEY``          hash      bucket -> count, its sketch of delays; all three
+                                                  have ``v``, see ``redis_panes``
 ``tag:panes:SIZE``                      zset      panes by the log time at which they are dropped
 ``tag:commits``                         hash      commits begun and ended, to tell half of one
 ``tag:keys``                            set       variants and slices counted so far
@@ -35,7 +38,6 @@ Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import msgspec
 
@@ -50,11 +52,6 @@ from monitor.domain.misses import Miss
 from monitor.domain.slices import SliceKey
 from monitor.domain.votes import Vote
 from monitor.domain.windows import Clock, PaneKey
-
-MOST_CELLS = 50_000
-"""Cells that are remembered; all panes are made of the same few hundred, or few thousand."""
-
-cell_of = lru_cache(MOST_CELLS)(msgspec.json.Decoder(tuple[str, ...]).decode)
 
 
 class RedisNamespace:
@@ -186,7 +183,7 @@ def progress_of(value: bytes) -> Progress:
 
 
 def cell_field(cell: Cell) -> str:
-    """A cell as a field of its pane, read back by ``cell_of``."""
+    """A cell as a field of its pane."""
     return msgspec.json.encode(cell).decode()
 
 

@@ -59,6 +59,7 @@ for i = names, #ARGV, 2 do
   elseif held ~= ARGV[i + 1] then return 'CLASH ' .. held .. ' / ' .. ARGV[i + 1] end
 end
 local begun = redis.call('HINCRBY', p .. 'commits', 'begun', 1)
+local version, parts = c.opening .. begun, {'p:', 'l:', 'd:'}
 for _, i in ipairs(unnamed) do redis.call('HSET', p .. 'names', ARGV[i], ARGV[i + 1]) end
 for i = entries, names - 1, 4 do
   redis.call('HSET', p .. 'e:' .. ARGV[i], ARGV[i + 1], ARGV[i + 3])
@@ -66,8 +67,11 @@ end
 for _, row in ipairs(c.cut) do redis.call('HSET', p .. 'cut', row[1], row[3]) end
 for i = 1, #c.ledger, 2 do redis.call('HINCRBY', p .. 'ledger', c.ledger[i], c.ledger[i + 1]) end
 for _, row in ipairs(c.panes) do
-  local key, cells = p .. 'p:' .. row[1], row[4]
-  for i = 1, #cells, 2 do redis.call('HINCRBY', key, cells[i], cells[i + 1]) end
+  for number, part in ipairs(parts) do
+    local key, cells = p .. part .. row[1], row[3 + number]
+    for i = 1, #cells, 2 do redis.call('HINCRBY', key, cells[i], cells[i + 1]) end
+    if #cells > 0 then redis.call('HSET', key, 'v', version) end
+  end
   redis.call('ZADD', p .. 'panes:' .. row[2], row[3], row[1])
 end
 for _, key in ipairs(c.keys) do redis.call('SADD', p .. 'keys', key) end
@@ -88,6 +92,20 @@ bytes, then for each name its code and itself: binary strings do not fit the Mes
 Returns OK, or what differed: CUT, ENTRY (load and step again) or CLASH (refuse), or HALF:
 commits begun (counted) and ended (set) differ, as they do on a server whose append-only file was
 cut off in the middle of a commit and is loaded for the second time."""
+
+READ = """#!lua flags=no-writes
+local out, wanted = {}, cmsgpack.unpack(ARGV[2])
+for i = 1, #wanted, 2 do
+  local key = ARGV[1] .. wanted[i]
+  if (redis.call('HGET', key, 'v') or '') ~= wanted[i + 1] then
+    out[#out + 1] = (i - 1) / 2
+    out[#out + 1] = redis.call('HGETALL', key)
+  end
+end
+return cmsgpack.pack(out)
+"""
+"""ARGV: key prefix, [name, version, ...]. Returns the place of each hash that has another version,
+from 0 on, and its fields and values. A hash that is not there has the version ''."""
 
 ERASE = """#!lua flags=allow-oom
 local p, erased, entries = ARGV[1], redis.call('HGET', ARGV[1] .. 'erased', ARGV[2]), 5
@@ -149,7 +167,7 @@ redis.call('ZREMRANGEBYSCORE', p .. 'misses', '-inf', '(' .. ARGV[6])
 for i = 7, #ARGV do
   local index = p .. 'panes:' .. ARGV[i]
   for _, pane in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', ARGV[5], 'LIMIT', 0, 500)) do
-    redis.call('UNLINK', p .. 'p:' .. pane)
+    redis.call('UNLINK', p .. 'p:' .. pane, p .. 'l:' .. pane, p .. 'd:' .. pane)
     redis.call('ZREM', index, pane)
   end
 end

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from monitor.domain import ledger as books
 from monitor.domain.alerts import Transition
-from monitor.domain.counts import Counts
+from monitor.domain.counts import Counts, Part
 from monitor.domain.cut import Cut
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.journal import JournalEntry
@@ -64,13 +64,14 @@ class Still:
             self.sizes.add(size_ms)
         return picture.pane_keys.get(size_ms, [])
 
-    def panes(self, keys: Sequence[PaneKey]) -> list[Counts]:
+    def panes(self, keys: Sequence[PaneKey], part: Part | None = None) -> list[Counts]:
         """The panes in the order asked for; noted, and empty, where they are not in the picture."""
         picture = self._picture
         if picture is None:
-            return self._reader.panes(keys)
+            return self._reader.panes(keys, part)
         self.wanted.update(key for key in keys if key not in picture.panes)
-        return [picture.panes.get(key, Counts({})) for key in keys]
+        found = [picture.panes.get(key, Counts({})) for key in keys]
+        return found if part is None else [counts.of_part(part) for counts in found]
 
     def journal(self, after: int = 0, limit: int = 1_000) -> list[JournalEntry]:
         """Entries above ``after``, of the picture's evaluation at the latest."""

@@ -22,7 +22,7 @@ from monitor.domain.votes import Vote
 from monitor.domain.windows import PaneKey
 
 DIGEST_VERSION = 2
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of the packed forms; a store of another version is refused."""
 
 HOUR_BYTES = 3

@@ -17,9 +17,11 @@ t-digest two of them merge, and a correction is taken out again, without any err
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +77,26 @@ LATENCY_CELLS: Mapping[int, Cell] = _Cells("latency")
 """Bucket -> the cell that counts its latencies."""
 
 
+class Part(StrEnum):
+    """Parts of a pane that are read apart: ``ANSWERS`` is all but the sketches."""
+
+    ANSWERS = "answers"
+    LATENCY = "latency"
+    DELAY = "delay"
+
+
+_SKETCHES: Mapping[str, Part] = {"latency": Part.LATENCY, "delay": Part.DELAY}
+
+
+def part_of(cell: Cell) -> Part:
+    """The part that a cell belongs to.
+
+    >>> part_of(("prediction", "fees")).value, part_of(("delay", "231")).value
+    ('answers', 'delay')
+    """
+    return _SKETCHES.get(cell[0], Part.ANSWERS)
+
+
 def value_of(bucket: int) -> float:
     """The value that stands for a bucket, at most 1 % from any value in it; 0.0 for the least."""
     if bucket <= LEAST_BUCKET:
@@ -101,7 +123,7 @@ class Counts:
         found = [(c, n) for c, n in self.cells.items() if c[0] == "prediction"]
         return {cell[1]: n for cell, n in sorted(found)}
 
-    @property
+    @cached_property
     def predictions(self) -> int:
         """Predictions received."""
         return sum(self.predicted.values())
@@ -138,15 +160,88 @@ class Counts:
         of_group = [(p, n) for (a, p), n in self.confusion.items() if a in group]
         return sum(n for p, n in of_group if p in group), sum(n for _, n in of_group)
 
+    def tally(self, group: frozenset[Intent]) -> "Tally":
+        """What lines are drawn from; counted once for each group that is asked for."""
+        found = self._tallies.get(group)
+        if found is None:
+            self._tallies[group] = found = _tally(self.cells, group)
+        return found
+
+    def of_part(self, part: "Part") -> "Counts":
+        """The cells of one part alone."""
+        return Counts({cell: n for cell, n in self.cells.items() if part_of(cell) is part})
+
     def _quantile(self, sketch: str, share: float) -> float | None:
-        buckets = sorted((int(c[1]), n) for c, n in self.cells.items() if c[0] == sketch and n > 0)
-        total = sum(n for _, n in buckets)
-        reached = 0
-        for bucket, count in buckets:
-            reached += count
-            if reached >= share * total:
-                return value_of(bucket)
+        return quantile([self], sketch, share)
+
+    @cached_property
+    def _tallies(self) -> dict[frozenset[Intent], "Tally"]:
+        return {}
+
+    @cached_property
+    def _sketches(self) -> dict[str, "_Sketch"]:
+        return {}
+
+    def sketch(self, name: str) -> "_Sketch":
+        """Buckets and their counts, each above zero, in any order."""
+        found = self._sketches.get(name)
+        if found is None:
+            of_sketch = [(int(c[1]), n) for c, n in self.cells.items() if c[0] == name and n > 0]
+            pairs = np.array(of_sketch, np.int64).reshape(-1, 2)
+            self._sketches[name] = found = pairs[:, 0], pairs[:, 1]
+        return found
+
+
+_Sketch = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+class Tally(NamedTuple):
+    """What is counted of a pane, for one group: it adds up over panes and variants.
+
+    ``right`` went to the very intent; ``hits`` of the group's ``support`` went to the group.
+    """
+
+    predictions: int = 0
+    labelled: int = 0
+    right: int = 0
+    hits: int = 0
+    support: int = 0
+
+
+def _tally(cells: Cells, group: frozenset[Intent]) -> Tally:
+    predictions = labelled = right = hits = support = 0
+    for cell, n in cells.items():
+        if cell[0] == "outcome":
+            _, actual, predicted = cell
+            labelled += n
+            right += n if actual == predicted else 0
+            if actual in group:
+                support += n
+                hits += n if predicted in group else 0
+        elif cell[0] == "prediction":
+            predictions += n
+    return Tally(predictions, labelled, right, hits, support)
+
+
+def total_of(tallies: Iterable[Tally]) -> Tally:
+    """The sum; zeros for none."""
+    return Tally(*map(sum, zip(Tally(), *tallies, strict=True)))
+
+
+def quantile(many: Sequence[Counts], sketch: str, share: float) -> float | None:
+    """Value that ``share`` (0..1) of all that the sketches of these panes count did not exceed.
+
+    None where nothing is counted.
+    """
+    sketches = [counts.sketch(sketch) for counts in many]
+    buckets = np.concatenate([np.zeros(0, np.int64), *(found for found, _ in sketches)])
+    if not buckets.size:
         return None
+    least = int(buckets.min())
+    counted = np.zeros(int(buckets.max()) - least + 1, np.int64)
+    np.add.at(counted, buckets - least, np.concatenate([n for _, n in sketches]))
+    reached = np.cumsum(counted)
+    return value_of(least + int(np.argmax(reached >= share * reached[-1])))
 
 
 def merge(many: Iterable[Counts]) -> Counts:
