@@ -5,7 +5,7 @@ The words of a card are those of the Live page, so that the two never say differ
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dashboards import banner, queries, signals, words
+from dashboards import banner, focus, queries, signals, words
 from dashboards.alerts_models import Ack, AlertCard, AlertsView, Entry, Last, Place
 from dashboards.banner import AlertView, Freshness, Notice
 from dashboards.models import Choice
@@ -50,7 +50,7 @@ def alerts(
     del choice, recent_ms
     known = handled(reader, spec, now_ms)
     freshness = queries.freshness_of(reader, now_ms)
-    cards = sorted(_cards(known, spec, freshness), key=lambda card: card.place)
+    cards = sorted(_cards(reader, known, spec, freshness), key=lambda card: card.place)
     return AlertsView(
         freshness=freshness,
         cards=tuple(cards),
@@ -78,12 +78,15 @@ def rule_in_words(rule: AlertRule | SignalRule) -> str:
     return f"{rule.of} {signal} {signals.limit_of(rule)}".strip()
 
 
-def _cards(known: Handled, spec: Spec, freshness: Freshness) -> Iterator[AlertCard]:
+def _cards(
+    reader: StateReader, known: Handled, spec: Spec, freshness: Freshness
+) -> Iterator[AlertCard]:
     """Those of rules, the worst first, then those of signals."""
     over = {each.alert: each.overlays for each in known.standings}
     standings = {each.alert: each for each in known.standings}
     states, moves = known.evaluation.states, known.transitions
-    for view in banner.alert_views(spec.rules, states, moves, ALL, over):
+    views = banner.alert_views(spec.rules, states, moves, ALL, over)
+    for view in focus.with_labels(views, reader, spec, freshness.as_of_ms or 0):
         said = banner.describe(view, freshness)
         yield _card(known, standings.get(view.alert), view.alert, view, said, freshness)
     warn = {

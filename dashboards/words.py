@@ -153,7 +153,7 @@ def one_line(text: str) -> str:
 
 def too_few(n: int) -> str:
     """Why there is no verdict."""
-    return f"too few labels (n={n})"
+    return f"too few labels (n={count(n)})"
 
 
 def _two(first: float, first_unit: str, second: float, second_unit: str) -> str:

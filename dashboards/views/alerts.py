@@ -183,8 +183,6 @@ def _card(card: AlertCard, view: AlertsView, *, can_act: bool) -> None:
 def _text(card: AlertCard, view: AlertsView) -> str:
     """State, value with interval and n, since when, and who handles it."""
     parts = [f"<strong>{escape(card.said.title)}</strong>"]
-    if card.is_up and card.overlays.acknowledged is None:
-        parts.append("Not acknowledged")
     parts += [escape(part) for part in card.said.body.split("\n\n") if part]
     if taken := card.was_taken:
         at = words.clock(taken.at_ms, near_ms=view.freshness.as_of_ms)
