@@ -17,7 +17,7 @@ from monitor.domain.alerts import AlertKey, Event, Status, Transition, fingerpri
 from monitor.domain.engine import Spec
 from monitor.domain.ledger import gaps_of
 from monitor.domain.overlays import MATCHED, Action, Deed, Overlays, silences_of
-from monitor.domain.rules import AlertRule, SignalRule
+from monitor.domain.rules import AlertRule, Metric, SignalRule
 from monitor.domain.slices import ALL
 from monitor.domain.windows import DAY_MS
 from monitor.ports import StateReader
@@ -126,6 +126,7 @@ def _card(
     over = standing.overlays if standing else Overlays()
     place = _place(standing, view, over, freshness)
     mark = _mark(known.transitions, alert)
+    is_counted = isinstance(rule, AlertRule) and rule.metric is Metric.RECALL and mark is not None
     is_over = place in {Place.RESOLVED, Place.WELL}
     return AlertCard(
         id=fingerprint(alert),
@@ -140,6 +141,8 @@ def _card(
         mark_ms=mark.at_ms if mark else 0,
         runbook=rule.runbook,
         was_taken=_was_taken(known.actions, mark) if is_over else None,
+        variant=alert.key.variant,
+        misses_of=rule.of if is_counted else "",
     )
 
 

@@ -49,6 +49,6 @@ page = st.navigation({
     ],
 })  # fmt: skip
 common.check_settings()
-common.sidebar()
+common.sidebar(page.title)
 page.run()
 common.freeze()

@@ -506,9 +506,8 @@ def _labelled_words(alert: AlertView, as_of_ms: int) -> Iterable[str]:
     since = words.clock(alert.evidence_ms, near_ms=as_of_ms)
     yield (
         f"{words.percent(known / n, 0)} of its requests since {since} are labelled "
-        f"({words.count(known)} of {words.count(n)}): enough for this alert, which counts the "
-        "labels that came and does not need the rest; it would mislead only if misses were "
-        "labelled sooner or more often than hits"
+        f"({words.count(known)} of {words.count(n)}): enough, the alert does not need the rest, "
+        "unless misses are labelled sooner or more often than hits"
     )
 
 

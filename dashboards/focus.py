@@ -22,7 +22,7 @@ from monitor.ports import StateReader
 DETAIL_MS = 30 * MINUTE_MS
 ROUTES = 5
 MOST_KNOWN = 3
-"""Alerts of which it is looked up how many labels are in: as many as the Live page tells in full."""
+"""Alerts of which it is looked up how many labels are in: those that Live tells in full."""
 
 
 class Ways(NamedTuple):

@@ -6,6 +6,7 @@ from dashboards import words
 from monitor.domain.overlays import Overlays
 
 NOTHING_OVER = Overlays()
+NOT_TAKEN = "not acknowledged: nobody has taken it on"
 
 
 def overlays_in_words(
@@ -18,8 +19,6 @@ def overlays_in_words(
     if taken := over.acknowledged:
         at = words.clock(taken.at_ms, near_ms=near_ms)
         yield f"acknowledged by {words.one_line(taken.who)} at {at}: {words.one_line(taken.note)}"
-    elif is_up:
-        yield "not acknowledged: nobody has taken it on"
     if silence := over.silenced:
         until = words.clock(silence.until_ms, near_ms=near_ms)
         yield f"silenced by {words.one_line(silence.who)} until {until}: " + words.one_line(
@@ -29,6 +28,8 @@ def overlays_in_words(
         yield f"muted: {words.one_line(over.inhibited)}"
     if over.stalled:
         yield f"stalled: no mature label since {words.clock(last_ms, near_ms=near_ms)}"
+    if is_up and over.acknowledged is None:
+        yield NOT_TAKEN
 
 
 def lead(phrases: Iterator[str], details: str) -> str:

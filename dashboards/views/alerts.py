@@ -213,8 +213,19 @@ def _links(card: AlertCard, view: AlertsView) -> None:
         at_ms = pane_start(card.mark_ms, view.pane_ms) + view.pane_ms
         st.page_link(
             "screens/replay.py", label="Replay", icon=":material/history:",
-            query_params={"at": words.link(at_ms), "alert": card.mark},
+            query_params={
+                "at": words.link(at_ms), "alert": card.mark, "variant": card.variant,
+            },
         )  # fmt: skip
+    if card.misses_of:
+        st.page_link(
+            "screens/missed.py", label="Missed messages", icon=":material/person_alert:",
+            query_params={"alert": card.id, "variant": card.variant, "of": card.misses_of},
+        )  # fmt: skip
+    st.page_link(
+        "screens/live.py", label="Live", icon=":material/monitor_heart:",
+        query_params={"variant": card.variant},
+    )  # fmt: skip
     if card.runbook.startswith(("http://", "https://")):
         st.link_button("Runbook", card.runbook, icon=":material/menu_book:", type="tertiary")
     elif card.runbook:

@@ -21,6 +21,8 @@ from monitor.domain.slices import ALL
 
 NOW_EVERY_S, CHARTS_EVERY_S = 2, 5
 
+_PAGE = "page-shown"
+
 V = TypeVar("V")
 
 _DRAWN = {
@@ -66,10 +68,11 @@ def check_settings() -> None:
         st.stop()
 
 
-def sidebar() -> None:
+def sidebar(page: str) -> None:
     """The widgets that all pages share; the address holds what they say."""
     found = source.current()
     names = queries.watched_names(found.spec)
+    _follow_link(page, names)
     variants = [ALL, *pictures.variants()]
     linked = st.query_params.get("variant", ALL)
     # A link may be older than this process's first look at the store.
@@ -83,6 +86,21 @@ def sidebar() -> None:
         st.toggle("Live updates", value=True, key="live", bind="query-params")
         pane = words.duration(found.spec.windows.pane_ms)
         st.caption(f"All times UTC · windows of {pane} · this address shows this view again")
+
+
+def _follow_link(page: str, names: Sequence[str]) -> None:
+    """Let the sidebar say what a link from another page asks for.
+
+    Within a page widgets have the last word: what they say comes before the address has changed.
+    """
+    if st.session_state.get(_PAGE) == page:
+        return
+    if _PAGE in st.session_state:
+        if variant := st.query_params.get("variant"):
+            st.session_state["variant"] = variant
+        if len(names) > 1 and (of := st.query_params.get("of")) in names:
+            st.session_state["of"] = of
+    st.session_state[_PAGE] = page
 
 
 def choice() -> Choice:
@@ -127,6 +145,15 @@ def to_alert(alert: AlertKey) -> None:
     st.page_link(
         "screens/alerts.py", label=f"Alert {name}: see who handles it, acknowledge, silence",
         icon=":material/notifications_active:", query_params={"alert": name},
+    )  # fmt: skip
+
+
+def to_misses(alert: AlertKey, of: str) -> None:
+    """A link to the messages of ``of`` that were missed since the evidence of the alert began."""
+    name = fingerprint(alert)
+    st.page_link(
+        "screens/missed.py", label="Its missed messages", icon=":material/person_alert:",
+        query_params={"alert": name, "variant": alert.key.variant, "of": of},
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from dashboards.views import common
 from dashboards.views.common import Card
 from monitor.domain.alerts import fingerprint
 from monitor.domain.estimate import ASSUMPTION
+from monitor.domain.rules import Metric
 from monitor.domain.scores import Score
 from monitor.domain.signals import SignalState
 from monitor.domain.slices import ALL
@@ -67,7 +68,10 @@ def _notices(view: LiveNow, choice: Choice) -> None:
     wanting = view.attention
     for alert in wanting[:MOST_NOTICES]:
         common.notice(banner.describe(alert, view.freshness))
-        common.to_alert(alert.alert)
+        with st.container(horizontal=True):
+            common.to_alert(alert.alert)
+            if alert.is_up and alert.rule.metric is Metric.RECALL:
+                common.to_misses(alert.alert, alert.rule.of)
     if len(wanting) > MOST_NOTICES:
         st.caption(f"{len(wanting) - MOST_NOTICES} more alerts want attention.")
     if lost := banner.incomplete(view.gaps):
@@ -94,7 +98,7 @@ def tiles_text(view: LiveNow, choice: Choice) -> str:
     few = view.recent.recall.support < words.FEW
     said = f"Tiles: {_of_variant(choice.variant)}, the last {span}. "
     about = f"The alert: {up.whose or 'all variants'}, all its evidence"
-    return f"{said}{about}{'; few labels in a tile are no doubt about it' if few else ''}."
+    return f"{said}{about}{'; few labels in a tile do not weaken it' if few else ''}."
 
 
 def _of_variant(variant: str) -> str:
@@ -221,7 +225,8 @@ def _newest(fresh: Freshness) -> str:
 def _lag(fresh: Freshness) -> str:
     if fresh.is_stale:
         return "stale"
-    return f"{words.count(fresh.lag)} records behind" if fresh.lag else "up to date"
+    behind = "record behind" if fresh.lag == 1 else "records behind"
+    return f"{words.count(fresh.lag)} {behind}" if fresh.lag else "up to date"
 
 
 def _recall(view: Trend, palette: Palette) -> None:
@@ -261,7 +266,9 @@ def worst_text(view: Trend) -> str:
     below.sort(key=lambda row: ((row.recall.interval or (0.0, 1.0))[1], row.intent))
     named = "; ".join(f"{words.one_line(r.intent)}, {charts.caught(r)}" for r in below[:MOST_WORST])
     more = f"; and {len(below) - MOST_WORST} more" if len(below) > MOST_WORST else ""
-    return f"Worst: {named}{more}. Objective {objective}."
+    n = len(labelled)
+    how_many = f"{len(below)} of {n}" if len(below) < n else f"All {n}" if n > 1 else "The one"
+    return f"Worst: {named}{more}. {how_many} below the objective of {objective}."
 
 
 def detail_text(view: Trend) -> str:
@@ -274,8 +281,9 @@ def detail_text(view: Trend) -> str:
         return f"{whose}, last {words.duration(end_ms - start_ms)}{of_alert}"
     since = words.clock(start_ms, near_ms=end_ms)
     text = f"{whose} since {since}, the start of the evidence of alert {fingerprint(alert.alert)}"
-    about = alert.whose or "all variants"
-    return text if about == whose else f"{text} on {about}"
+    if alert.key != view.whose:
+        return f"{text} on {alert.whose or 'all variants'}"
+    return f"{text} on version {words.one_line(alert.version)}" if alert.version else text
 
 
 def _routes(view: Trend, palette: Palette) -> None:
@@ -283,7 +291,7 @@ def _routes(view: Trend, palette: Palette) -> None:
     if not view.routes:
         st.caption(f"No missed {view.of} message is known in this time.")
         return
-    st.caption(common.plain(f"{routes_text(view)} · {detail_text(view)}"))
+    st.caption(f"{routes_text(view)}, of the same messages")
     common.bars(tables.routes(view.routes), "Missed", view.routes[0].missed, palette.line)
 
 

@@ -87,7 +87,7 @@ def test_a_card_says_state_rule_value_interval_since_and_that_nobody_has_it() ->
     assert app.title[0].value == TITLE
     assert "urgent recall below 80%" in text(app)
     assert "a firing: urgent recall 45.0% over its last 20 mature labels (95% 26–66%)" in text(app)
-    assert "Fired 11:40 UTC, 20 min ago" in text(app)
+    assert "Firing since 11:40 UTC, for 20 min" in text(app)
     assert "Not acknowledged" in text(app)
 
 
@@ -95,7 +95,7 @@ def test_a_card_says_who_has_taken_it_on() -> None:
     store = told.store_of({"a": told.FIRED})
     store.act(ACK)
     app = show(store)
-    assert "Acknowledged by ana: rolling back" in text(app)
+    assert "Acknowledged by ana at 11:59 UTC: rolling back" in text(app)
     assert "Not acknowledged" not in text(app)
 
 

@@ -18,6 +18,7 @@ from monitor.domain.errors import StoreError
 from monitor.domain.events import Partition
 from monitor.domain.ledger import Gap
 from monitor.domain.rules import AlertRule
+from monitor.domain.scores import proportion
 from monitor.domain.signals import SignalState
 from monitor.domain.slices import Groups
 from monitor.ports import Heartbeat
@@ -76,6 +77,12 @@ def cards(app: AppTest) -> dict[str, str]:
     return {card.label: card.value for card in app.metric}
 
 
+def detail(app: AppTest) -> str:
+    """Whose numbers the panels beside the chart are, and since when."""
+    [said] = [c.value for c in app.caption if c.value.startswith(("fine\\_tuned since", "prompt since"))]
+    return said.replace("\\", "")
+
+
 def test_live_says_that_there_are_no_windows_when_the_store_is_empty() -> None:
     app = show("empty")
     assert app.title[0].value == LIVE
@@ -129,7 +136,7 @@ def test_live_is_green_when_all_is_well() -> None:
     [(tone, text)] = notices(app)
     assert tone is Tone.OK
     assert text.startswith("OK: urgent recall 9")
-    assert "Last 30 min" in [caption.value for caption in app.caption]
+    assert "all variants, last 30 min" in [caption.value for caption in app.caption]
 
 
 def test_live_says_why_when_an_alert_is_firing() -> None:
@@ -138,11 +145,11 @@ def test_live_says_why_when_an_alert_is_firing() -> None:
     assert tone is Tone.CRITICAL
     assert text.startswith("fine_tuned firing: urgent recall ")
     assert "objective 80%" in text
-    assert "65 of the last 100 mature urgent labels were hits, of predictions since 11:" in text
+    assert "when it fired: 65 of the last 100 mature urgent labels were hits" in text
+    assert "Not acknowledged: nobody has taken it on\n\n" in text
     assert text.endswith("· rule urgent-recall")
-    since = text.partition("of predictions since ")[2].partition(" ·")[0]
-    captions = [caption.value for caption in app.caption]
-    assert f"Since {since}, when the evidence of the alert begins" in captions
+    since = text.partition("begins with predictions of ")[2].partition(" ·")[0]
+    assert detail(app).startswith(f"fine_tuned since {since}, the start of the evidence of alert ")
     assert len(app.get("vega_lite_chart")) == 3
     assert len(app.metric) == 6
 
@@ -151,7 +158,7 @@ def test_live_says_who_has_taken_on_what_fires_and_which_signals_warn() -> None:
     (red, fires), (yellow, signals) = notices(show("acknowledged"))
     assert (red, yellow) == (Tone.CRITICAL, Tone.WARNING)
     assert fires.startswith("fine_tuned firing: urgent recall ")
-    assert "Acknowledged by ana: rolling back\n\nFired 11:" in fires
+    assert "Acknowledged by ana at 12:00 UTC: rolling back\n\nFiring since 11:" in fires
     assert "evidence this strong would turn up less than once in 36\u202f000 labels" in fires
     assert signals.startswith("2 signals warn. ")
     assert "fine_tuned warning: 95 % were answered within 1" in signals
@@ -162,7 +169,8 @@ def test_live_warns_of_what_is_degraded_though_silenced() -> None:
     (tone, text), _ = notices(show("degraded"))
     assert tone is Tone.WARNING
     assert text.startswith("fine_tuned warning, degraded vs baseline: urgent recall 8")
-    assert "Silenced by bo until 14:00 UTC: retraining\n\nWarned " in text
+    assert "Silenced by bo until 14:00 UTC: retraining · not acknowledged: " in text
+    assert "\n\nWarning since " in text
 
 
 def test_live_tells_a_silence_no_more_when_its_time_is_over() -> None:
@@ -197,7 +205,7 @@ def test_live_shows_accuracy_beside_recall_by_the_same_rules() -> None:
     few = show("few_labels")
     assert cards(few)["Accuracy, 15 min"] == "100.0%"
     captions = [caption.value for caption in few.caption]
-    assert captions.count("95% 76–100%, too few labels (n=12)") == 2
+    assert captions.count(r"all variants\: 95% 76–100%, too few labels (n=12)") == 2
 
 
 def test_live_says_when_it_resolves_when_an_alert_is_recovering() -> None:
@@ -405,13 +413,22 @@ def test_a_wrong_setting_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             SignalState(value=0.78, error=0.04, past_error=0.02, checks=3),
-            "78 % ± 4 (past error 2); assumes p(urgent | score) unchanged.",
+            "78% ± 4 (past error 2); assumes p(urgent | score) unchanged.",
         ),
-        (SignalState(value=0.78, error=0.04), "78 % ± 4 (past error unknown); assumes"),
+        (SignalState(value=0.78, error=0.04), "78% ± 4 (past error unknown); assumes"),
         (SignalState(reason="no predictions"), "unknown, no predictions."),
     ],
 )
 def test_live_shows_the_label_free_estimate_or_why_it_is_unknown(
     state: SignalState, text: str
 ) -> None:
-    assert text in estimate_text(state, "urgent")
+    assert text in estimate_text(state, "urgent", proportion(78, 100))
+    assert "contradict" not in estimate_text(state, "urgent", proportion(0, 0))
+
+
+def test_the_estimate_gives_way_to_what_is_measured_when_the_interval_excludes_it() -> None:
+    state = SignalState(value=0.96, error=0.02)
+    said = estimate_text(state, "urgent", proportion(5, 20))
+    assert said.endswith(
+        "Labels contradict it: measured 25.0% (95% 11–47%, n = 20). What is measured counts."
+    )
