@@ -475,7 +475,8 @@ def _history(alert: AlertView, as_of_ms: int) -> Iterable[str]:
         yield from _chance(alert, alert.fired)
     else:
         yield since
-    yield from _labelled_words(alert, as_of_ms)
+    if said := labelled_text(alert, as_of_ms):
+        yield said
     if alert.corrected:
         # No more than the last hundred corrections are remembered.
         least = "at least " if alert.corrected >= MOST_CORRECTED else ""
@@ -498,13 +499,16 @@ def _latest_words(alert: AlertView, fired: Transition, as_of_ms: int) -> Iterabl
         yield f"by {at}, its latest label: {alert.hits} of the last {alert.score.support}"
 
 
-def _labelled_words(alert: AlertView, as_of_ms: int) -> Iterable[str]:
-    """How much is labelled of what it could speak of, and why that is enough, or when not."""
+def labelled_text(alert: AlertView, as_of_ms: int) -> str:
+    """How much is labelled of what it could speak of, and why that is enough, or when not.
+
+    "" where nobody has looked.
+    """
     if alert.labelled is None or alert.evidence_ms is None or not alert.labelled.predictions:
-        return
+        return ""
     known, n = alert.labelled
     since = words.clock(alert.evidence_ms, near_ms=as_of_ms)
-    yield (
+    return (
         f"{words.percent(known / n, 0)} of its requests since {since} are labelled "
         f"({words.count(known)} of {words.count(n)}): enough, the alert does not need the rest, "
         "unless misses are labelled sooner or more often than hits"

@@ -12,8 +12,8 @@ _CLAIMS = ("email", "preferred_username", "name", "sub")
 
 
 READS_ONLY = (
-    "The settings do not say who may act: set dashboard.identity (a proxy's header, or a login) and "
-    "start the dashboard again; docs/dashboard.md, Who acts."
+    "The settings do not say how viewers are known: set dashboard.identity (the header of a proxy, "
+    "or a login) and start the dashboard again, see Who acts in docs/dashboard.md."
 )
 
 

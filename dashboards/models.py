@@ -240,7 +240,11 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class LabelsView:
-    """The Labels page. ``now`` are the delays of the labels that arrived in the last window."""
+    """The Labels page. ``now`` are the delays of the labels that arrived in the last window.
+
+    ``alerts`` are those about ``of`` that speak of the variant, the worst first. ``watched`` counts
+    the labelled messages of the range whose true intent is of that group.
+    """
 
     freshness: Freshness
     rolling_ms: int
@@ -249,6 +253,9 @@ class LabelsView:
     known: Known
     now: Delays | None
     books: Books
+    of: str = ""
+    alerts: tuple[AlertView, ...] = ()
+    watched: int = 0
 
     @property
     def predictions(self) -> int:

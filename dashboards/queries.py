@@ -163,6 +163,11 @@ def labels(
         known=time_known(_cohort(predicted, grid, as_of_ms)),
         now=_delays(merge(arrived[-grid.warmup :])),
         books=books(reader, spec),
+        of=choice.of,
+        alerts=_told(reader, spec, choice, freshness).alerts,
+        watched=sum(
+            pane.hits_and_support(spec.groups.of(choice.of))[1] for pane in predicted[grid.warmup :]
+        ),
     )
 
 

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
 from monitor.app.audit import Verification
 from monitor.app.replay import OnProgress
-from monitor.app.settings import Settings, load_settings
+from monitor.app.settings import Settings, chosen_file, load_settings
 from monitor.app.vitals import StoreVitals, vitals_of
 from monitor.app.wiring import in_ms, open_reader, open_store, spec_of
 from monitor.domain.engine import Spec
@@ -46,6 +47,7 @@ class Source:
     act: Callable[[Action], None] | None = None
     text_of: Callable[[Miss], str | None] | None = None
     vitals: Callable[[], StoreVitals] | None = None
+    config: Path | None = None
 
 
 class _Opened:
@@ -107,6 +109,7 @@ def _open() -> Source:
         act=functools.partial(_act, settings) if settings.dashboard.identity.is_asked else None,
         text_of=functools.partial(_text_of, settings),
         vitals=lambda: vitals_of(connect()),
+        config=chosen_file(),
     )
 
 

@@ -4,10 +4,12 @@ A dialog belongs to the whole page and not to the part that is drawn anew every 
 would close it: a button says what is asked for, and the page opens the dialog.
 """
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Literal
 
 import streamlit as st
@@ -102,7 +104,7 @@ def _board(mark: str) -> None:
     if view is None:
         return
     viewer = identity.viewer()
-    _viewer(viewer)
+    _viewer(viewer, view)
     if mark and view.named(mark) is None:
         common.notice(_unknown(view, mark))
     if not view.is_any_up:
@@ -115,7 +117,7 @@ def _board(mark: str) -> None:
     common.last_known(picture)
 
 
-def _viewer(viewer: Viewer) -> None:
+def _viewer(viewer: Viewer, view: AlertsView) -> None:
     st.caption("All rules and variants, whatever is chosen in the sidebar.")
     if viewer.name is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -123,10 +125,20 @@ def _viewer(viewer: Viewer) -> None:
             if source.current().settings.dashboard.identity.oidc is not None:
                 st.button("Log out", on_click=st.logout, type="tertiary")
         return
-    body = "An act needs a name beside it. The command line has the same: recallwatch alerts ack."
-    common.notice(Notice(Tone.NEUTRAL, f"You can look, but not act. {viewer.reason}", body))
+    waiting = [c for c in view.cards if c.is_up and c.overlays.acknowledged is None]
+    more = " On the machine of the settings this does the same:" if waiting else ""
+    body = f"{viewer.reason} An act needs a name beside it, so no buttons are shown.{more}"
+    common.notice(Notice(Tone.NEUTRAL, "You can look, but not act.", body))
+    if waiting:
+        st.code(acknowledgement_command(waiting[0].id, source.current().config), language="bash")
     if viewer.can_log_in and st.button("Log in", icon=":material/login:"):
         st.login()
+
+
+def acknowledgement_command(alert: str, config: Path | None) -> str:
+    """What to type to take on an alert, as it stands; ``config`` is the file of the settings."""
+    file = f" --config {shlex.quote(str(config.absolute()))}" if config else ""
+    return f'recallwatch alerts ack {alert} --note "looking into it"{file}'
 
 
 def _unknown(view: AlertsView, mark: str) -> Notice:

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import streamlit as st
 
 from dashboards import charts, datasets, pictures, queries, source, tables, words
+from dashboards.alerts_models import Place
 from dashboards.banner import Freshness, Notice, staleness, unwritten
 from dashboards.models import Choice
 from dashboards.pictures import Picture
@@ -155,6 +156,16 @@ def to_misses(alert: AlertKey, of: str) -> None:
         "screens/missed.py", label="Its missed messages", icon=":material/person_alert:",
         query_params={"alert": name, "variant": alert.key.variant, "of": of},
     )  # fmt: skip
+
+
+def firing() -> None:
+    """What fires, whatever variant is chosen, on a page that is about something else."""
+    view = pictures.alerts().view
+    up = [card for card in view.cards if card.place is Place.FIRING] if view else []
+    if not up:
+        return
+    more = f", and {len(up) - 1} more" if len(up) > 1 else ""
+    notice(Notice(Tone.CRITICAL, f"Alert {up[0].id}: {up[0].said.title}{more}", ""))
 
 
 def is_watching(of: str) -> bool:

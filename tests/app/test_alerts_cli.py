@@ -244,7 +244,7 @@ def test_what_people_write_does_not_command_the_terminal(run: Run, config: Path)
 def test_a_silence_mutes_what_it_names_and_prints_its_id(run: Run, config: Path) -> None:
     ended = silenced(run, config, "--rule", "urgent-recall", "--variant", "fine_tuned")
     assert ended.code == 0
-    assert f"Of those known now it mutes: {ID}." in ended.err
+    assert f"It mutes, of what alerts list shows: {ID} (firing)." in ended.err
     [action] = acts(config)
     assert ended.out == f"{action.id}\n"
     assert action.until_ms - action.at_ms == 2 * HOUR_MS

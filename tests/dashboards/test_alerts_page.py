@@ -239,7 +239,23 @@ def test_a_dashboard_that_only_reads_says_so() -> None:
     store = told.store_of({"a": told.FIRED})
     app = run(scenes.source_of(store, spec=told.SPEC), "alerts")
     assert buttons(app) == []
-    assert any("This dashboard only reads" in text for _, text in notices(app))
+    assert any("set dashboard.identity" in text for _, text in notices(app))
+
+
+def test_the_command_that_is_shown_works_as_it_stands() -> None:
+    app = show(told.store_of({"a": told.FIRED}))
+    [code] = [each.value for each in app.code]
+    assert code == f'recallwatch alerts ack {told.name("a")} --note "looking into it"'
+    said = alerts_view.acknowledgement_command("0f1e2d3c", Path("/etc/my settings.yaml"))
+    assert said.endswith("--config '/etc/my settings.yaml'")
+
+
+def test_a_card_leads_to_its_missed_messages_and_to_its_variant() -> None:
+    app = show(told.store_of({"a": told.FIRED}))
+    links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
+    assert links["Missed messages"] == f"alert={told.name('a')}&variant=a&of=urgent"
+    assert links["Live"] == "variant=a"
+    assert links["Replay"].endswith("&variant=a")
 
 
 def test_a_viewer_who_can_log_in_is_offered_that(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,10 @@ HEAVY = {"altair", "apprise", "kafka", "river", "scipy", "sklearn"}
 def loaded(*pages: str) -> set[str]:
     """The packages that a process holds which has shown these pages."""
     shown = subprocess.run(
-        [sys.executable, "-c", SHOWN.format(pages=pages)], capture_output=True, check=True, text=True
+        [sys.executable, "-c", SHOWN.format(pages=pages)],
+        capture_output=True,
+        check=True,
+        text=True,
     )
     return set(json.loads(shown.stdout))
 

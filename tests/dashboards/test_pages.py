@@ -79,7 +79,9 @@ def cards(app: AppTest) -> dict[str, str]:
 
 def detail(app: AppTest) -> str:
     """Whose numbers the panels beside the chart are, and since when."""
-    [said] = [c.value for c in app.caption if c.value.startswith(("fine\\_tuned since", "prompt since"))]
+    [said] = [
+        c.value for c in app.caption if c.value.startswith(("fine\\_tuned since", "prompt since"))
+    ]
     return said.replace("\\", "")
 
 
