@@ -35,7 +35,8 @@ class Source:
     the log, as ``audit_run.verified`` does; None where there is a store and no log. ``act`` enters
     what a person did, once for each id, or raises StoreError; None where pages only read.
     ``text_of`` reads what somebody wrote, as ``revealing.text_of`` does. ``vitals`` asks how the
-    store's server is, or raises StoreError; None where there is no server.
+    store's server is, or raises StoreError; None where there is no server. ``config`` is the file
+    of the settings, None where the environment has them all.
     """
 
     connect: Callable[[], StateReader]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -12,6 +13,7 @@ from dashboards.alerts_tables import trail_csv, trail_json
 from dashboards.identity import Viewer
 from dashboards.models import Choice
 from dashboards.theme import Tone
+from dashboards.views import alerts as alerts_view
 from monitor.adapters.memory import MemoryStore
 from monitor.domain.engine import Spec
 from monitor.domain.errors import StoreError

@@ -80,6 +80,20 @@ def alert(
         ),
         (
             Status.OK,
+            "m" * 9 + "h" * 2,
+            Tone.NEUTRAL,
+            "Below the objective so far, too few labels (n=11) for a verdict, evidence building: "
+            "urgent recall 18.2% (95% 5–48%, n = 11), objective 80%.",
+        ),
+        (
+            Status.OK,
+            "m" * 20 + "h" * 20,
+            Tone.WARNING,
+            "Below the objective so far, evidence building: urgent recall 50.0% "
+            "(95% 35–65%, n = 40), objective 80%.",
+        ),
+        (
+            Status.OK,
             "h" * 12,
             Tone.NEUTRAL,
             "OK so far, too few labels (n=12): urgent recall 100.0% (95% 76–100%, n = 12), "

@@ -79,10 +79,9 @@ def cards(app: AppTest) -> dict[str, str]:
 
 def detail(app: AppTest) -> str:
     """Whose numbers the panels beside the chart are, and since when."""
-    [said] = [
-        c.value for c in app.caption if c.value.startswith(("fine\\_tuned since", "prompt since"))
-    ]
-    return said.replace("\\", "")
+    captions = [caption.value.replace("\\", "") for caption in app.caption]
+    [said] = [text for text in captions if "the start of the evidence of alert" in text]
+    return said
 
 
 def test_live_says_that_there_are_no_windows_when_the_store_is_empty() -> None:
@@ -154,6 +153,37 @@ def test_live_says_why_when_an_alert_is_firing() -> None:
     assert detail(app).startswith(f"fine_tuned since {since}, the start of the evidence of alert ")
     assert len(app.get("vega_lite_chart")) == 3
     assert len(app.metric) == 6
+
+
+def test_live_says_which_intents_broke_in_a_sentence() -> None:
+    app = show("firing")
+    [said] = [each.value.replace("\\", "") for each in app.markdown if "Worst: " in each.value]
+    first, second = said.removeprefix("Worst: ").split("; ")[:2]
+    assert {first.partition(",")[0], second.partition(",")[0]} == {"report_fraud", "account_locked"}
+    assert " caught (" in first
+    assert "below the objective of 80%." in said
+
+
+def test_live_speaks_of_the_variant_that_fires_unless_another_is_chosen() -> None:
+    found = scenes.source_of(scenes.store_of("firing"))
+    assert detail(run(found)).startswith("fine_tuned since ")
+    asked = detail(run(found, variant="prompt"))
+    assert asked.startswith("prompt since ")
+    assert asked.endswith(" on fine_tuned")
+
+
+def test_live_says_whose_the_tiles_are_while_an_alert_of_one_variant_fires() -> None:
+    captions = [caption.value.replace("\\", "") for caption in show("firing").caption]
+    assert (
+        "Tiles: all variants, the last 15 min. The alert: fine_tuned, all its evidence." in captions
+    )
+    assert not [c.value for c in show("ok").caption if c.value.startswith("Tiles")]
+
+
+def test_live_says_how_much_of_what_fires_is_labelled_and_that_it_is_enough() -> None:
+    [(_, text)] = notices(show("firing"))
+    assert "of its requests since 11:" in text
+    assert "enough, the alert does not need the rest" in text
 
 
 def test_live_says_who_has_taken_on_what_fires_and_which_signals_warn() -> None:
@@ -358,7 +388,11 @@ def test_labels_says_so_when_there_are_none() -> None:
 
 def test_labels_shows_delays_books_and_reasons() -> None:
     app = show("firing", "labels")
-    assert notices(app) == []
+    [(tone, said)] = notices(app)
+    assert tone is Tone.NEUTRAL
+    assert said.startswith("Yes, for alert ")
+    assert " on fine_tuned: it stands on 100 mature urgent labels (urgent recall 65.0%" in said
+    assert "are labelled (" in said
     assert cards(app)["Label delay p50"] == "2.6 min"
     assert len(app.get("vega_lite_chart")) == 3
     books = [element.proto.body for element in app.get("html")]
@@ -371,6 +405,13 @@ def test_labels_shows_delays_books_and_reasons() -> None:
         "missing_field": 1,
         "not_json": 2,
     }
+
+
+def test_labels_says_what_may_not_show_yet_when_nothing_is_up() -> None:
+    [(tone, said)] = notices(show("late", "labels"))
+    assert tone is Tone.NEUTRAL
+    assert said.startswith("Nothing is up by the labels that are in. A drop younger than ")
+    assert " of the messages of the last 3h are labelled; " in said
 
 
 def test_labels_lists_what_was_lost_beside_books_that_balance() -> None:
