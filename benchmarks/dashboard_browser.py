@@ -28,7 +28,8 @@ WATCH = """() => {
     const look = () => {
         let least = 1;
         for (const one of document.querySelectorAll("[data-testid=stElementContainer]")) {
-            least = Math.min(least, Number(getComputedStyle(one).opacity));
+            // An empty element keeps a place and shows nothing, faded or not.
+            if (one.offsetHeight) least = Math.min(least, Number(getComputedStyle(one).opacity));
         }
         seen.frames += 1;
         seen.faded += least < 0.9 ? 1 : 0;
@@ -128,6 +129,9 @@ def new_window(page: Page, found: Stage) -> tuple[float, float]:
     card, chart = _card_text(page), coverage.first.get_attribute("aria-label")
     seen_card = seen_chart = None
     limit = clock() + NO_LONGER_S
+    while len(found.windows) == before and clock() < limit:
+        page.wait_for_timeout(POLL_MS)
+        card, chart = _card_text(page), coverage.first.get_attribute("aria-label")
     while (seen_card is None or seen_chart is None) and clock() < limit:
         page.wait_for_timeout(POLL_MS)
         if seen_card is None and _card_text(page) != card:

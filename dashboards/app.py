@@ -48,6 +48,7 @@ page = st.navigation({
         ),
     ],
 })  # fmt: skip
+common.steady()
 common.check_settings()
 common.sidebar(page.title)
 page.run()

@@ -27,8 +27,11 @@ _TITLES = {
 _FIXED_DOMAIN = {By.ROW, By.COLUMN}
 
 _NARROW = 36
-_FITS = f"bandwidth('x') < (bandwidth('x') < {_NARROW} ? 5 : 7) * length(datum.text) ? 0 : 1"
-"""A number that is wider than its cell would run into the next one: the table has it."""
+_LETTER = f"(bandwidth('x') < {_NARROW} ? 5 : 7)"
+_FITS = f"bandwidth('x') >= {_LETTER} * length(datum.text)"
+_FITS_BRIEFLY = f"!({_FITS}) && bandwidth('x') >= {_LETTER} * length(datum.brief)"
+"""A number that is wider than its cell would run into the next one: a brief one stands there, and
+where that is too wide as well, the table has it."""
 
 
 def matrix(view: Confused, by: By, palette: Palette) -> Spec:
@@ -42,7 +45,6 @@ def matrix(view: Confused, by: By, palette: Palette) -> Spec:
     place = {"x": x, "y": y}
     grid = {"type": "rect", "fill": None, "stroke": palette.grid, "strokeWidth": 1}
     outline = {"type": "rect", "fill": None, "stroke": palette.critical, "strokeWidth": 2}
-    text = {"type": "text", "fontSize": _when_narrow(9, 12), "opacity": {"expr": _FITS}}
     tips = ["True intent", "Predicted intent", "Outcomes", "Share", "95% interval", "Labels"]
     tips += ["Share then", "Labels then", "Change"] if view.is_compared else []
     tooltip = [{"field": name, "type": "nominal"} for name in tips]
@@ -69,16 +71,19 @@ def matrix(view: Confused, by: By, palette: Palette) -> Spec:
                 "encoding": {**place, "fill": fill, "tooltip": tooltip},
             },
             {"data": {"name": "missed"}, "mark": outline, "encoding": place},
-            {
-                "data": {"name": "cells"},
-                "mark": text,
-                "encoding": {
-                    **place,
-                    "text": {"field": "text", "type": "nominal"},
-                    "color": ink,
-                    "tooltip": tooltip,
-                },
-            },
+            *(
+                {
+                    "data": {"name": "cells"},
+                    "mark": _text(fits),
+                    "encoding": {
+                        **place,
+                        "text": {"field": field, "type": "nominal"},
+                        "color": ink,
+                        "tooltip": tooltip,
+                    },
+                }
+                for field, fits in (("text", _FITS), ("brief", _FITS_BRIEFLY))
+            ),
         ],
         "config": {"view": {"stroke": None}},
     }
@@ -219,6 +224,11 @@ def _when_narrow(then: int, otherwise: int) -> Spec:
     return {"expr": f"bandwidth('x') < {_NARROW} ? {then} : {otherwise}"}
 
 
+def _text(fits: str) -> Spec:
+    opacity = {"expr": f"{fits} ? 1 : 0"}
+    return {"type": "text", "fontSize": _when_narrow(9, 12), "opacity": opacity}
+
+
 def _row(view: Confused, cell: Cell, ramp: Ramp, palette: Palette, most: float) -> Row:
     value, at, text = _painted(view, cell, most)
     fill = palette.background if at is None else shade(ramp, at)
@@ -227,6 +237,7 @@ def _row(view: Confused, cell: Cell, ramp: Ramp, palette: Palette, most: float) 
         "column": label(view, cell.predicted),
         "value": value,
         "text": text,
+        "brief": text if view.is_compared or not text else words.brief(cell.n),
         "ink": palette.unknown if view.is_compared and cell.is_few else ink_on(fill, palette),
         "missed": cell.is_missed and cell.n > 0,
         "True intent": cell.actual,

@@ -1,8 +1,10 @@
 """What was last read from the store: shared by all viewers, and kept while the store is away.
 
 Reads are cached for all sessions and refreshed behind their backs, so that nobody waits for the
-store after the first picture. A failure is an answer too: it is cached like one, which makes a dead
-store be asked once in a while and not once for each viewer.
+store after the first picture. Banner and cards alone are read while somebody waits: that takes some
+hundredths of a second, and a look behind would show them as old as the look before. A failure is an
+answer too: it is cached like one, which makes a dead store be asked once in a while and not once
+for each viewer.
 """
 
 from collections.abc import Hashable
@@ -149,7 +151,7 @@ def note_variants(found: tuple[str, ...]) -> bool:
     return changed
 
 
-@st.cache_data(ttl=NOW_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
+@st.cache_data(ttl=NOW_S, show_spinner=False, max_entries=MOST_KEPT)
 def _now(serial: int, choice: Choice) -> Picture[LiveNow]:
     return _take(("now", serial, choice), queries.live_now, choice)
 

@@ -124,7 +124,7 @@ def _verified(settings: Settings, alert: str, on_progress: OnProgress) -> Verifi
     # Imported by those who prove something alone: archives take long to import.
     from monitor.app.audit_run import Scope, verified  # noqa: PLC0415 - see above
 
-    return verified(settings, Scope(alert=alert), on_progress)
+    return verified(settings, Scope(settings.dashboard.archive, alert=alert), on_progress)
 
 
 def _text_of(settings: Settings, miss: Miss) -> str | None:

@@ -112,6 +112,19 @@ def count(n: int) -> str:
     return f"{n:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def brief(n: int) -> str:
+    """A whole number in at most four characters, up to a million.
+
+    >>> brief(999), brief(1_072), brief(9_960), brief(12_345), brief(999_999), brief(2_300_000)
+    ('999', '1.1k', '10k', '12k', '1M', '2.3M')
+    """
+    for unit, letter in ((1_000_000, "M"), (1_000, "k")):
+        if n >= unit - unit // 2000:
+            amount = f"{n / unit:.1f}" if n / unit < 9.95 else f"{n / unit:.0f}"  # noqa: PLR2004 - where one decimal would round to ten
+            return f"{amount.removesuffix('.0')}{letter}"
+    return str(n)
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """A share 0..1 as a percentage; a dash for None."""
     return NONE if share is None else f"{100 * share:.{digits}f}%"

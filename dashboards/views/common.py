@@ -21,6 +21,7 @@ from monitor.domain.alerts import AlertKey, fingerprint
 from monitor.domain.slices import ALL
 
 NOW_EVERY_S, CHARTS_EVERY_S = 2, 5
+FADES_AFTER_S = 5
 
 _PAGE = "page-shown"
 
@@ -57,6 +58,16 @@ def _freeze(modules: int) -> None:
     del modules
     gc.collect()
     gc.freeze()
+
+
+def steady() -> None:
+    """Let what is drawn again stand as it is, unless the new picture is long in coming.
+
+    Streamlit fades what half a second of a run has not drawn again, which on a slow line or a busy
+    machine makes a page that refreshes itself flicker.
+    """
+    late = f"[data-stale=true] {{ transition-delay: {FADES_AFTER_S}s !important }}"
+    st.html(f"<style>{late}</style>")
 
 
 def check_settings() -> None:

@@ -399,12 +399,17 @@ def _read(case: Case) -> Notice | tuple[str, str]:
     try:
         text = read(case.miss)
     except RecallwatchError as error:
-        return Notice(Tone.CRITICAL, "The log cannot be read.", str(error))
+        return Notice(Tone.CRITICAL, "The log or its archive cannot be read.", str(error))
+    has_archive = source.current().settings.dashboard.archive is not None
+    if text is None and has_archive:
+        said = "Kafka had dropped it before it was archived."
+        return Notice(Tone.NEUTRAL, "Neither the log nor the archive has this message.", said)
     if text is None:
-        said = "Its retention is over, or it was redacted."
+        said = "Its retention is over, and no archive is set (dashboard.archive)."
         return Notice(Tone.NEUTRAL, "The log no longer has this message.", said)
     if not text:
-        return Notice(Tone.NEUTRAL, "The record has no text: none was sent with it.", "")
+        said = "Or it was removed from the archive at a request." if has_archive else ""
+        return Notice(Tone.NEUTRAL, "The record has no text: none was sent with it.", said)
     return case.miss.reference, text
 
 

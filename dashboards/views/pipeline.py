@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboards import pictures, pipeline_checks, pipeline_tables, tables, words
+from dashboards import pictures, pipeline_checks, pipeline_tables, sessions, tables, words
 from dashboards.pipeline_models import Check, PipelineView
 from dashboards.theme import Palette
 from dashboards.views import books, common, grids
@@ -28,6 +28,7 @@ def page() -> None:
     if not is_down:
         common.notice(pipeline_checks.verdict(found))
     _cards(view, is_down=is_down)
+    _viewers()
     _checks(found, palette)
     _reading(view)
     books.section(view.books)
@@ -41,6 +42,11 @@ def _cards(view: PipelineView, *, is_down: bool) -> None:
         _life_card(view), _lag_card(view), _complete_card(view), _rules_card(view),
         _answer_card(view), _memory_card(view),
     ], is_down=is_down)  # fmt: skip
+
+
+def _viewers() -> None:
+    if (open_now := sessions.open_now()) is not None:
+        st.caption(sessions.told(open_now))
 
 
 def _life_card(view: PipelineView) -> Card:

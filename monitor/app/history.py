@@ -165,4 +165,10 @@ def _sources(settings: Settings, where: Where) -> dict[Partition, Source]:
 
 
 def _from(source: Source, start: int | None) -> Source:
-    return source if start is None or start <= source.begin else Later(source, start)
+    if start is None:
+        return source
+    if start <= source.begin:
+        # An archive that was asked where an instant lies stands somewhere else.
+        source.seek(source.begin)
+        return source
+    return Later(source, start)

@@ -1,6 +1,6 @@
-"""What somebody wrote, read from the log for one person to see: it is kept nowhere else."""
+"""What somebody wrote, read for one person to see: from the log, or from an archive of it."""
 
-from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Protocol
 
 from monitor.app.history import Place, Where, opened_history
@@ -24,17 +24,22 @@ class Told(Protocol):
 
 
 def text_of(settings: Settings, miss: Miss) -> str | None:
-    """The text of a missed message; "" if its record has none, None if the log has no such record.
+    """The text of a missed message; "" if its record has none, None if there is no such record.
 
-    BrokerError when the log cannot be read.
+    What the log no longer has is looked for in the archive of ``dashboard.archive``, where one is
+    set. BrokerError or ArchiveError when one of them cannot be read.
     """
-    with _around(settings, miss.log_ms) as log:
+    archive = settings.dashboard.archive
+    told = _told(settings, miss, Where())
+    if told is None and archive is not None:
+        return _told(settings, miss, Where(archive=archive, is_offline=True))
+    return told
+
+
+def _told(settings: Settings, miss: Miss, where: Where) -> str | None:
+    start, end = Place(instant_ms=miss.log_ms), Place(instant_ms=miss.log_ms + AROUND_MS)
+    with opened_history(settings, replace(where, start=start, end=end)) as log:
         return found_text(log, codec_of(settings), miss)
-
-
-def _around(settings: Settings, log_ms: int) -> AbstractContextManager[Told]:
-    start, end = Place(instant_ms=log_ms), Place(instant_ms=log_ms + AROUND_MS)
-    return opened_history(settings, Where(start=start, end=end))
 
 
 def found_text(log: Told, codec: RecordCodec, miss: Miss) -> str | None:

@@ -100,6 +100,19 @@ def test_the_archive_holds_what_the_log_holds(config: Path, place: Path) -> None
     assert by_partition(archived) == by_partition(live_records(settings))
 
 
+@pytest.mark.parametrize("back_ms", [0, 86_400_000])
+def test_an_archive_read_from_its_first_record_or_before_is_read_whole(
+    config: Path, place: Path, back_ms: int
+) -> None:
+    Ended("copy", "--to", place, "--config", config)
+    settings = load_settings(config)
+    start = Place(instant_ms=FLAT_MS - back_ms)
+    where = Where(archive=str(place), is_offline=True, start=start)
+    with opened_history(settings, where) as log:
+        found = drained(log)
+    assert by_partition(found) == by_partition(live_records(settings))
+
+
 def test_archive_and_log_are_read_as_the_log_alone(config: Path, place: Path) -> None:
     settings = load_settings(config)
     whole = live_records(settings)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka import KafkaAdminClient, TopicPartition
 
 from monitor.adapters.kafka import KafkaConnection, KafkaSink
+from monitor.app.archive import copy
 from monitor.app.revealing import found_text, text_of
 from monitor.app.settings import Settings, load_settings
 from monitor.app.wiring import open_store, spec_of
@@ -86,6 +88,26 @@ def test_a_text_is_read_from_the_topic_at_its_log_time(
     settings = settings_in(written(tmp_path, told))
     assert text_of(settings, MISS) == TEXT
     assert text_of(settings, MISS._replace(log_ms=T0 + 3)) is None
+    assert text_of(settings, MISS._replace(prediction_id=PredictionId("nobody"))) is None
+
+
+def test_a_text_that_the_log_has_dropped_is_read_from_the_archive(
+    broker: KafkaConnection, valkey_url: str, tmp_path: Path
+) -> None:
+    place = str(tmp_path / "archive")
+    told = live(broker, valkey_url)
+    create_topics(broker, told)
+    topic = told["kafka"]["predictions"]["topic"]
+    without = settings_in(written(tmp_path, told))
+    settings = settings_in(written(tmp_path, told | {"dashboard": {"archive": place}}))
+    with closing(KafkaSink(broker)) as sink:
+        told_of = said("p2", T0 + 2, text=TEXT)
+        sink.publish([OutRecord(topic, b"k", told_of.value, partition=0, log_ms=told_of.log_ms)])
+    copy(settings, place, now_ms=T0 + MINUTE_MS)
+    with closing(KafkaAdminClient(**broker.options())) as admin:
+        admin.delete_records({TopicPartition(topic, 0): 1})
+    assert text_of(without, MISS) is None
+    assert text_of(settings, MISS) == TEXT
     assert text_of(settings, MISS._replace(prediction_id=PredictionId("nobody"))) is None
 
 

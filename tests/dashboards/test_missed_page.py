@@ -17,6 +17,7 @@ from dashboards.theme import Tone
 from dashboards.views import missed as page
 from monitor.adapters.memory import MemoryStore
 from monitor.app.report import report_of
+from monitor.app.settings import Settings
 from monitor.domain.engine import Spec
 from monitor.domain.errors import BrokerError, StoreError
 from monitor.domain.misses import Miss
@@ -408,7 +409,7 @@ def test_a_text_is_not_shown_when_it_cannot_be_entered(store: MemoryStore) -> No
     [
         (None, "The log no longer has this message."),
         ("", "The record has no text: none was sent with it."),
-        (BrokerError("localhost:9092 does not answer"), "The log cannot be read."),
+        (BrokerError("localhost:9092 does not answer"), "The log or its archive cannot be read."),
     ],
 )
 def test_why_there_is_no_text_is_told(store: MemoryStore, found: object, said: str) -> None:
@@ -421,6 +422,19 @@ def test_why_there_is_no_text_is_told(store: MemoryStore, found: object, said: s
     app = show(source_of(store, text_of=read), miss=store.misses()[1].reference)
     written(app, "Reason", "complaint 12")
     pressed(app, "Show the text")
+    assert any(text.startswith(said) for _, text in notices(app))
+
+
+@pytest.mark.usefixtures("ana")
+def test_that_neither_log_nor_archive_has_a_message_is_told_where_there_is_an_archive(
+    store: MemoryStore,
+) -> None:
+    settings = Settings.model_validate({"dashboard": {"archive": "/var/lib/archive"}})
+    found = source_of(store, text_of=lambda _: None, settings=settings)
+    app = show(found, miss=store.misses()[1].reference)
+    written(app, "Reason", "complaint 12")
+    pressed(app, "Show the text")
+    said = "Neither the log nor the archive has this message."
     assert any(text.startswith(said) for _, text in notices(app))
 
 

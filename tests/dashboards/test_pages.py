@@ -132,6 +132,11 @@ def test_live_gives_no_verdict_when_there_are_few_labels() -> None:
     assert cards(app)["Urgent recall, 15 min"] == "100.0%"
 
 
+def test_what_is_drawn_again_fades_only_when_it_is_long_in_coming() -> None:
+    styles = [element.proto.body for element in show("ok").get("html")]
+    assert any("[data-stale=true] { transition-delay: 5s" in style for style in styles)
+
+
 def test_live_is_green_when_all_is_well() -> None:
     app = show("ok")
     [(tone, text)] = notices(app)
@@ -370,7 +375,7 @@ def test_names_from_outside_are_no_markup() -> None:
     app = run(scenes.source_of(scenes.filled(chat)))
     [notice] = app.error
     assert r"\<b\>\*x\*\</b\> \:red\[y\] \$z\$ firing" in notice.proto.title
-    assert not [element for element in app.get("html") if "<i>" in element.proto.body]
+    assert not [element for element in app.main.get("html") if "<i>" in element.proto.body]
 
 
 def test_labels_says_that_there_are_no_windows_when_the_store_is_empty() -> None:
@@ -395,7 +400,7 @@ def test_labels_shows_delays_books_and_reasons() -> None:
     assert "are labelled (" in said
     assert cards(app)["Label delay p50"] == "2.6 min"
     assert len(app.get("vega_lite_chart")) == 3
-    books = [element.proto.body for element in app.get("html")]
+    books = [element.proto.body for element in app.main.get("html")]
     assert [">=<" in text for text in books] == [True, True]
     assert "predictions received" in books[0]
     assert any("The books balance" in text.value for text in app.markdown)
@@ -433,7 +438,7 @@ def test_labels_is_red_when_the_books_do_not_balance() -> None:
     [(tone, text)] = notices(app)
     assert tone is Tone.CRITICAL
     assert text.startswith("The books do not balance: 2 predictions missing.")
-    assert ">≠<" in app.get("html")[0].proto.body
+    assert ">≠<" in app.main.get("html")[0].proto.body
 
 
 def test_labels_is_stale_when_no_worker_lives() -> None:

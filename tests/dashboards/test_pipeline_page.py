@@ -296,7 +296,7 @@ def test_the_page_answers_its_question_and_shows_what_the_answer_stands_on() -> 
         "Redis answers in": "0.4 ms",
         "Redis memory": "12 MB",
     }
-    bodies = [element.proto.body for element in app.get("html")]
+    bodies = [element.proto.body for element in app.main.get("html")]
     assert html(of="What was checked", app_html=bodies).count("</tr>") == 13
     assert "worker-1" in html(of="Workers", app_html=bodies)
     assert "predictions[0]" in html(of="Partitions", app_html=bodies)
@@ -364,7 +364,7 @@ def test_names_from_outside_are_no_markup() -> None:
     store = healthy()
     beat(store, "<b>w</b>")
     app = run(source_of(store), "pipeline")
-    bodies = [element.proto.body for element in app.get("html")]
+    bodies = [element.proto.body for element in app.main.get("html")]
     assert "&lt;b&gt;w&lt;/b&gt;" in html(of="Workers", app_html=bodies)
     assert not [body for body in bodies if "<b>w" in body]
 

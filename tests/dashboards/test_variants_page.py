@@ -111,7 +111,7 @@ def captions(app: AppTest) -> str:
 
 def cells(app: AppTest) -> dict[str, list[str]]:
     """Row of the table -> its cells as a person reads them."""
-    [html] = [e.proto.body for e in app.get("html") if "<table" in e.proto.body]
+    [html] = [e.proto.body for e in app.main.get("html") if "<table" in e.proto.body]
     rows: dict[str, list[str]] = {}
     for row in re.findall(r"<tr>(.*?)</tr>", html)[1:]:
         found = [
@@ -248,7 +248,7 @@ def test_without_anything_watched_accuracy_decides() -> None:
 
 def test_a_name_from_outside_is_text_and_nothing_else() -> None:
     app = show(store_with(**{"<b>*x*": (60, 60), "=old": (50, 50)}))
-    html = "".join(element.proto.body for element in app.get("html"))
+    html = "".join(element.proto.body for element in app.main.get("html"))
     assert "<b>" not in html
     assert "&lt;b&gt;*x*" in html
     rows = tables.csv_of(variants_tables.measures(view(store_with(**{"=old": (50, 50)}))))

@@ -42,12 +42,14 @@ pytestmark = [
 class Server:
     """One Streamlit server over one scene. ``say`` moves its clock or takes its store away.
 
-    ``dashboard`` are settings of that group.
+    ``at`` is the port where it must be known beforehand; ``dashboard`` are settings of that group.
     """
 
-    def __init__(self, scene: str, folder: Path, **dashboard: object) -> None:
+    def __init__(
+        self, scene: str, folder: Path, *, at: int | None = None, **dashboard: object
+    ) -> None:
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.bind(("127.0.0.1", at or 0))
             port = free.getsockname()[1]
         self.port = int(port)
         self.url = f"http://127.0.0.1:{port}{dashboard.get('base_path', '')}"

@@ -381,7 +381,8 @@ class WorkerSettings(Group):
 class DashboardSettings(Group):
     """Where the dashboard listens. `base_path` is held as "" or with its first slash only.
 
-    It is served under any name while `allowed_hosts` is empty.
+    It is served under any name while `allowed_hosts` is empty. In `archive` it looks for what Kafka
+    has dropped, to prove an alert or to show what somebody wrote.
     """
 
     host: Text = Field(default="127.0.0.1", examples=["127.0.0.1"])
@@ -390,6 +391,7 @@ class DashboardSettings(Group):
         default="", examples=["/monitor"]
     )
     allowed_hosts: Hosts = Field(default=(), examples=["[monitor.example.com]"])
+    archive: Text | None = Field(default=None, examples=["/var/lib/recallwatch/archive"])
     identity: IdentitySettings = Field(
         default=IdentitySettings(), examples=["{header: X-Forwarded-User}"]
     )
