@@ -111,7 +111,7 @@ def _signal_notice(
         return Notice(Tone.NEUTRAL, "No data.", "")
     at = words.clock(moved.at_ms, near_ms=freshness.as_of_ms)
     state = "OK" if moved.moved_to is Status.OK else "No data"
-    return Notice(Tone.NEUTRAL, f"{state} since {at}: {words.one_line(moved.reason)}.", "")
+    return Notice(Tone.NEUTRAL, f"{state} since {at}: {words.told(moved.reason)}.", "")
 
 
 def _card(

@@ -11,10 +11,10 @@ from dashboards import banner
 from dashboards.banner import AlertView, Labelled
 from dashboards.models import IntentRow, Route
 from monitor.domain.alerts import AlertKey, AlertState, Transition
-from monitor.domain.counts import Counts, Part, merge
+from monitor.domain.counts import Part
 from monitor.domain.engine import Spec
 from monitor.domain.events import Intent
-from monitor.domain.scores import proportion
+from monitor.domain.scores import Confusion, proportion
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.windows import DAY_MS, HOUR_MS, MINUTE_MS, Clock, PaneKey, Window, pane_start
 from monitor.ports import StateReader
@@ -67,30 +67,34 @@ def window_of(alert: AlertView | None, spec: Spec, as_of_ms: int) -> Window:
     return Window(min(pane_start(start_ms, size_ms), end_ms - size_ms), end_ms)
 
 
-def counts_of(reader: StateReader, spec: Spec, key: SliceKey, window: Window) -> Counts:
-    """What was counted of ``key`` in the window, by event time, without sketches.
+class Pieces(NamedTuple):
+    """Which panes make up a window: of these keys, of this size, with these starts."""
 
-    Of a slice for which no panes are kept, what was counted of its variant.
-    """
+    keys: tuple[SliceKey, ...]
+    size_ms: int
+    starts: range
+
+
+def pieces_of(reader: StateReader, spec: Spec, key: SliceKey, window: Window) -> Pieces:
+    """The panes of ``key`` in the window; of a slice that has none, those of its variant."""
     kept = reader.slice_keys()
     part = key.slice if any(each.slice == key.slice for each in kept) else ALL
     keys = [each for each in kept if each.slice == part and key.variant in {ALL, each.variant}]
     size_ms = _size_ms(window.end_ms - window.start_ms, spec)
     starts = range(pane_start(window.start_ms, size_ms), window.end_ms, size_ms)
-    wanted = [PaneKey(Clock.EVENT, size_ms, start, each) for start in starts for each in keys]
-    return merge(reader.panes(wanted, Part.ANSWERS))
+    return Pieces(tuple(keys), size_ms, starts)
 
 
-def ways_of(counts: Counts, group: frozenset[Intent], objective: float | None) -> Ways:
+def ways_of(went: Confusion, group: frozenset[Intent], objective: float | None) -> Ways:
     """Rows and routes of a group.
 
     Intents stand by what is sure of them, then by name, so that they keep their places while
     numbers move a little.
     """
-    rows = [_row(counts, intent, group) for intent in group]
+    rows = [_row(went, intent, group) for intent in group]
     routes = [
         Route(actual, predicted, n)
-        for (actual, predicted), n in counts.confusion.items()
+        for (actual, predicted), n in went.items()
         if actual in group and predicted not in group
     ]
     routes.sort(key=lambda way: (-way.missed, way.actual, way.predicted))
@@ -112,19 +116,29 @@ def with_labels(
             found.append(view)
             continue
         left -= 1
-        counts = counts_of(reader, spec, view.key, window_of(view, spec, as_of_ms))
-        found.append(replace(view, labelled=Labelled(counts.labelled, counts.predictions)))
+        pieces = pieces_of(reader, spec, view.key, window_of(view, spec, as_of_ms))
+        found.append(replace(view, labelled=_labelled(reader, pieces)))
     return tuple(found)
+
+
+def _labelled(reader: StateReader, pieces: Pieces) -> Labelled:
+    wanted = [
+        PaneKey(Clock.EVENT, pieces.size_ms, start, key)
+        for start in pieces.starts
+        for key in pieces.keys
+    ]
+    panes = reader.panes(wanted, Part.ANSWERS)
+    return Labelled(sum(pane.labelled for pane in panes), sum(pane.predictions for pane in panes))
 
 
 def _size_ms(length_ms: int, spec: Spec) -> int:
     return spec.windows.pane_ms if length_ms <= DAY_MS else HOUR_MS
 
 
-def _row(counts: Counts, intent: Intent, group: frozenset[Intent]) -> IntentRow:
-    went = [(p, n) for (a, p), n in counts.confusion.items() if a == intent]
-    support = sum(n for _, n in went)
-    hits = sum(n for predicted, n in went if predicted in group)
+def _row(went: Confusion, intent: Intent, group: frozenset[Intent]) -> IntentRow:
+    mine = [(p, n) for (a, p), n in went.items() if a == intent]
+    support = sum(n for _, n in mine)
+    hits = sum(n for predicted, n in mine if predicted in group)
     return IntentRow(intent, proportion(hits, support), support - hits)
 
 

@@ -6,8 +6,10 @@ Rolling windows span ``recent_ms``. No Streamlit, no clock.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -29,7 +31,7 @@ from dashboards.models import (
 )
 from dashboards.signals import SignalView
 from monitor.domain.alerts import AlertKey, Status, Transition
-from monitor.domain.counts import Counts, merge, value_of
+from monitor.domain.counts import Cell, Counts, Part, Tally, merge, quantile, total_of, value_of
 from monitor.domain.cut import watermark
 from monitor.domain.engine import Spec
 from monitor.domain.evaluation import Evaluation
@@ -37,7 +39,7 @@ from monitor.domain.events import Intent, Kind
 from monitor.domain.ledger import balance_of, gaps_of
 from monitor.domain.overlays import Action, Overlays, overlays_of, raised_by
 from monitor.domain.rules import AlertRule, Metric, Signal, SignalRule
-from monitor.domain.scores import RollingMatrix, proportion
+from monitor.domain.scores import Confusion, proportion
 from monitor.domain.signals import SignalKey, SignalState
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.windows import DAY_MS, HOUR_MS, MINUTE_MS, Clock, PaneKey, Window, pane_start
@@ -93,17 +95,18 @@ def live_now(
     end_ms = pane_start(freshness.as_of_ms or 0, pane_ms)
     before_ms = max(SPARK_MS // pane_ms, 1) * pane_ms
     grid = Grid(pane_ms, Window(end_ms - before_ms, end_ms), rolling, 1)
-    panes = read_panes(reader, choice.variant, variants, Clock.EVENT, grid)
     group = spec.groups.of(choice.of)
+    look = _Look.at(reader, choice.variant, variants, pane_ms)
+    tallies = look.tallies(grid.starts, group)
     told = _told(reader, spec, choice, freshness)
-    has_windows = _has_windows(reader, variants, grid, panes)
+    has_windows = _has_windows(reader, variants, grid, tallies)
     return LiveNow(
         freshness=freshness,
         variants=variants,
         window=Window(end_ms - rolling * pane_ms, end_ms) if has_windows else None,
-        recent=_recent(merge(panes[-rolling:]), group, rolling * pane_ms),
-        before=_recent(merge(panes[:rolling]), group, rolling * pane_ms),
-        sparks=_sparks(panes, group, grid),
+        recent=look.recent(grid.starts[-rolling:], tallies[-rolling:]),
+        before=look.recent(grid.starts[:rolling], tallies[:rolling]),
+        sparks=_sparks(tallies, grid),
         alerts=told.alerts,
         others=told.others,
         signals=told.signals,
@@ -117,8 +120,9 @@ def trend(reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, no
     freshness = freshness_of(reader, now_ms)
     variants = variants_of(reader)
     grid = grid_of(spec, choice.span, recent_ms, freshness.as_of_ms or 0)
-    panes = read_panes(reader, choice.variant, variants, Clock.EVENT, grid)
     group = spec.groups.of(choice.of)
+    look = _Look.at(reader, choice.variant, variants, grid.size_ms)
+    tallies = look.tallies(grid.starts, group)
     transitions = reader.transitions()
     states = reader.evaluation().states
     alert = focus.worst(spec, choice.of, choice.variant, states, transitions)
@@ -126,15 +130,17 @@ def trend(reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, no
     whose = focus.key_of(alert, choice.variant)
     rules = [r for r in spec.rules if r.of == choice.of and covers(r, choice.variant)]
     objective = next((r.objective for r in rules if r.metric is Metric.RECALL), None)
-    ways = focus.ways_of(focus.counts_of(reader, spec, whose, detail), group, objective)
-    has_windows = _has_windows(reader, variants, grid, panes)
+    pieces = focus.pieces_of(reader, spec, whose, detail)
+    went = replace(look, keys=pieces.keys, size_ms=pieces.size_ms).outcomes(pieces.starts, group)
+    ways = focus.ways_of(went, group, objective)
+    has_windows = _has_windows(reader, variants, grid, tallies)
     return Trend(
         freshness=freshness,
         of=choice.of,
         objective=objective,
         rolling_ms=grid.warmup * grid.size_ms,
         window=grid.window,
-        points=tuple(points_of(panes, group, grid)) if has_windows else (),
+        points=tuple(_points(tallies, grid)) if has_windows else (),
         spans=spans_of(transitions, rules, choice.variant, grid.window),
         detail=detail,
         whose=whose,
@@ -153,15 +159,19 @@ def labels(
     variants = variants_of(reader)
     as_of_ms = freshness.as_of_ms or 0
     grid = grid_of(spec, choice.span, recent_ms, as_of_ms)
-    predicted = read_panes(reader, choice.variant, variants, Clock.EVENT, grid)
-    arrived = read_panes(reader, choice.variant, variants, Clock.LABEL, grid)
+    read = partial(read_panes, reader, choice.variant, variants)
+    predicted = read(Clock.EVENT, grid, Part.ANSWERS)
+    arrived = read(Clock.LABEL, grid, Part.ANSWERS)
+    delays = read(Clock.LABEL, grid, Part.DELAY)
+    waited = read(Clock.EVENT, grid, Part.DELAY)
+    known = [merge(parts) for parts in zip(predicted, waited, strict=True)]
     return LabelsView(
         freshness=freshness,
         rolling_ms=grid.warmup * grid.size_ms,
         window=grid.window,
-        points=tuple(_arrivals(predicted, arrived, grid)),
-        known=time_known(_cohort(predicted, grid, as_of_ms)),
-        now=_delays(merge(arrived[-grid.warmup :])),
+        points=tuple(_arrivals(predicted, arrived, delays, grid)),
+        known=time_known(_cohort(known, grid, as_of_ms)),
+        now=_delays(merge(delays[-grid.warmup :])),
         books=books(reader, spec),
         of=choice.of,
         alerts=_told(reader, spec, choice, freshness).alerts,
@@ -228,65 +238,108 @@ def grid_of(spec: Spec, span: str, recent_ms: int, as_of_ms: int) -> Grid:
 
 
 def read_panes(
-    reader: StateReader, variant: str, variants: tuple[str, ...], clock: Clock, grid: Grid
+    reader: StateReader,
+    variant: str,
+    variants: tuple[str, ...],
+    clock: Clock,
+    grid: Grid,
+    part: Part | None = None,
 ) -> list[Counts]:
     """One merged pane for each start of the grid."""
     keys = [SliceKey(name) for name in variants if variant in {ALL, name}]
     if not keys:
         return [Counts() for _ in grid.starts]
     wanted = [PaneKey(clock, grid.size_ms, start, key) for start in grid.starts for key in keys]
-    found = reader.panes(wanted)
+    found = reader.panes(wanted, part)
     width = len(keys)
     return [_sum(found[at : at + width]) for at in range(0, len(found), width)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Panes of one size, by event time, of the variants that are looked at.
+
+    They are not merged before they are counted, so that what was counted of one is kept with it.
+    """
+
+    reader: StateReader
+    keys: tuple[SliceKey, ...]
+    size_ms: int
+
+    @classmethod
+    def at(
+        cls, reader: StateReader, variant: str, variants: Sequence[str], size_ms: int
+    ) -> "_Look":
+        """One variant among those that there are, or ALL of them."""
+        keys = tuple(SliceKey(name) for name in variants if variant in {ALL, name})
+        return cls(reader, keys, size_ms)
+
+    def panes(self, starts: Iterable[int], part: Part) -> list[Counts]:
+        """Those of one start stand beside each other."""
+        wanted = [
+            PaneKey(Clock.EVENT, self.size_ms, start_ms, key)
+            for start_ms in starts
+            for key in self.keys
+        ]
+        return self.reader.panes(wanted, part) if wanted else []
+
+    def tallies(self, starts: Sequence[int], group: frozenset[Intent]) -> list[Tally]:
+        """What is counted at each start."""
+        found = [pane.tally(group) for pane in self.panes(starts, Part.ANSWERS)]
+        width = len(self.keys)
+        return [total_of(found[at * width : (at + 1) * width]) for at in range(len(starts))]
+
+    def recent(self, starts: Sequence[int], tallies: Sequence[Tally]) -> Recent:
+        """A window, with what is counted at each of its starts."""
+        total = total_of(tallies)
+        return Recent(
+            recall=proportion(total.hits, total.support),
+            accuracy=proportion(total.right, total.labelled),
+            missed=total.support - total.hits,
+            predictions=total.predictions,
+            labelled=total.labelled,
+            per_minute=total.predictions * MINUTE_MS / (len(starts) * self.size_ms),
+            p95_ms=quantile(self.panes(starts, Part.LATENCY), "latency", 0.95),
+        )
+
+    def outcomes(self, starts: Sequence[int], group: frozenset[Intent]) -> Confusion:
+        """Actual and predicted -> outcomes with an actual of the group, in all these panes."""
+        found: Counter[Cell] = Counter()
+        for pane in self.panes(starts, Part.ANSWERS):
+            for cell, n in pane.cells.items():
+                if cell[0] == "outcome" and cell[1] in group:
+                    found[cell] += n
+        return {(actual, predicted): n for (_, actual, predicted), n in sorted(found.items())}
+
+
 def _has_windows(
-    reader: StateReader, variants: tuple[str, ...], grid: Grid, panes: Sequence[Counts]
+    reader: StateReader, variants: tuple[str, ...], grid: Grid, panes: Sequence[Tally]
 ) -> bool:
     """Whether a pane has been completed: not before records, nor in the minute of the first."""
     if not variants or any(pane.predictions for pane in panes):
         return bool(variants)
-    open_ms = grid.window.end_ms
-    keys = [PaneKey(Clock.EVENT, grid.size_ms, open_ms, SliceKey(name)) for name in variants]
-    return not any(pane.predictions for pane in reader.panes(keys))
+    look = _Look.at(reader, ALL, variants, grid.size_ms)
+    return not any(pane.predictions for pane in look.panes([grid.window.end_ms], Part.ANSWERS))
 
 
 def _sum(panes: Sequence[Counts]) -> Counts:
     return panes[0] if len(panes) == 1 else merge(panes)
 
 
-def _recent(counts: Counts, group: frozenset[Intent], length_ms: int) -> Recent:
-    hits, support = counts.hits_and_support(group)
-    return Recent(
-        recall=proportion(hits, support),
-        accuracy=proportion(_right(counts), counts.labelled),
-        missed=support - hits,
-        predictions=counts.predictions,
-        labelled=counts.labelled,
-        per_minute=counts.predictions * MINUTE_MS / length_ms,
-        p95_ms=counts.latency_ms(0.95),
-    )
-
-
-def _right(counts: Counts) -> int:
-    return sum(n for (actual, predicted), n in counts.confusion.items() if actual == predicted)
-
-
-def _sparks(panes: Sequence[Counts], group: frozenset[Intent], grid: Grid) -> Sparks:
-    points = list(points_of(panes, group, grid))
-    shown = [pane.hits_and_support(group) for pane in panes[grid.warmup :]]
+def _sparks(panes: Sequence[Tally], grid: Grid) -> Sparks:
+    points = list(_points(panes, grid))
     return Sparks(
         recall=tuple(p.recall.value for p in points if p.recall.value is not None),
         accuracy=tuple(_accuracies(panes, grid)),
-        missed=tuple(support - hits for hits, support in shown),
+        missed=tuple(pane.support - pane.hits for pane in panes[grid.warmup :]),
         coverage=tuple(p.coverage for p in points if p.coverage is not None),
         per_minute=tuple(p.predictions * MINUTE_MS / grid.size_ms for p in points),
     )
 
 
-def _accuracies(panes: Sequence[Counts], grid: Grid) -> Iterator[float]:
+def _accuracies(panes: Sequence[Tally], grid: Grid) -> Iterator[float]:
     """Rolling accuracy at the end of each pane of the window; those without a label left out."""
-    right = [0, *accumulate(_right(pane) for pane in panes)]
+    right = [0, *accumulate(pane.right for pane in panes)]
     labelled = [0, *accumulate(pane.labelled for pane in panes)]
     for number in range(grid.warmup + 1, len(panes) + 1):
         n = labelled[number] - labelled[number - grid.warmup]
@@ -295,22 +348,24 @@ def _accuracies(panes: Sequence[Counts], grid: Grid) -> Iterator[float]:
 
 
 def points_of(panes: Sequence[Counts], group: frozenset[Intent], grid: Grid) -> Iterator[Point]:
-    """A point for each step of the window; the panes before it only fill the rolling matrix."""
-    matrix = RollingMatrix(grid.warmup)
+    """A point for each step of the window; the panes before it only fill the rolling window."""
+    return _points([pane.tally(group) for pane in panes], grid)
+
+
+def _points(panes: Sequence[Tally], grid: Grid) -> Iterator[Point]:
     predicted = [0, *accumulate(pane.predictions for pane in panes)]
     labelled = [0, *accumulate(pane.labelled for pane in panes)]
-    for number, pane in enumerate(panes, start=1):
-        matrix.push(pane)
-        done = number - grid.warmup
-        if done <= 0 or done % grid.step:
-            continue
+    hits = [0, *accumulate(pane.hits for pane in panes)]
+    support = [0, *accumulate(pane.support for pane in panes)]
+    for done in range(grid.step, len(panes) - grid.warmup + 1, grid.step):
+        number = done + grid.warmup
         first, step = number - grid.warmup, number - grid.step
         end_ms = grid.window.start_ms + done * grid.size_ms
         spoken = predicted[number] - predicted[first]
         yield Point(
             start_ms=end_ms - grid.step * grid.size_ms,
             end_ms=end_ms,
-            recall=matrix.recall(group),
+            recall=proportion(hits[number] - hits[first], support[number] - support[first]),
             known=(labelled[number] - labelled[first]) / spoken if spoken else None,
             predictions=predicted[number] - predicted[step],
             labelled=labelled[number] - labelled[step],
@@ -395,9 +450,11 @@ def _estimate(evaluation: Evaluation, spec: Spec, choice: Choice) -> SignalState
 
 
 def _arrivals(
-    predicted: Sequence[Counts], arrived: Sequence[Counts], grid: Grid
+    predicted: Sequence[Counts],
+    arrived: Sequence[Counts],
+    delays: Sequence[Counts],
+    grid: Grid,
 ) -> Iterator[ArrivalPoint]:
-    sketches = [_sketch(pane) for pane in arrived]
     for done in range(grid.step, len(predicted) - grid.warmup + 1, grid.step):
         number = done + grid.warmup
         step = slice(number - grid.step, number)
@@ -408,13 +465,8 @@ def _arrivals(
             predictions=sum(pane.predictions for pane in predicted[step]),
             labelled=sum(pane.labelled for pane in predicted[step]),
             arrived=sum(pane.labelled for pane in arrived[step]),
-            delays=_delays(merge(sketches[number - grid.warmup : number])),
+            delays=_delays(merge(delays[number - grid.warmup : number])),
         )
-
-
-def _sketch(pane: Counts) -> Counts:
-    """The delay sketch alone: merging whole matrices would cost ten times as much."""
-    return Counts({cell: n for cell, n in pane.cells.items() if cell[0] == "delay"})
 
 
 def _delays(counts: Counts) -> Delays | None:

@@ -1,5 +1,6 @@
 """Numbers, shares and instants as people read them; all times are UTC."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from monitor.domain.scores import Score
@@ -162,6 +163,15 @@ def one_line(text: str) -> str:
     """
     shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return shown if len(shown) <= MOST_CHARACTERS else f"{shown[: MOST_CHARACTERS - 1]}…"
+
+
+def told(reason: str) -> str:
+    """A reason of the monitor in one line, its percentages written as they are everywhere here.
+
+    >>> told("95 % were answered within 2 s")
+    '95% were answered within 2 s'
+    """
+    return re.sub(r"(?<=\d) %", "%", one_line(reason))
 
 
 def too_few(n: int) -> str:

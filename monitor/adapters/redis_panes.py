@@ -27,7 +27,6 @@ from monitor.domain.counts import (
     Counts,
     Part,
     merge,
-    part_of,
 )
 from monitor.domain.windows import PaneKey
 
@@ -38,7 +37,7 @@ MOST_CELLS = 50_000
 """Cells that are remembered; all panes are made of the same few hundred, or few thousand."""
 
 MOST_HELD = 250_000
-"""Cells of panes that a reader keeps, about 20 MB: a day of minutes, of two variants, twice over."""
+"""Cells of panes that a reader keeps, about 20 MB: twice a day of minutes, of two variants."""
 
 PANE_WEIGHT = 10
 """A pane that is kept takes as much as so many cells, beside its own."""
@@ -56,24 +55,40 @@ UNREAD = "?"
 _pack = msgspec.msgpack.Encoder().encode
 _changed = msgspec.msgpack.Decoder(list[int | list[str]]).decode
 _field_of = lru_cache(MOST_CELLS)(cell_field)
-_CELL_OF: Mapping[Part, Callable[[str | bytes], Cell]] = {
-    Part.ANSWERS: lru_cache(MOST_CELLS)(msgspec.json.Decoder(tuple[str, ...]).decode),
-    Part.LATENCY: lambda bucket: LATENCY_CELLS[int(bucket)],
-    Part.DELAY: lambda bucket: DELAY_CELLS[int(bucket)],
+_answer_of = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+class _Named(dict[str | bytes, Cell]):
+    """Field -> cell, decoded once; begun anew when it is full."""
+
+    def __init__(self, decode: Callable[[str | bytes], Cell]) -> None:
+        super().__init__()
+        self._decode = decode
+
+    def __missing__(self, field: str | bytes) -> Cell:
+        if len(self) >= MOST_CELLS:
+            self.clear()
+        self[field] = cell = self._decode(field)
+        return cell
+
+
+_CELLS: Mapping[Part, Mapping[str | bytes, Cell]] = {
+    Part.ANSWERS: _Named(_answer_of),
+    Part.LATENCY: _Named(lambda bucket: LATENCY_CELLS[int(bucket)]),
+    Part.DELAY: _Named(lambda bucket: DELAY_CELLS[int(bucket)]),
 }
 
 
 def parts_of(cells: Cells) -> list[list[str | int]]:
     """The counts of each part, field and number in turn, as the commit script adds them."""
     answers, latency, delay = list[str | int](), list[str | int](), list[str | int]()
+    sketches = {"latency": latency, "delay": delay}
     for cell, n in cells.items():
-        part = part_of(cell)
-        if part is Part.ANSWERS:
+        into = sketches.get(cell[0])
+        if into is None:
             answers += (_field_of(cell), n)
-        elif part is Part.LATENCY:
-            latency += (cell[1], n)
         else:
-            delay += (cell[1], n)
+            into += (cell[1], n)
     return [answers, latency, delay]
 
 
@@ -81,10 +96,10 @@ def whole_of(rows: Iterable[Mapping[bytes, bytes]]) -> Counts:
     """A pane from the hashes of its parts, those of each shard in the order of ``PREFIXES``."""
     total: dict[Cell, int] = {}
     for part, row in zip(cycle(PREFIXES), rows, strict=False):
-        cell_of = _CELL_OF[part]
+        cells = _CELLS[part]
         for field, n in row.items():
             if field != VERSION_BYTES:
-                cell = cell_of(field)
+                cell = cells[field]
                 total[cell] = total.get(cell, 0) + int(n)
     return Counts({cell: n for cell, n in total.items() if n})
 
@@ -194,11 +209,13 @@ class RedisPanes:
 
 def _read(part: Part, row: list[str]) -> tuple[str, Cells]:
     """Version and counts; "" and none of a hash that is not there."""
-    texts = iter(row)
-    fields = dict(zip(texts, texts, strict=True))
-    version = fields.pop(VERSION, "")
-    cell_of = _CELL_OF[part]
-    return version, {cell_of(field): int(n) for field, n in fields.items() if n != "0"}
+    if not row:
+        return "", {}
+    at = row.index(VERSION)
+    version, cells = row[at + 1], _CELLS[part]
+    del row[at : at + 2]
+    pairs = zip(row[::2], row[1::2], strict=True)
+    return version, {cells[field]: int(n) for field, n in pairs if n != "0"}
 
 
 def _renewed(held: _Held, read: Mapping[int, tuple[str, Cells]]) -> _Held:

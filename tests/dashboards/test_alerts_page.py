@@ -137,7 +137,7 @@ def test_a_signal_that_warns_is_an_alert() -> None:
     app = run(scenes.source_of(scenes.store_of("calm"), spec=scenes.WATCHED), "alerts")
     assert len(headings(app)) == 2
     assert "latency p95 warns above 120 ms" in text(app)
-    assert "fine_tuned warning: 95 % were answered within 1" in text(app)
+    assert "fine_tuned warning: 95% were answered within 1" in text(app)
 
 
 def test_what_was_resolved_says_who_had_it() -> None:

@@ -198,7 +198,7 @@ def test_live_says_who_has_taken_on_what_fires_and_which_signals_warn() -> None:
     assert "Acknowledged by ana at 12:00 UTC: rolling back\n\nFiring since 11:" in fires
     assert "evidence this strong would turn up less than once in 36\u202f000 labels" in fires
     assert signals.startswith("2 signals warn. ")
-    assert "fine_tuned warning: 95 % were answered within 1" in signals
+    assert "fine_tuned warning: 95% were answered within 1" in signals
     assert "rule slow-answers" in signals
 
 
