@@ -470,13 +470,13 @@ def _history(alert: AlertView, as_of_ms: int) -> Iterable[str]:
     since = f"{state} since {clock(alert.fired_ms)}, for {ago}"
     if alert.fired and alert.evidence_ms is not None:
         yield f"{since}; the evidence begins with predictions of {clock(alert.evidence_ms)}"
+        if said := labelled_text(alert, as_of_ms):
+            yield said
         yield f"at {clock(alert.fired_ms)}, when it {verb}: {alert.fired.reason}"
         yield from _latest_words(alert, alert.fired, as_of_ms)
         yield from _chance(alert, alert.fired)
     else:
         yield since
-    if said := labelled_text(alert, as_of_ms):
-        yield said
     if alert.corrected:
         # No more than the last hundred corrections are remembered.
         least = "at least " if alert.corrected >= MOST_CORRECTED else ""

@@ -131,6 +131,15 @@ def percent(share: float | None, digits: int = 1) -> str:
     return NONE if share is None else f"{100 * share:.{digits}f}%"
 
 
+def points(change: float) -> str:
+    """A change of a share in percentage points, with its sign; never a minus before zero.
+
+    >>> points(-0.305), points(0.00009), points(-0.00009)
+    ('-30.5 pt', '+0.0 pt', '+0.0 pt')
+    """
+    return f"{round(100 * change, 1) + 0.0:+.1f} pt"
+
+
 def limit(share: float) -> str:
     """A declared share as a percentage with no more digits than it has.
 

@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from html import escape
@@ -170,13 +170,17 @@ def to_misses(alert: AlertKey, of: str) -> None:
 
 
 def firing() -> None:
-    """What fires, whatever variant is chosen, on a page that is about something else."""
-    view = pictures.alerts().view
+    """A link to what fires, whatever variant is chosen, on a page about something else."""
+    picture = pictures.alerts()
+    view = picture.view
     up = [card for card in view.cards if card.place is Place.FIRING] if view else []
-    if not up:
+    if not up or picture.fault is not None:
         return
-    more = f", and {len(up) - 1} more" if len(up) > 1 else ""
-    notice(Notice(Tone.CRITICAL, f"Alert {up[0].id}: {up[0].said.title}{more}", ""))
+    more = f" {len(up) - 1} more fire." if len(up) > 1 else ""
+    st.page_link(
+        "screens/alerts.py", label=plain(f"Alert {up[0].id}: {up[0].said.title}{more}"),
+        icon=":material/error:", query_params={"alert": up[0].id},
+    )  # fmt: skip
 
 
 def is_watching(of: str) -> bool:
@@ -274,16 +278,27 @@ def same_numbers(rows_of: Callable[[], Sequence[tables.Row]], *, key: str) -> No
     if not box.open:
         return
     rows = rows_of()
-    shares = dict.fromkeys(("Recall", "95% low", "95% high", "Labels in"), _SHARE)
+    shares = dict.fromkeys(("Recall", "95% low", "95% high", "Labels in"), SHARE)
     with box:
         st.dataframe(
-            rows, hide_index=True, height=260, alt="The numbers of the chart above",
+            in_percent(rows, shares), hide_index=True, height=260,
+            alt="The numbers of the chart above",
             column_config={"Time (UTC)": _TIME, **shares},
         )  # fmt: skip
         st.download_button(
             "CSV", tables.csv_of(rows), f"recallwatch-{key}.csv", "text/csv",
             key=f"{key}-csv", icon=":material/download:", on_click="ignore",
         )  # fmt: skip
+
+
+def in_percent(rows: Sequence[tables.Row], shares: Iterable[str]) -> list[tables.Row]:
+    """The rows with these shares, 0..1, as percentages: for the eye, never for a file."""
+    names = set(shares)
+
+    def shown(name: str, value: object) -> object:
+        return 100 * value if name in names and isinstance(value, float | int) else value
+
+    return [{name: shown(name, value) for name, value in row.items()} for row in rows]
 
 
 def bars(rows: Sequence[tables.Row], of: str, most: int, colour: str) -> None:
@@ -346,4 +361,5 @@ _CELL = (
     "overflow-wrap:anywhere"
 )
 _TIME = st.column_config.DatetimeColumn(timezone="UTC", format="YYYY-MM-DD HH:mm:ss")
-_SHARE = st.column_config.NumberColumn(format="percent")
+SHARE = st.column_config.NumberColumn(format="%.1f%%")
+"""Of a column that ``in_percent`` has made: always one decimal, as in words."""

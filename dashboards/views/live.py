@@ -151,7 +151,7 @@ def _accuracy_card(view: LiveNow, label: str, variant: str) -> Card:
 def _score_card(label: str, score: Score, before: Score, variant: str) -> Card:
     change = None
     if score.value is not None and before.value is not None:
-        change = f"{100 * (score.value - before.value):+.1f} pt"
+        change = words.points(score.value - before.value)
     note = words.interval(score)
     if score.support < words.FEW:
         note = f"{note.rpartition('n = ')[0]}{words.too_few(score.support)}"

@@ -101,7 +101,7 @@ def test_the_oldest_open_message_comes_first_and_handled_ones_last(store: Memory
     assert [case.miss for case in found.cases] == [misses[1], misses[2], misses[0]]
     assert (len(found.open), len(found.handled)) == (2, 1)
     first = missed_tables.cases(found.cases, found.now_ms)[0]
-    assert first["Waiting (min)"] == 20
+    assert first["Waiting"] == "20 min"
     assert first["State"] == "▲ open"
     assert first["Text"] == missed_tables.MASKED
 
