@@ -346,8 +346,8 @@ def test_a_stale_matrix_says_so_and_one_never_read_is_hidden() -> None:
 
 
 def test_what_fires_is_named_and_linked_whatever_is_compared() -> None:
-    [link] = show("firing", "confusion").get("page_link")
+    [link] = show("firing").get("page_link")
     assert link.proto.label.replace("\\", "").startswith("Alert ")
     assert "fine_tuned firing: urgent recall" in link.proto.label.replace("\\", "")
     assert link.proto.query_string.startswith("alert=")
-    assert not show("ok", "confusion").get("page_link")
+    assert not show("ok").get("page_link")

@@ -162,7 +162,8 @@ def test_live_says_why_when_an_alert_is_firing() -> None:
 
 def test_live_says_which_intents_broke_in_a_sentence() -> None:
     app = show("firing")
-    [said] = [each.value.replace("\\", "") for each in app.markdown if "Worst: " in each.value]
+    written = [each.value.replace("\\", "") for each in app.markdown]
+    [said] = [text for text in written if text.startswith("Worst: ")]
     first, second = said.removeprefix("Worst: ").split("; ")[:2]
     assert {first.partition(",")[0], second.partition(",")[0]} == {"report_fraud", "account_locked"}
     assert " caught (" in first
@@ -396,7 +397,7 @@ def test_labels_shows_delays_books_and_reasons() -> None:
     [(tone, said)] = notices(app)
     assert tone is Tone.NEUTRAL
     assert said.startswith("Yes, for alert ")
-    assert " on fine_tuned: it stands on 100 mature urgent labels (urgent recall 65.0%" in said
+    assert " on fine_tuned: it stands on 20 mature urgent labels (urgent recall 45.0%" in said
     assert "are labelled (" in said
     assert cards(app)["Label delay p50"] == "2.6 min"
     assert len(app.get("vega_lite_chart")) == 3
@@ -435,7 +436,7 @@ def test_labels_is_red_when_the_books_do_not_balance() -> None:
     lost = Changes({}, {}, {}, {"predictions.received": 2}, [], {})
     store.commit(0, {}, lost)
     app = run(scenes.source_of(store), "labels")
-    [(tone, text)] = notices(app)
+    tone, text = notices(app)[0]
     assert tone is Tone.CRITICAL
     assert text.startswith("The books do not balance: 2 predictions missing.")
     assert ">≠<" in app.main.get("html")[0].proto.body
