@@ -130,7 +130,8 @@ def _viewer(viewer: Viewer, view: AlertsView) -> None:
     body = f"{viewer.reason} An act needs a name beside it, so no buttons are shown.{more}"
     common.notice(Notice(Tone.NEUTRAL, "You can look, but not act.", body))
     if waiting:
-        st.code(acknowledgement_command(waiting[0].id, source.current().config), language="bash")
+        command = acknowledgement_command(waiting[0].id, source.current().config)
+        st.code(command, language="bash", wrap_lines=True)
     if viewer.can_log_in and st.button("Log in", icon=":material/login:"):
         st.login()
 

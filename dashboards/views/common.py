@@ -160,12 +160,16 @@ def to_alert(alert: AlertKey) -> None:
     )  # fmt: skip
 
 
+def misses_address(alert: AlertKey, of: str) -> tuple[tuple[str, str], ...]:
+    """What the address of the page "Missed" says of an alert."""
+    return ("alert", fingerprint(alert)), ("variant", alert.key.variant), ("of", of)
+
+
 def to_misses(alert: AlertKey, of: str) -> None:
     """A link to the messages of ``of`` that were missed since the evidence of the alert began."""
-    name = fingerprint(alert)
     st.page_link(
         "screens/missed.py", label="Its missed messages", icon=":material/person_alert:",
-        query_params={"alert": name, "variant": alert.key.variant, "of": of},
+        query_params=dict(misses_address(alert, of)),
     )  # fmt: skip
 
 
@@ -228,7 +232,7 @@ class Card:
     """A number with a name. ``change`` stands in a pill, with ``beside`` next to it.
 
     Where ``beside`` says what is compared, the pill has an arrow and a colour. ``more`` is a link
-    at the foot: the file of a screen, and its words.
+    at the foot: the file of a screen, and its words; ``asking`` is what stands in its address.
     """
 
     label: str
@@ -241,6 +245,7 @@ class Card:
     kind: Literal["line", "bar", "area"] = "line"
     hint: str | None = None
     more: tuple[str, str] | None = None
+    asking: tuple[tuple[str, str], ...] = ()
 
 
 def cards(of_page: Sequence[Card], *, is_down: bool) -> None:
@@ -264,12 +269,15 @@ def _card(card: Card) -> None:
     if card.note:
         st.caption(plain(card.note))
     if card.more:
-        st.page_link(card.more[0], label=card.more[1], icon=":material/arrow_forward:")
+        st.page_link(
+            card.more[0], label=card.more[1], icon=":material/arrow_forward:",
+            query_params=dict(card.asking),
+        )  # fmt: skip
 
 
 def _last_known(card: Card) -> Card:
     known = card.note if card.value == words.NONE else f"last known {card.value}"
-    return Card(card.label, words.NONE, known, more=card.more)
+    return Card(card.label, words.NONE, known, more=card.more, asking=card.asking)
 
 
 def same_numbers(rows_of: Callable[[], Sequence[tables.Row]], *, key: str) -> None:

@@ -178,7 +178,14 @@ def _missed_card(view: LiveNow, label: str, of: str) -> Card:
         spark=view.sparks.missed,
         kind="bar",
         more=("screens/missed.py", "See whom"),
+        asking=_missed_by(view, of),
     )
+
+
+def _missed_by(view: LiveNow, of: str) -> tuple[tuple[str, str], ...]:
+    """The misses of the alert that is told first, where it is about this group."""
+    up = next((a for a in view.attention if a.is_up and a.rule.metric is Metric.RECALL), None)
+    return common.misses_address(up.alert, of) if up is not None and up.rule.of == of else ()
 
 
 def _labels_card(view: LiveNow, label: str) -> Card:

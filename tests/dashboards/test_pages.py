@@ -192,6 +192,15 @@ def test_live_says_how_much_of_what_fires_is_labelled_and_that_it_is_enough() ->
     assert "enough, the alert does not need the rest" in text
 
 
+def test_live_leads_to_the_misses_of_what_fires_from_banner_and_tile() -> None:
+    links = {each.proto.label: each.proto.query_string for each in show("firing").get("page_link")}
+    assert links["See whom"].startswith("alert=")
+    assert links["See whom"].endswith("&variant=fine_tuned&of=urgent")
+    assert links["Its missed messages"] == links["See whom"]
+    calm = {each.proto.label: each.proto.query_string for each in show("ok").get("page_link")}
+    assert calm == {"See whom": ""}
+
+
 def test_live_says_who_has_taken_on_what_fires_and_which_signals_warn() -> None:
     (red, fires), (yellow, signals) = notices(show("acknowledged"))
     assert (red, yellow) == (Tone.CRITICAL, Tone.WARNING)
