@@ -22,6 +22,7 @@ from dashboards.theme import Tone
 from dashboards.views import common
 from monitor.domain.errors import ActRefused, StoreError
 from monitor.domain.overlays import Deed, Silence
+from monitor.domain.slices import ALL
 from monitor.domain.windows import HOUR_MS, MINUTE_MS, pane_start
 
 EVERY_S = 5
@@ -235,8 +236,9 @@ def _links(card: AlertCard, view: AlertsView) -> None:
             "screens/missed.py", label="Missed messages", icon=":material/person_alert:",
             query_params={"alert": card.id, "variant": card.variant, "of": card.misses_of},
         )  # fmt: skip
+    whose = "" if card.variant == ALL else f" of {words.one_line(card.variant)}"
     st.page_link(
-        "screens/live.py", label="Live", icon=":material/monitor_heart:",
+        "screens/live.py", label=common.plain(f"Charts{whose}"), icon=":material/monitor_heart:",
         query_params={"variant": card.variant},
     )  # fmt: skip
     if card.runbook.startswith(("http://", "https://")):

@@ -256,7 +256,7 @@ def test_a_card_leads_to_its_missed_messages_and_to_its_variant() -> None:
     app = show(told.store_of({"a": told.FIRED}))
     links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
     assert links["Missed messages"] == f"alert={told.name('a')}&variant=a&of=urgent"
-    assert links["Live"] == "variant=a"
+    assert links["Charts of a"] == "variant=a"
     assert links["Replay"].endswith("&variant=a")
 
 
