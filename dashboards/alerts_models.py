@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from dashboards.banner import Freshness, Notice
 from monitor.domain.overlays import Action, Overlays, Silence
+from monitor.domain.slices import ALL
 
 
 class Place(IntEnum):
@@ -33,7 +34,8 @@ class AlertCard:
 
     ``raised`` is the transition that raised it, "" when it is not up; ``mark`` the one that a
     replay begins with, at ``mark_ms``, "" where none is known. ``matchers`` are what a silence of
-    this alert alone names.
+    this alert alone names. ``misses_of`` is the group whose misses it counts, "" where it counts
+    something else.
     """
 
     id: str
@@ -48,6 +50,8 @@ class AlertCard:
     mark_ms: int = 0
     runbook: str = ""
     was_taken: Ack | None = None
+    variant: str = ALL
+    misses_of: str = ""
 
     @property
     def is_up(self) -> bool:

@@ -5,7 +5,7 @@ The words of a card are those of the Live page, so that the two never say differ
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dashboards import banner, queries, signals, words
+from dashboards import banner, focus, queries, signals, words
 from dashboards.alerts_models import Ack, AlertCard, AlertsView, Entry, Last, Place
 from dashboards.banner import AlertView, Freshness, Notice
 from dashboards.models import Choice
@@ -17,7 +17,7 @@ from monitor.domain.alerts import AlertKey, Event, Status, Transition, fingerpri
 from monitor.domain.engine import Spec
 from monitor.domain.ledger import gaps_of
 from monitor.domain.overlays import MATCHED, Action, Deed, Overlays, silences_of
-from monitor.domain.rules import AlertRule, SignalRule
+from monitor.domain.rules import AlertRule, Metric, SignalRule
 from monitor.domain.slices import ALL
 from monitor.domain.windows import DAY_MS
 from monitor.ports import StateReader
@@ -50,7 +50,7 @@ def alerts(
     del choice, recent_ms
     known = handled(reader, spec, now_ms)
     freshness = queries.freshness_of(reader, now_ms)
-    cards = sorted(_cards(known, spec, freshness), key=lambda card: card.place)
+    cards = sorted(_cards(reader, known, spec, freshness), key=lambda card: card.place)
     return AlertsView(
         freshness=freshness,
         cards=tuple(cards),
@@ -78,12 +78,15 @@ def rule_in_words(rule: AlertRule | SignalRule) -> str:
     return f"{rule.of} {signal} {signals.limit_of(rule)}".strip()
 
 
-def _cards(known: Handled, spec: Spec, freshness: Freshness) -> Iterator[AlertCard]:
+def _cards(
+    reader: StateReader, known: Handled, spec: Spec, freshness: Freshness
+) -> Iterator[AlertCard]:
     """Those of rules, the worst first, then those of signals."""
     over = {each.alert: each.overlays for each in known.standings}
     standings = {each.alert: each for each in known.standings}
     states, moves = known.evaluation.states, known.transitions
-    for view in banner.alert_views(spec.rules, states, moves, ALL, over):
+    views = banner.alert_views(spec.rules, states, moves, ALL, over)
+    for view in focus.with_labels(views, reader, spec, freshness.as_of_ms or 0):
         said = banner.describe(view, freshness)
         yield _card(known, standings.get(view.alert), view.alert, view, said, freshness)
     warn = {
@@ -108,7 +111,7 @@ def _signal_notice(
         return Notice(Tone.NEUTRAL, "No data.", "")
     at = words.clock(moved.at_ms, near_ms=freshness.as_of_ms)
     state = "OK" if moved.moved_to is Status.OK else "No data"
-    return Notice(Tone.NEUTRAL, f"{state} since {at}: {words.one_line(moved.reason)}.", "")
+    return Notice(Tone.NEUTRAL, f"{state} since {at}: {words.told(moved.reason)}.", "")
 
 
 def _card(
@@ -123,6 +126,7 @@ def _card(
     over = standing.overlays if standing else Overlays()
     place = _place(standing, view, over, freshness)
     mark = _mark(known.transitions, alert)
+    is_counted = isinstance(rule, AlertRule) and rule.metric is Metric.RECALL and mark is not None
     is_over = place in {Place.RESOLVED, Place.WELL}
     return AlertCard(
         id=fingerprint(alert),
@@ -137,6 +141,8 @@ def _card(
         mark_ms=mark.at_ms if mark else 0,
         runbook=rule.runbook,
         was_taken=_was_taken(known.actions, mark) if is_over else None,
+        variant=alert.key.variant,
+        misses_of=rule.of if is_counted else "",
     )
 
 

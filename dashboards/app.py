@@ -50,6 +50,6 @@ page = st.navigation({
 })  # fmt: skip
 common.steady()
 common.check_settings()
-common.sidebar()
+common.sidebar(page.title)
 page.run()
 common.freeze()

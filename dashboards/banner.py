@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from dashboards import words
 from dashboards.overlays import NOTHING_OVER, lead, overlays_in_words
@@ -37,6 +38,13 @@ JUDGED_MS = 7 * DAY_MS
 _ORDER = (Status.FIRING, Status.RECOVERING, Status.WARNING, Status.NO_DATA, Status.OK)
 
 
+class Labelled(NamedTuple):
+    """How many predictions there are, and of how many the truth is known."""
+
+    labelled: int
+    predictions: int
+
+
 @dataclass(frozen=True, slots=True)
 class AlertView:
     """One alert. ``score`` is the proportion that its state stands on, hits of its last votes.
@@ -45,7 +53,8 @@ class AlertView:
     longer known; ``fired_ms`` is its log time. ``latest`` are its last votes where ``score`` is of
     older ones, too. ``corrected`` counts labels of the evidence that changed after they had
     counted. ``last_ms`` is when the latest vote counted. ``judged`` is what hindsight says of
-    ``fired``, or the drop that it found and nobody was told of.
+    ``fired``, or the drop that it found and nobody was told of. ``labelled`` counts what it could
+    speak of since its evidence began, None where nobody has looked.
     """
 
     rule: AlertRule
@@ -62,6 +71,7 @@ class AlertView:
     last_ms: int = 0
     overlays: Overlays = NOTHING_OVER
     judged: Transition | None = None
+    labelled: Labelled | None = None
 
     @property
     def alert(self) -> AlertKey:
@@ -112,6 +122,11 @@ class AlertView:
     def is_below(self) -> bool:
         """Whether the value is below ``least``, which alone is no reason to be raised."""
         return self.score.value is not None and self.score.value < self.least
+
+    @property
+    def is_all_below(self) -> bool:
+        """Whether the whole interval is below ``least``: more than chance explains."""
+        return self.score.interval is not None and self.score.interval[1] < self.least
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +363,9 @@ def _badness(alert: AlertView) -> tuple[int, bool, bool, float, str, SliceKey, s
 
 
 def _describe(alert: AlertView, as_of_ms: int) -> Notice:
-    over = overlays_in_words(alert.overlays, last_ms=alert.last_ms, near_ms=as_of_ms)
+    over = overlays_in_words(
+        alert.overlays, last_ms=alert.last_ms, near_ms=as_of_ms, is_up=alert.is_up
+    )
     details = lead(over, " · ".join(_details(alert, as_of_ms)))
     if alert.status is Status.NO_DATA:
         title = f"No data: no mature {alert.rule.of} label yet"
@@ -369,6 +386,11 @@ def _fine(alert: AlertView, details: str) -> Notice:
     if alert.overlays.stalled:
         title = f"{_subject(alert, 'OK, but stalled')}: {_ground(alert)}."
         return Notice(Tone.WARNING, title, details)
+    if alert.is_all_below:
+        few = f", {words.too_few(alert.score.support)} for a verdict" if alert.is_few else ""
+        tone = Tone.NEUTRAL if alert.is_few else Tone.WARNING
+        title = f"Below the objective so far{few}, evidence building"
+        return Notice(tone, f"{title}: {_value(alert)}.", details)
     if alert.is_few:
         few = words.too_few(alert.score.support)
         return Notice(Tone.NEUTRAL, f"OK so far, {few}: {_value(alert)}.", details)
@@ -434,6 +456,9 @@ def _details(alert: AlertView, as_of_ms: int) -> Iterable[str]:
     yield f"rule {alert.rule.name}"
 
 
+_RISEN = {Status.FIRING: ("Firing", "fired"), Status.WARNING: ("Warning", "warned")}
+
+
 def _history(alert: AlertView, as_of_ms: int) -> Iterable[str]:
     """When it was raised, on what, how sure that is, and what has happened since."""
 
@@ -441,11 +466,17 @@ def _history(alert: AlertView, as_of_ms: int) -> Iterable[str]:
         return words.clock(at_ms, near_ms=as_of_ms)
 
     ago = words.duration(max(1000, as_of_ms - alert.fired_ms))
-    raised = "Warned" if alert.status is Status.WARNING else "Fired"
-    yield f"{raised} {clock(alert.fired_ms)}, {ago} ago"
+    state, verb = _RISEN.get(alert.status, ("Raised", "fired"))
+    since = f"{state} since {clock(alert.fired_ms)}, for {ago}"
     if alert.fired and alert.evidence_ms is not None:
-        yield f"{alert.fired.reason}, of predictions since {clock(alert.evidence_ms)}"
+        yield f"{since}; the evidence begins with predictions of {clock(alert.evidence_ms)}"
+        if said := labelled_text(alert, as_of_ms):
+            yield said
+        yield f"at {clock(alert.fired_ms)}, when it {verb}: {alert.fired.reason}"
+        yield from _latest_words(alert, alert.fired, as_of_ms)
         yield from _chance(alert, alert.fired)
+    else:
+        yield since
     if alert.corrected:
         # No more than the last hundred corrections are remembered.
         least = "at least " if alert.corrected >= MOST_CORRECTED else ""
@@ -456,6 +487,32 @@ def _history(alert: AlertView, as_of_ms: int) -> Iterable[str]:
     elif alert.since_ms > alert.fired_ms:
         yield f"recovered in between, firing again since {clock(alert.since_ms)}"
     yield from _turn(alert)
+
+
+def _latest_words(alert: AlertView, fired: Transition, as_of_ms: int) -> Iterable[str]:
+    """What the title counts, with the time of its latest label, where it is no more what rose."""
+    found = fired.evidence
+    if found is None or (found.hits, found.n) == (alert.hits, alert.score.support):
+        return
+    if alert.last_ms and alert.score.support:
+        at = words.clock(alert.last_ms, near_ms=as_of_ms)
+        yield f"by {at}, its latest label: {alert.hits} of the last {alert.score.support}"
+
+
+def labelled_text(alert: AlertView, as_of_ms: int) -> str:
+    """How much is labelled of what it could speak of, and why that is enough, or when not.
+
+    "" where nobody has looked.
+    """
+    if alert.labelled is None or alert.evidence_ms is None or not alert.labelled.predictions:
+        return ""
+    known, n = alert.labelled
+    since = words.clock(alert.evidence_ms, near_ms=as_of_ms)
+    return (
+        f"{words.percent(known / n, 0)} of its requests since {since} are labelled "
+        f"({words.count(known)} of {words.count(n)}): enough, the alert does not need the rest, "
+        "unless misses are labelled sooner or more often than hits"
+    )
 
 
 def _chance(alert: AlertView, fired: Transition) -> Iterable[str]:

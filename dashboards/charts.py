@@ -363,9 +363,16 @@ def coverage_alt(view: Trend | LabelsView) -> str:
     return f"Labels in: {known} of {all_of_them} predictions of this range are labelled."
 
 
+def caught(row: IntentRow) -> str:
+    """``8 of 13 caught (62%)``, for an intent that has labels."""
+    n = row.recall.support
+    said = f"{words.count(n - row.missed)} of {words.count(n)} caught"
+    return f"{said} ({words.percent(row.recall.value, 0)})"
+
+
 def intents_alt(rows: Sequence[IntentRow]) -> str:
     """The intents in a sentence."""
-    return "; ".join(f"{row.intent} {_missed(row)}" for row in rows[:MOST_INTENTS])
+    return "; ".join(f"{row.intent} {_caught_of(row)}" for row in rows[:MOST_INTENTS])
 
 
 def delays_alt(view: LabelsView) -> str:
@@ -626,7 +633,7 @@ def _intent_row(row: IntentRow, objective: float | None) -> Row:
         "low": low,
         "high": high,
         "verdict": verdict_of(row.recall, objective),
-        "label": _missed(row),
+        "label": _caught_of(row),
         "Intent": row.intent,
         "Recall": words.percent(row.recall.value),
         "95% interval": words.bounds(row.recall).removeprefix("95% "),
@@ -635,13 +642,12 @@ def _intent_row(row: IntentRow, objective: float | None) -> Row:
     }
 
 
-def _missed(row: IntentRow) -> str:
+def _caught_of(row: IntentRow) -> str:
     n = row.recall.support
     if not n:
         return "no labels yet"
     few = ", few labels" if n < words.FEW else ""
-    value = words.percent(row.recall.value, 0)
-    return f"{value} {words.count(row.missed)}/{words.count(n)} missed{few}"
+    return f"{caught(row)}{few}"
 
 
 _UNITS = (

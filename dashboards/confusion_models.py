@@ -211,7 +211,8 @@ class Confused:
     def pairs(self, by: By) -> list[Cell]:
         """The worst confusions, ``MOST_PAIRS`` at most.
 
-        Those with the most outcomes; in a comparison those that have grown most, too few left out.
+        Missed ones of the group first, then those with the most outcomes; in a comparison those
+        that have grown most, too few left out.
         """
         wrong = [cell for cell in self.every_cell(by) if cell.actual != cell.predicted]
         if self.is_compared:
@@ -219,7 +220,7 @@ class Confused:
             grown.sort(key=lambda c: (-(c.change or 0.0), c.actual, c.predicted))
             return grown[:MOST_PAIRS]
         confused = [cell for cell in wrong if cell.n]
-        confused.sort(key=lambda cell: (-cell.n, not cell.is_missed, cell.actual, cell.predicted))
+        confused.sort(key=lambda cell: (not cell.is_missed, -cell.n, cell.actual, cell.predicted))
         return confused[:MOST_PAIRS]
 
     def _cell(self, row: Intent, columns: tuple[Intent, ...], name: Intent, by: By) -> Cell:

@@ -11,6 +11,12 @@ _CLAIMS = ("email", "preferred_username", "name", "sub")
 """What a login may tell of a person, the best known first."""
 
 
+READS_ONLY = (
+    "The settings do not say how viewers are known: set dashboard.identity (the header of a proxy, "
+    "or a login) and start the dashboard again, see Who acts in docs/dashboard.md."
+)
+
+
 class Viewer(NamedTuple):
     """Who looks. Without a name there is a reason, and perhaps a way to log in."""
 
@@ -29,11 +35,11 @@ def viewer() -> Viewer:
     found = source.current()
     told = found.settings.dashboard.identity
     if found.act is None:
-        return Viewer(None, "This dashboard only reads, and asks nobody who they are.")
+        return Viewer(None, READS_ONLY)
     if told.oidc is not None:
         return _logged_in()
     if told.header is None:
-        return Viewer(None, "The settings do not say how viewers are known (dashboard.identity).")
+        return Viewer(None, READS_ONLY)
     name = gate.viewer_of(st.context.headers.get(gate.VOUCHED))
     if name is None:
         return Viewer(None, f"No trusted proxy names you in the header {told.header}.")

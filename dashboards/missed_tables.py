@@ -30,7 +30,7 @@ def _row(case: Case, now_ms: int) -> Row:
         "State": state(case),
         "True intent": words.one_line(miss.actual),
         "Sent to": words.one_line(miss.predicted),
-        "Waiting (min)": case.waited_ms(now_ms) // MINUTE_MS,
+        "Waiting": words.duration(case.waited_ms(now_ms)),
         "Ticket": words.one_line(case.handling.ticket),
         "Text": MASKED,
         "Variant": words.one_line(miss.variant),

@@ -9,7 +9,7 @@ from monitor.domain.events import Intent
 from monitor.domain.ledger import Balance, Gap
 from monitor.domain.scores import Score
 from monitor.domain.signals import SignalState
-from monitor.domain.slices import ALL
+from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.windows import MINUTE_MS, Window
 
 
@@ -146,8 +146,9 @@ class Route:
 class Trend:
     """The charts of the Live page. ``detail`` is the window of ``intents`` and ``routes``.
 
-    It is the same for every variant; ``is_of_alert`` when it begins where the evidence of an alert
-    does. There are no points until the first pane is complete.
+    They are of ``whose``; ``alert`` is the worst one that is up, with whose evidence the window
+    begins where that is known. ``missed`` are all misses of the window, ``routes`` the most
+    travelled ways of them. There are no points until the first pane is complete.
     """
 
     freshness: Freshness
@@ -158,9 +159,11 @@ class Trend:
     points: tuple[Point, ...]
     spans: tuple[Span, ...]
     detail: Window
-    is_of_alert: bool
+    whose: SliceKey
+    alert: AlertView | None
     intents: tuple[IntentRow, ...]
     routes: tuple[Route, ...]
+    missed: int
 
     @property
     def predictions(self) -> int:
@@ -237,7 +240,11 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class LabelsView:
-    """The Labels page. ``now`` are the delays of the labels that arrived in the last window."""
+    """The Labels page. ``now`` are the delays of the labels that arrived in the last window.
+
+    ``alerts`` are those about ``of`` that speak of the variant, the worst first. ``watched`` counts
+    the labelled messages of the range whose true intent is of that group.
+    """
 
     freshness: Freshness
     rolling_ms: int
@@ -246,6 +253,9 @@ class LabelsView:
     known: Known
     now: Delays | None
     books: Books
+    of: str = ""
+    alerts: tuple[AlertView, ...] = ()
+    watched: int = 0
 
     @property
     def predictions(self) -> int:

@@ -26,6 +26,10 @@ REJECTED = 0.01
 MOST_UNPUBLISHED = 60
 """Journal entries that may wait for their topic: about a minute's worth."""
 
+ABOUT = (
+    "They are about the plumbing: that what came is read, counted, kept and handed on. Whether "
+    "enough labels are in is told on the page Labels."
+)
 KEEPS_ALL = "noeviction"
 MOST_NAMED = 3
 
@@ -65,7 +69,7 @@ def verdict(found: Sequence[Check]) -> Notice:
     if unknown:
         body = f"Not known: {'; '.join(unknown)}."
         return Notice(Tone.NEUTRAL, "As far as can be told, yes.", body)
-    return Notice(Tone.OK, f"Yes: all {len(found)} checks hold.", "")
+    return Notice(Tone.OK, f"Yes: all {len(found)} checks hold.", ABOUT)
 
 
 def worst_first(found: Iterable[Check]) -> list[Check]:
@@ -178,7 +182,8 @@ def _told(view: PipelineView) -> Check:
     if behind:
         return Check(name, Tone.WARNING, f"not taken yet by {_named(behind)}")
     if not view.receivers:
-        return Check(name, Tone.OK, "to the log alone: no receiver is set under notify")
+        said = "nobody is told of alerts: no receiver is set under notify, they go to the log alone"
+        return Check(name, Tone.WARNING, said)
     return Check(name, Tone.OK, f"{len(view.receivers)} receivers know of everything")
 
 

@@ -13,20 +13,18 @@ from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
 
-from dashboards import banner, signals
+from dashboards import banner, focus, signals
 from dashboards.banner import AlertView, Freshness, covers, speaks
 from dashboards.models import (
     ArrivalPoint,
     Books,
     Choice,
     Delays,
-    IntentRow,
     Known,
     LabelsView,
     LiveNow,
     Point,
     Recent,
-    Route,
     Span,
     Sparks,
     Trend,
@@ -59,8 +57,6 @@ RANGES: Mapping[str, int] = {
 MOST_POINTS = 288
 """Points of a chart: every fifth minute of a day."""
 
-DETAIL_MS = 30 * MINUTE_MS
-ROUTES = 5
 SPARK_MS = HOUR_MS
 GONE_AFTER_MS = MINUTE_MS
 """A worker that has been silent for so long while another one beats has no lag to tell."""
@@ -102,7 +98,7 @@ def live_now(
     group = spec.groups.of(choice.of)
     look = _Look.at(reader, choice.variant, variants, pane_ms)
     tallies = look.tallies(grid.starts, group)
-    told = _told(reader, spec, choice, now_ms)
+    told = _told(reader, spec, choice, freshness)
     has_windows = _has_windows(reader, variants, grid, tallies)
     return LiveNow(
         freshness=freshness,
@@ -127,23 +123,31 @@ def trend(reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, no
     group = spec.groups.of(choice.of)
     look = _Look.at(reader, choice.variant, variants, grid.size_ms)
     tallies = look.tallies(grid.starts, group)
-    alert_ms = _evidence_ms(reader, spec, choice.of)
-    detail = _detail(spec, alert_ms, freshness.as_of_ms or 0)
-    went = replace(look, size_ms=detail.size_ms).outcomes(detail.starts, group)
+    transitions = reader.transitions()
+    states = reader.evaluation().states
+    alert = focus.worst(spec, choice.of, choice.variant, states, transitions)
+    detail = focus.window_of(alert, spec, freshness.as_of_ms or 0)
+    whose = focus.key_of(alert, choice.variant)
     rules = [r for r in spec.rules if r.of == choice.of and covers(r, choice.variant)]
+    objective = next((r.objective for r in rules if r.metric is Metric.RECALL), None)
+    pieces = focus.pieces_of(reader, spec, whose, detail)
+    went = replace(look, keys=pieces.keys, size_ms=pieces.size_ms).outcomes(pieces.starts, group)
+    ways = focus.ways_of(went, group, objective)
     has_windows = _has_windows(reader, variants, grid, tallies)
     return Trend(
         freshness=freshness,
         of=choice.of,
-        objective=next((r.objective for r in rules if r.metric is Metric.RECALL), None),
+        objective=objective,
         rolling_ms=grid.warmup * grid.size_ms,
         window=grid.window,
         points=tuple(_points(tallies, grid)) if has_windows else (),
-        spans=spans_of(reader.transitions(), rules, choice.variant, grid.window),
-        detail=detail.window,
-        is_of_alert=alert_ms is not None,
-        intents=_intent_rows(went, group),
-        routes=_routes(went, group),
+        spans=spans_of(transitions, rules, choice.variant, grid.window),
+        detail=detail,
+        whose=whose,
+        alert=alert,
+        intents=ways.intents,
+        routes=ways.routes,
+        missed=ways.missed,
     )
 
 
@@ -169,6 +173,11 @@ def labels(
         known=time_known(_cohort(known, grid, as_of_ms)),
         now=_delays(merge(delays[-grid.warmup :])),
         books=books(reader, spec),
+        of=choice.of,
+        alerts=_told(reader, spec, choice, freshness).alerts,
+        watched=sum(
+            pane.hits_and_support(spec.groups.of(choice.of))[1] for pane in predicted[grid.warmup :]
+        ),
     )
 
 
@@ -372,15 +381,17 @@ class _Told(NamedTuple):
     estimate: SignalState | None
 
 
-def _told(reader: StateReader, spec: Spec, choice: Choice, now_ms: int) -> _Told:
+def _told(reader: StateReader, spec: Spec, choice: Choice, freshness: Freshness) -> _Told:
     evaluation, transitions = reader.evaluation(), reader.transitions()
-    over = _overlays(spec, evaluation, transitions, reader.actions(), now_ms)
+    over = _overlays(spec, evaluation, transitions, reader.actions(), freshness.now_ms or 0)
     asked = [rule for rule in spec.rules if rule.of == choice.of]
     alerts = banner.alert_views(asked, evaluation.states, transitions, choice.variant, over)
     every = banner.alert_views(spec.rules, evaluation.states, transitions, ALL, over)
+    others = [view for view in every if view.wants_attention and view not in alerts]
+    as_of_ms = freshness.as_of_ms or 0
     return _Told(
-        alerts,
-        tuple(view for view in every if view.wants_attention and view not in alerts),
+        focus.with_labels(alerts, reader, spec, as_of_ms),
+        focus.with_labels(others, reader, spec, as_of_ms),
         signals.signal_views(spec.signals, evaluation.signals, transitions, over, choice.variant),
         _estimate(evaluation, spec, choice),
     )
@@ -432,53 +443,10 @@ def _whose(key: AlertKey) -> str:
     return f"{rule} ({', '.join(named)})" if named else rule
 
 
-def _evidence_ms(reader: StateReader, spec: Spec, of: str) -> int | None:
-    """Where the evidence of the worst alert of ``of`` begins, whatever the variant.
-
-    The first of equally bad ones counts, so that it does not jump with their values; None while
-    nothing fires or recovers.
-    """
-    asked = [rule for rule in spec.rules if rule.of == of]
-    states, transitions = reader.evaluation().states, reader.transitions()
-    told = banner.attention(*banner.alert_views(asked, states, transitions, ALL))
-    worst = [v.evidence_ms for v in told if v.is_up and v.status is told[0].status]
-    return min((at_ms for at_ms in worst if at_ms is not None), default=None)
-
-
-def _detail(spec: Spec, alert_ms: int | None, as_of_ms: int) -> Grid:
-    """From the evidence of an alert to now, at least one pane; without an alert ``DETAIL_MS``."""
-    start_ms = as_of_ms - DETAIL_MS if alert_ms is None else alert_ms
-    size_ms = spec.windows.pane_ms if as_of_ms - start_ms <= DAY_MS else HOUR_MS
-    end_ms = pane_start(as_of_ms, size_ms)
-    window = Window(min(pane_start(start_ms, size_ms), end_ms - size_ms), end_ms)
-    return Grid(size_ms, window, warmup=0, step=1)
-
-
-def _intent_rows(counts: Confusion, group: frozenset[Intent]) -> tuple[IntentRow, ...]:
-    """Every intent of the group, the most missed first."""
-    rows = []
-    for intent in sorted(group):
-        went = [(p, n) for (a, p), n in counts.items() if a == intent]
-        support = sum(n for _, n in went)
-        hits = sum(n for predicted, n in went if predicted in group)
-        rows.append(IntentRow(intent, proportion(hits, support), support - hits))
-    return tuple(sorted(rows, key=lambda row: (-row.missed, row.intent)))
-
-
 def _estimate(evaluation: Evaluation, spec: Spec, choice: Choice) -> SignalState | None:
     names = [r.name for r in spec.signals if r.signal is Signal.ESTIMATE and r.of == choice.of]
     found = [evaluation.signals.get(SignalKey(name, choice.variant)) for name in names]
     return next((state for state in found if state is not None), None)
-
-
-def _routes(counts: Confusion, group: frozenset[Intent]) -> tuple[Route, ...]:
-    """The most travelled ways out of the group, at most ``ROUTES``."""
-    ways = [
-        Route(actual, predicted, n)
-        for (actual, predicted), n in counts.items()
-        if actual in group and predicted not in group
-    ]
-    return tuple(sorted(ways, key=lambda way: (-way.missed, way.actual, way.predicted))[:ROUTES])
 
 
 def _arrivals(

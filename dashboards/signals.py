@@ -129,7 +129,7 @@ def _subject(view: SignalView) -> str:
 
 
 def _title(view: SignalView) -> str:
-    return f"{_subject(view)}: {words.one_line(view.state.reason)}."
+    return f"{_subject(view)}: {words.told(view.state.reason)}."
 
 
 def _body(view: SignalView, near_ms: int) -> str:
@@ -147,7 +147,7 @@ def _details(view: SignalView, near_ms: int) -> Iterator[str]:
     ago = words.duration(max(1000, near_ms - state.since_ms))
     warned = f"Warned {clock(state.since_ms)}, {ago} ago"
     if view.raised is not None and not is_bad:
-        warned += f": {words.one_line(view.raised.reason)}"
+        warned += f": {words.told(view.raised.reason)}"
     yield warned
     if state.good_ms >= 0:
         ends = clock(state.good_ms + rule.hold_ms)

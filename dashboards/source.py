@@ -11,10 +11,11 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
 from monitor.app.audit import Verification
 from monitor.app.replay import OnProgress
-from monitor.app.settings import Settings, load_settings
+from monitor.app.settings import Settings, chosen_file, load_settings
 from monitor.app.vitals import StoreVitals, vitals_of
 from monitor.app.wiring import in_ms, open_reader, open_store, spec_of
 from monitor.domain.engine import Spec
@@ -34,7 +35,8 @@ class Source:
     the log, as ``audit_run.verified`` does; None where there is a store and no log. ``act`` enters
     what a person did, once for each id, or raises StoreError; None where pages only read.
     ``text_of`` reads what somebody wrote, as ``revealing.text_of`` does. ``vitals`` asks how the
-    store's server is, or raises StoreError; None where there is no server.
+    store's server is, or raises StoreError; None where there is no server. ``config`` is the file
+    of the settings, None where the environment has them all.
     """
 
     connect: Callable[[], StateReader]
@@ -46,6 +48,7 @@ class Source:
     act: Callable[[Action], None] | None = None
     text_of: Callable[[Miss], str | None] | None = None
     vitals: Callable[[], StoreVitals] | None = None
+    config: Path | None = None
 
 
 class _Opened:
@@ -107,6 +110,7 @@ def _open() -> Source:
         act=functools.partial(_act, settings) if settings.dashboard.identity.is_asked else None,
         text_of=functools.partial(_text_of, settings),
         vitals=lambda: vitals_of(connect()),
+        config=chosen_file(),
     )
 
 

@@ -41,6 +41,7 @@ def intents(rows: Sequence[IntentRow]) -> list[Row]:
             "95% low": low,
             "95% high": high,
             "Labels (n)": row.recall.support,
+            "Caught": row.recall.support - row.missed,
             "Missed": row.missed,
         })  # fmt: skip
     return table

@@ -1,5 +1,6 @@
 """Numbers, shares and instants as people read them; all times are UTC."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from monitor.domain.scores import Score
@@ -130,6 +131,15 @@ def percent(share: float | None, digits: int = 1) -> str:
     return NONE if share is None else f"{100 * share:.{digits}f}%"
 
 
+def points(change: float) -> str:
+    """A change of a share in percentage points, with its sign; never a minus before zero.
+
+    >>> points(-0.305), points(0.00009), points(-0.00009)
+    ('-30.5 pt', '+0.0 pt', '+0.0 pt')
+    """
+    return f"{round(100 * change, 1) + 0.0:+.1f} pt"
+
+
 def limit(share: float) -> str:
     """A declared share as a percentage with no more digits than it has.
 
@@ -164,9 +174,18 @@ def one_line(text: str) -> str:
     return shown if len(shown) <= MOST_CHARACTERS else f"{shown[: MOST_CHARACTERS - 1]}…"
 
 
+def told(reason: str) -> str:
+    """A reason of the monitor in one line, its percentages written as they are everywhere here.
+
+    >>> told("95 % were answered within 2 s")
+    '95% were answered within 2 s'
+    """
+    return re.sub(r"(?<=\d) %", "%", one_line(reason))
+
+
 def too_few(n: int) -> str:
     """Why there is no verdict."""
-    return f"too few labels (n={n})"
+    return f"too few labels (n={count(n)})"
 
 
 def _two(first: float, first_unit: str, second: float, second_unit: str) -> str:

@@ -4,10 +4,12 @@ A dialog belongs to the whole page and not to the part that is drawn anew every 
 would close it: a button says what is asked for, and the page opens the dialog.
 """
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Literal
 
 import streamlit as st
@@ -20,6 +22,7 @@ from dashboards.theme import Tone
 from dashboards.views import common
 from monitor.domain.errors import ActRefused, StoreError
 from monitor.domain.overlays import Deed, Silence
+from monitor.domain.slices import ALL
 from monitor.domain.windows import HOUR_MS, MINUTE_MS, pane_start
 
 EVERY_S = 5
@@ -102,7 +105,7 @@ def _board(mark: str) -> None:
     if view is None:
         return
     viewer = identity.viewer()
-    _viewer(viewer)
+    _viewer(viewer, view)
     if mark and view.named(mark) is None:
         common.notice(_unknown(view, mark))
     if not view.is_any_up:
@@ -115,7 +118,7 @@ def _board(mark: str) -> None:
     common.last_known(picture)
 
 
-def _viewer(viewer: Viewer) -> None:
+def _viewer(viewer: Viewer, view: AlertsView) -> None:
     st.caption("All rules and variants, whatever is chosen in the sidebar.")
     if viewer.name is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -123,10 +126,21 @@ def _viewer(viewer: Viewer) -> None:
             if source.current().settings.dashboard.identity.oidc is not None:
                 st.button("Log out", on_click=st.logout, type="tertiary")
         return
-    body = "An act needs a name beside it. The command line has the same: recallwatch alerts ack."
-    common.notice(Notice(Tone.NEUTRAL, f"You can look, but not act. {viewer.reason}", body))
+    waiting = [c for c in view.cards if c.is_up and c.overlays.acknowledged is None]
+    more = " On the machine of the settings this does the same:" if waiting else ""
+    body = f"{viewer.reason} An act needs a name beside it, so no buttons are shown.{more}"
+    common.notice(Notice(Tone.NEUTRAL, "You can look, but not act.", body))
+    if waiting:
+        command = acknowledgement_command(waiting[0].id, source.current().config)
+        st.code(command, language="bash", wrap_lines=True)
     if viewer.can_log_in and st.button("Log in", icon=":material/login:"):
         st.login()
+
+
+def acknowledgement_command(alert: str, config: Path | None) -> str:
+    """What to type to take on an alert, as it stands; ``config`` is the file of the settings."""
+    file = f" --config {shlex.quote(str(config.absolute()))}" if config else ""
+    return f'recallwatch alerts ack {alert} --note "looking into it"{file}'
 
 
 def _unknown(view: AlertsView, mark: str) -> Notice:
@@ -183,8 +197,6 @@ def _card(card: AlertCard, view: AlertsView, *, can_act: bool) -> None:
 def _text(card: AlertCard, view: AlertsView) -> str:
     """State, value with interval and n, since when, and who handles it."""
     parts = [f"<strong>{escape(card.said.title)}</strong>"]
-    if card.is_up and card.overlays.acknowledged is None:
-        parts.append("Not acknowledged")
     parts += [escape(part) for part in card.said.body.split("\n\n") if part]
     if taken := card.was_taken:
         at = words.clock(taken.at_ms, near_ms=view.freshness.as_of_ms)
@@ -215,8 +227,20 @@ def _links(card: AlertCard, view: AlertsView) -> None:
         at_ms = pane_start(card.mark_ms, view.pane_ms) + view.pane_ms
         st.page_link(
             "screens/replay.py", label="Replay", icon=":material/history:",
-            query_params={"at": words.link(at_ms), "alert": card.mark},
+            query_params={
+                "at": words.link(at_ms), "alert": card.mark, "variant": card.variant,
+            },
         )  # fmt: skip
+    if card.misses_of:
+        st.page_link(
+            "screens/missed.py", label="Missed messages", icon=":material/person_alert:",
+            query_params={"alert": card.id, "variant": card.variant, "of": card.misses_of},
+        )  # fmt: skip
+    whose = "" if card.variant == ALL else f" of {words.one_line(card.variant)}"
+    st.page_link(
+        "screens/live.py", label=common.plain(f"Charts{whose}"), icon=":material/monitor_heart:",
+        query_params={"variant": card.variant},
+    )  # fmt: skip
     if card.runbook.startswith(("http://", "https://")):
         st.link_button("Runbook", card.runbook, icon=":material/menu_book:", type="tertiary")
     elif card.runbook:

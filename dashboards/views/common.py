@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import streamlit as st
 
 from dashboards import charts, datasets, pictures, queries, source, tables, words
+from dashboards.alerts_models import Place
 from dashboards.banner import Freshness, Notice, staleness, unwritten
 from dashboards.models import Choice
 from dashboards.pictures import Picture
@@ -21,6 +22,8 @@ from monitor.domain.slices import ALL
 
 NOW_EVERY_S, CHARTS_EVERY_S = 2, 5
 FADES_AFTER_S = 5
+
+_PAGE = "page-shown"
 
 V = TypeVar("V")
 
@@ -77,10 +80,11 @@ def check_settings() -> None:
         st.stop()
 
 
-def sidebar() -> None:
+def sidebar(page: str) -> None:
     """The widgets that all pages share; the address holds what they say."""
     found = source.current()
     names = queries.watched_names(found.spec)
+    _follow_link(page, names)
     variants = [ALL, *pictures.variants()]
     linked = st.query_params.get("variant", ALL)
     # A link may be older than this process's first look at the store.
@@ -94,6 +98,21 @@ def sidebar() -> None:
         st.toggle("Live updates", value=True, key="live", bind="query-params")
         pane = words.duration(found.spec.windows.pane_ms)
         st.caption(f"All times UTC · windows of {pane} · this address shows this view again")
+
+
+def _follow_link(page: str, names: Sequence[str]) -> None:
+    """Let the sidebar say what a link from another page asks for.
+
+    Within a page widgets have the last word: what they say comes before the address has changed.
+    """
+    if st.session_state.get(_PAGE) == page:
+        return
+    if _PAGE in st.session_state:
+        if variant := st.query_params.get("variant"):
+            st.session_state["variant"] = variant
+        if len(names) > 1 and (of := st.query_params.get("of")) in names:
+            st.session_state["of"] = of
+    st.session_state[_PAGE] = page
 
 
 def choice() -> Choice:
@@ -138,6 +157,33 @@ def to_alert(alert: AlertKey) -> None:
     st.page_link(
         "screens/alerts.py", label=f"Alert {name}: see who handles it, acknowledge, silence",
         icon=":material/notifications_active:", query_params={"alert": name},
+    )  # fmt: skip
+
+
+def misses_address(alert: AlertKey, of: str) -> tuple[tuple[str, str], ...]:
+    """What the address of the page "Missed" says of an alert."""
+    return ("alert", fingerprint(alert)), ("variant", alert.key.variant), ("of", of)
+
+
+def to_misses(alert: AlertKey, of: str) -> None:
+    """A link to the messages of ``of`` that were missed since the evidence of the alert began."""
+    st.page_link(
+        "screens/missed.py", label="Its missed messages", icon=":material/person_alert:",
+        query_params=dict(misses_address(alert, of)),
+    )  # fmt: skip
+
+
+def firing() -> None:
+    """A link to what fires, whatever variant is chosen, on a page about something else."""
+    picture = pictures.alerts()
+    view = picture.view
+    up = [card for card in view.cards if card.place is Place.FIRING] if view else []
+    if not up or picture.fault is not None:
+        return
+    more = f" {len(up) - 1} more fire." if len(up) > 1 else ""
+    st.page_link(
+        "screens/alerts.py", label=plain(f"Alert {up[0].id}: {up[0].said.title}{more}"),
+        icon=":material/error:", query_params={"alert": up[0].id},
     )  # fmt: skip
 
 
@@ -186,7 +232,7 @@ class Card:
     """A number with a name. ``change`` stands in a pill, with ``beside`` next to it.
 
     Where ``beside`` says what is compared, the pill has an arrow and a colour. ``more`` is a link
-    at the foot: the file of a screen, and its words.
+    at the foot: the file of a screen, and its words; ``asking`` is what stands in its address.
     """
 
     label: str
@@ -199,6 +245,7 @@ class Card:
     kind: Literal["line", "bar", "area"] = "line"
     hint: str | None = None
     more: tuple[str, str] | None = None
+    asking: tuple[tuple[str, str], ...] = ()
 
 
 def cards(of_page: Sequence[Card], *, is_down: bool) -> None:
@@ -222,12 +269,15 @@ def _card(card: Card) -> None:
     if card.note:
         st.caption(plain(card.note))
     if card.more:
-        st.page_link(card.more[0], label=card.more[1], icon=":material/arrow_forward:")
+        st.page_link(
+            card.more[0], label=card.more[1], icon=":material/arrow_forward:",
+            query_params=dict(card.asking),
+        )  # fmt: skip
 
 
 def _last_known(card: Card) -> Card:
     known = card.note if card.value == words.NONE else f"last known {card.value}"
-    return Card(card.label, words.NONE, known, more=card.more)
+    return Card(card.label, words.NONE, known, more=card.more, asking=card.asking)
 
 
 def same_numbers(rows_of: Callable[[], Sequence[tables.Row]], *, key: str) -> None:
@@ -236,16 +286,27 @@ def same_numbers(rows_of: Callable[[], Sequence[tables.Row]], *, key: str) -> No
     if not box.open:
         return
     rows = rows_of()
-    shares = dict.fromkeys(("Recall", "95% low", "95% high", "Labels in"), _SHARE)
+    shares = dict.fromkeys(("Recall", "95% low", "95% high", "Labels in"), SHARE)
     with box:
         st.dataframe(
-            rows, hide_index=True, height=260, alt="The numbers of the chart above",
+            in_percent(rows, shares), hide_index=True, height=260,
+            alt="The numbers of the chart above",
             column_config={"Time (UTC)": _TIME, **shares},
         )  # fmt: skip
         st.download_button(
             "CSV", tables.csv_of(rows), f"recallwatch-{key}.csv", "text/csv",
             key=f"{key}-csv", icon=":material/download:", on_click="ignore",
         )  # fmt: skip
+
+
+def in_percent(rows: Sequence[tables.Row], shares: Iterable[str]) -> list[tables.Row]:
+    """The rows with these shares, 0..1, as percentages: for the eye, never for a file."""
+    names = set(shares)
+
+    def shown(name: str, value: object) -> object:
+        return 100 * value if name in names and isinstance(value, float | int) else value
+
+    return [{name: shown(name, value) for name, value in row.items()} for row in rows]
 
 
 def bars(rows: Sequence[tables.Row], of: str, most: int, colour: str) -> None:
@@ -308,4 +369,5 @@ _CELL = (
     "overflow-wrap:anywhere"
 )
 _TIME = st.column_config.DatetimeColumn(timezone="UTC", format="YYYY-MM-DD HH:mm:ss")
-_SHARE = st.column_config.NumberColumn(format="percent")
+SHARE = st.column_config.NumberColumn(format="%.1f%%")
+"""Of a column that ``in_percent`` has made: always one decimal, as in words."""

@@ -16,9 +16,9 @@ HEIGHT = 420
 FEW_PAIRS = 8
 """Of the list of pairs where the matrix shows them all."""
 
-_SHARE = st.column_config.NumberColumn(format="percent")
+_SHARES = ("Share", "95% low", "95% high", "Share then")
 _COLUMNS = {
-    **dict.fromkeys(("Share", "95% low", "95% high", "Share then"), _SHARE),
+    **dict.fromkeys(_SHARES, common.SHARE),
     "Change (points)": st.column_config.NumberColumn(format="%+.1f"),
 }
 
@@ -57,6 +57,7 @@ def _drawn(choice: Choice, asked: Asked, by: By) -> None:
         return
     if pictures.note_variants(view.variants):
         st.rerun()
+    common.firing()
     if said := standing(view, choice.span):
         common.notice(said)
     if not view.labelled:
@@ -132,7 +133,10 @@ def _pairs(view: Confused, by: By) -> None:
     if not shown:
         return
     st.header("Grown most" if view.is_compared else "Most often confused")
+    if not view.is_compared and rows and view.group & set(view.intents):
+        st.caption(common.plain(f"Missed {view.of} messages first, then by count"))
     st.dataframe(
-        shown, hide_index=True, height="content", column_config=_COLUMNS,
+        common.in_percent(shown, _SHARES), hide_index=True, height="content",
+        column_config=_COLUMNS,
         alt="The worst pairs of intents, worst first",
     )  # fmt: skip

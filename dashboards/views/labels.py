@@ -4,12 +4,13 @@ from functools import partial
 
 import streamlit as st
 
-from dashboards import charts, pictures, tables, words
-from dashboards.banner import Notice
+from dashboards import banner, charts, pictures, tables, words
+from dashboards.banner import AlertView, Notice
 from dashboards.models import Choice, Known, LabelsView
 from dashboards.theme import Palette, Tone
 from dashboards.views import books, common
 from dashboards.views.common import Card
+from monitor.domain.alerts import fingerprint
 
 CARDS_HEIGHT = 120
 
@@ -24,12 +25,48 @@ def page(choice: Choice) -> None:
     if view is None or is_empty:
         return
     is_down = picture.fault is not None
-    if not view.labelled and not is_down:
-        common.notice(_no_labels(view))
+    if not is_down:
+        common.notice(enough(view, choice) if view.labelled else _no_labels(view))
     _cards(view, choice.span, is_down=is_down)
     _charts(view, common.colours_of(picture))
     books.section(view.books)
     common.last_known(picture)
+
+
+def enough(view: LabelsView, choice: Choice) -> Notice:
+    """Whether labels are complete enough to believe what fires, or that nothing does."""
+    up = next((alert for alert in view.alerts if alert.is_up), None)
+    if up is not None:
+        return _enough_for(up, view)
+    stalled = next((alert for alert in view.alerts if alert.overlays.stalled), None)
+    if stalled is not None:
+        since = words.clock(stalled.last_ms, near_ms=view.window.end_ms)
+        title = f"No: no {view.of} label has come since {since}, so nothing new can fire."
+        return Notice(Tone.WARNING, title, _known_text(view, choice))
+    after = view.known.half_ms
+    young = "" if after is None else f" A drop younger than {words.span(after)} may not show yet."
+    title = f"Nothing is up by the labels that are in.{young}"
+    return Notice(Tone.NEUTRAL, title, _known_text(view, choice))
+
+
+def _enough_for(up: AlertView, view: LabelsView) -> Notice:
+    name, n = fingerprint(up.alert), words.count(up.score.support)
+    whose = f" on {up.whose}" if up.whose else ""
+    if up.overlays.stalled:
+        since = words.clock(up.last_ms, near_ms=view.window.end_ms)
+        title = f"Enough to have raised alert {name}{whose}, not to tell how it goes on:"
+        return Notice(Tone.WARNING, f"{title} no label since {since}.", "")
+    kept = f"{up.measured} {words.percent(up.score.value)}, {words.bounds(up.score)}"
+    title = f"Yes, for alert {name}{whose}: it stands on {n} mature {view.of} labels ({kept})."
+    return Notice(Tone.NEUTRAL, title, banner.labelled_text(up, view.window.end_ms))
+
+
+def _known_text(view: LabelsView, choice: Choice) -> str:
+    share = view.labelled / view.predictions if view.predictions else None
+    return (
+        f"{words.percent(share, 0)} of the messages of the last {choice.span} are labelled; "
+        f"{words.count(view.watched)} of them are {view.of} ones."
+    )
 
 
 def _no_labels(view: LabelsView) -> Notice:
@@ -41,6 +78,8 @@ def _cards(view: LabelsView, span: str, *, is_down: bool) -> None:
     now, known = view.now, view.known
     coverage = view.labelled / view.predictions if view.predictions else None
     counts = f"{words.count(view.labelled)} of {words.count(view.predictions)} labelled"
+    if view.of:
+        counts += f", {words.count(view.watched)} of them {view.of}"
     window = words.duration(view.rolling_ms)
     arrived = f"{words.count(now.n if now else 0)} labels in {window}"
     common.cards([

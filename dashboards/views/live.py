@@ -11,12 +11,17 @@ from dashboards.models import Choice, LiveNow, Trend, is_changed
 from dashboards.theme import Palette
 from dashboards.views import common
 from dashboards.views.common import Card
+from monitor.domain.alerts import fingerprint
 from monitor.domain.estimate import ASSUMPTION
+from monitor.domain.rules import Metric
 from monitor.domain.scores import Score
 from monitor.domain.signals import SignalState
+from monitor.domain.slices import ALL
 
 CARDS_HEIGHT = 190
 MOST_NOTICES = 3
+MOST_WORST = 3
+"""Intents named in the sentence above their chart."""
 
 
 def now(choice: Choice) -> None:
@@ -33,9 +38,12 @@ def now(choice: Choice) -> None:
     if picture.fault is None:
         _notices(view, choice)
     if not is_empty:
-        _cards(view, choice.of, is_down=picture.fault is not None)
+        if said := tiles_text(view, choice):
+            st.caption(common.plain(said))
+        _cards(view, choice, is_down=picture.fault is not None)
         if view.estimate is not None:
-            st.caption(estimate_text(view.estimate, choice.of))
+            measured = view.recent.recall
+            st.caption(common.plain(estimate_text(view.estimate, choice.of, measured)))
 
 
 def trend(choice: Choice) -> None:
@@ -60,7 +68,10 @@ def _notices(view: LiveNow, choice: Choice) -> None:
     wanting = view.attention
     for alert in wanting[:MOST_NOTICES]:
         common.notice(banner.describe(alert, view.freshness))
-        common.to_alert(alert.alert)
+        with st.container(horizontal=True):
+            common.to_alert(alert.alert)
+            if alert.is_up and alert.rule.metric is Metric.RECALL:
+                common.to_misses(alert.alert, alert.rule.of)
     if len(wanting) > MOST_NOTICES:
         st.caption(f"{len(wanting) - MOST_NOTICES} more alerts want attention.")
     if lost := banner.incomplete(view.gaps):
@@ -78,12 +89,28 @@ def _standing(view: LiveNow, choice: Choice) -> None:
         common.notice(banner.describe(view.alerts[0], view.freshness, is_complete=not view.gaps))
 
 
-def _cards(view: LiveNow, of: str, *, is_down: bool) -> None:
-    window = view.window
+def tiles_text(view: LiveNow, choice: Choice) -> str:
+    """Whose numbers the tiles are, where an alert above speaks of something else; else ""."""
+    up = next((alert for alert in view.attention if alert.is_up), None)
+    if up is None or view.window is None:
+        return ""
+    span = words.duration(view.window.end_ms - view.window.start_ms)
+    few = view.recent.recall.support < words.FEW
+    said = f"Tiles: {_of_variant(choice.variant)}, the last {span}. "
+    about = f"The alert: {up.whose or 'all variants'}, all its evidence"
+    return f"{said}{about}{'; few labels in a tile do not weaken it' if few else ''}."
+
+
+def _of_variant(variant: str) -> str:
+    return "all variants" if variant == ALL else words.one_line(variant)
+
+
+def _cards(view: LiveNow, choice: Choice, *, is_down: bool) -> None:
+    window, of = view.window, choice.of
     span = words.duration(window.end_ms - window.start_ms) if window else ""
     common.cards([
-        _recall_card(view, f"{_title(of)} recall, {span}"),
-        _accuracy_card(view, f"Accuracy, {span}"),
+        _recall_card(view, f"{_title(of)} recall, {span}", choice.variant),
+        _accuracy_card(view, f"Accuracy, {span}", choice.variant),
         _missed_card(view, f"Missed {of}, {span}", of),
         _labels_card(view, f"Labels in, {span}"),
         _rate_card(view),
@@ -91,39 +118,47 @@ def _cards(view: LiveNow, of: str, *, is_down: bool) -> None:
     ], is_down=is_down)  # fmt: skip
 
 
-def estimate_text(state: SignalState, of: str) -> str:
-    """The label-free estimate in a line; unknown with its reason where there is none."""
+def estimate_text(state: SignalState, of: str, measured: Score) -> str:
+    """The label-free estimate in a line; unknown with its reason where there is none.
+
+    Where what was ``measured`` excludes it, the measurement counts.
+    """
     if state.value is None or state.error is None:
         return f"Label-free estimate of {of} recall: unknown, {state.reason}."
     past = "past error unknown"
     if state.past_error is not None:
         past = f"past error {100 * state.past_error:.0f}"
-    estimate = f"{100 * state.value:.0f} % ± {100 * state.error:.0f} ({past})"
-    return f"Label-free estimate of {of} recall: {estimate}; {ASSUMPTION.format(of=of)}."
+    estimate = f"{words.percent(state.value, 0)} ± {100 * state.error:.0f} ({past})"
+    text = f"Label-free estimate of {of} recall: {estimate}; {ASSUMPTION.format(of=of)}."
+    low, high = measured.interval or (0.0, 1.0)
+    if low <= state.value <= high:
+        return text
+    found = f"{words.percent(measured.value)} ({words.interval(measured)})"
+    return f"{text} Labels contradict it: measured {found}. What is measured counts."
 
 
-def _recall_card(view: LiveNow, label: str) -> Card:
-    card = _score_card(label, view.recent.recall, view.before.recall)
+def _recall_card(view: LiveNow, label: str, variant: str) -> Card:
+    card = _score_card(label, view.recent.recall, view.before.recall, variant)
     return replace(card, spark=view.sparks.recall)
 
 
-def _accuracy_card(view: LiveNow, label: str) -> Card:
-    card = _score_card(label, view.recent.accuracy, view.before.accuracy)
+def _accuracy_card(view: LiveNow, label: str, variant: str) -> Card:
+    card = _score_card(label, view.recent.accuracy, view.before.accuracy, variant)
     hint = "Share of all labelled messages that were sent to their very intent."
     return replace(card, spark=view.sparks.accuracy, hint=hint)
 
 
-def _score_card(label: str, score: Score, before: Score) -> Card:
+def _score_card(label: str, score: Score, before: Score, variant: str) -> Card:
     change = None
     if score.value is not None and before.value is not None:
-        change = f"{100 * (score.value - before.value):+.1f} pt"
+        change = words.points(score.value - before.value)
     note = words.interval(score)
     if score.support < words.FEW:
         note = f"{note.rpartition('n = ')[0]}{words.too_few(score.support)}"
     return Card(
         label,
         words.percent(score.value),
-        note,
+        f"{_of_variant(variant)}: {note}",
         change=change or "no comparison yet",
         beside="in 1 h" if change else None,
         colour="normal" if is_changed(score, before) else "off",
@@ -143,7 +178,14 @@ def _missed_card(view: LiveNow, label: str, of: str) -> Card:
         spark=view.sparks.missed,
         kind="bar",
         more=("screens/missed.py", "See whom"),
+        asking=_missed_by(view, of),
     )
+
+
+def _missed_by(view: LiveNow, of: str) -> tuple[tuple[str, str], ...]:
+    """The misses of the alert that is told first, where it is about this group."""
+    up = next((a for a in view.attention if a.is_up and a.rule.metric is Metric.RECALL), None)
+    return common.misses_address(up.alert, of) if up is not None and up.rule.of == of else ()
 
 
 def _labels_card(view: LiveNow, label: str) -> Card:
@@ -190,7 +232,8 @@ def _newest(fresh: Freshness) -> str:
 def _lag(fresh: Freshness) -> str:
     if fresh.is_stale:
         return "stale"
-    return f"{words.count(fresh.lag)} records behind" if fresh.lag else "up to date"
+    behind = "record behind" if fresh.lag == 1 else "records behind"
+    return f"{words.count(fresh.lag)} {behind}" if fresh.lag else "up to date"
 
 
 def _recall(view: Trend, palette: Palette) -> None:
@@ -206,7 +249,8 @@ def _recall(view: Trend, palette: Palette) -> None:
 
 def _intents(view: Trend, palette: Palette) -> None:
     st.header(f"Which {view.of} intent")
-    st.caption(_detail_text(view))
+    st.markdown(common.plain(worst_text(view)))
+    st.caption(common.plain(detail_text(view)))
     shown = view.intents[: charts.MOST_INTENTS]
     spec = charts.intents(shown, view.objective, palette)
     common.chart(spec, key="intents", alt=charts.intents_alt(shown))
@@ -215,12 +259,38 @@ def _intents(view: Trend, palette: Palette) -> None:
     common.same_numbers(partial(tables.intents, view.intents), key="intents")
 
 
-def _detail_text(view: Trend) -> str:
+def worst_text(view: Trend) -> str:
+    """Which intents broke, in a sentence: those whose value is below the objective, worst first."""
+    labelled = [row for row in view.intents if row.recall.interval is not None]
+    if not labelled:
+        return f"No labelled {view.of} message is known in this time."
+    if view.objective is None:
+        return f"No rule says how much {view.of} recall there must be."
+    objective = words.limit(view.objective)
+    below = [row for row in labelled if (row.recall.value or 0.0) < (view.objective or 0.0)]
+    if not below:
+        return f"No intent is below the objective of {objective}."
+    below.sort(key=lambda row: ((row.recall.interval or (0.0, 1.0))[1], row.intent))
+    named = "; ".join(f"{words.one_line(r.intent)}, {charts.caught(r)}" for r in below[:MOST_WORST])
+    more = f"; and {len(below) - MOST_WORST} more" if len(below) > MOST_WORST else ""
+    n = len(labelled)
+    how_many = f"{len(below)} of {n}" if len(below) < n else f"All {n}" if n > 1 else "The one"
+    return f"Worst: {named}{more}. {how_many} below the objective of {objective}."
+
+
+def detail_text(view: Trend) -> str:
+    """Whose numbers they are, and since when."""
     start_ms, end_ms = view.detail
-    if view.is_of_alert:
-        since = words.clock(start_ms, near_ms=end_ms)
-        return f"Since {since}, when the evidence of the alert begins"
-    return f"Last {words.duration(end_ms - start_ms)}"
+    whose = ", ".join(words.one_line(name) for name in view.whose if name != ALL) or "all variants"
+    alert = view.alert
+    if alert is None or alert.evidence_ms is None:
+        of_alert = f", of alert {fingerprint(alert.alert)}" if alert else ""
+        return f"{whose}, last {words.duration(end_ms - start_ms)}{of_alert}"
+    since = words.clock(start_ms, near_ms=end_ms)
+    text = f"{whose} since {since}, the start of the evidence of alert {fingerprint(alert.alert)}"
+    if alert.key != view.whose:
+        return f"{text} on {alert.whose or 'all variants'}"
+    return f"{text} on version {words.one_line(alert.version)}" if alert.version else text
 
 
 def _routes(view: Trend, palette: Palette) -> None:
@@ -228,7 +298,16 @@ def _routes(view: Trend, palette: Palette) -> None:
     if not view.routes:
         st.caption(f"No missed {view.of} message is known in this time.")
         return
+    st.caption(f"{routes_text(view)}, of the same messages")
     common.bars(tables.routes(view.routes), "Missed", view.routes[0].missed, palette.line)
+
+
+def routes_text(view: Trend) -> str:
+    """How many of the misses the routes shown tell of."""
+    shown, n = sum(route.missed for route in view.routes), view.missed
+    if shown == n:
+        return "The only miss" if n == 1 else f"All {words.count(n)} misses"
+    return f"{words.count(shown)} of {words.count(n)} misses; the rest go elsewhere"
 
 
 def _title(name: str) -> str:

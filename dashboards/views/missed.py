@@ -14,7 +14,7 @@ import streamlit as st
 
 from dashboards import identity, missed_tables, pictures, source, tables, words
 from dashboards.banner import Notice
-from dashboards.missed_models import Missed, Shown
+from dashboards.missed_models import Missed, Order, Shown
 from dashboards.models import Choice
 from dashboards.theme import Tone
 from dashboards.views import common
@@ -24,16 +24,22 @@ from monitor.domain.errors import ActRefused, RecallwatchError, StoreError
 from monitor.domain.events import Intent
 from monitor.domain.misses import Case
 from monitor.domain.overlays import Action
+from monitor.domain.slices import ALL
 from monitor.ports import MISSES_KEPT
 
 EVERY_S = 10
 CARDS_HEIGHT = 120
 EVERY_INTENT = "every intent"
+EVERY_MISS = "all misses"
+PAUSED = (
+    "Updates are paused while a message is open: counts and list stand still until you go back to "
+    "the list."
+)
 ID_DIGITS = 16
 MOST_ROWS = 10
 """Of the list that are seen at once."""
 
-_CHOSEN, _SHOWN, _INTENT = "miss", "show", "intent"
+_CHOSEN, _SHOWN, _INTENT, _ALERT, _ORDER = "miss", "show", "intent", "alert", "order"
 _TOLD, _LISTS = "missed-told", "missed-lists"
 _TIME = st.column_config.DatetimeColumn(timezone="UTC", format="YYYY-MM-DD HH:mm:ss")
 
@@ -66,16 +72,58 @@ def _list(choice: Choice, chosen: str) -> None:
     common.about(picture, view.freshness, is_empty=is_empty)
     if is_empty:
         return
-    is_down = picture.fault is not None
-    if not is_down:
-        common.notice(standing(view))
-    if view.cases:
-        common.cards(_cards(view), is_down=is_down)
-        _table(view, chosen)
+    _drawn(view, choice, chosen, is_down=picture.fault is not None)
     common.last_known(picture)
     if st.query_params.get(_CHOSEN, "") != chosen:
         # The rest of the page depends on it, and whether the list moves.
         st.rerun()
+
+
+def _drawn(every: Missed, choice: Choice, chosen: str, *, is_down: bool) -> None:
+    """The answer, the numbers and the list, of one alert alone where that is asked for."""
+    top = st.container()
+    mark = _asked_alert(every)
+    view = every.of_alert(every.alert(mark))
+    with top:
+        if not is_down:
+            common.notice(standing(view))
+        st.caption(common.plain(scope_text(every, choice, mark)))
+        if view.cases:
+            common.cards(_cards(view), is_down=is_down)
+        if chosen:
+            st.caption(PAUSED)
+    if view.cases:
+        _table(view, chosen, mark)
+
+
+def _asked_alert(view: Missed) -> str:
+    """The id of the alert whose misses are asked for, "" for all misses."""
+    linked = st.query_params.get(_ALERT, EVERY_MISS)
+    known = [alert.id for alert in view.alerts]
+    if not known and linked == EVERY_MISS:
+        return ""
+    options = known if linked in {*known, EVERY_MISS} else [*known, linked]
+    mark = st.selectbox(
+        "Of alert", [EVERY_MISS, *options], key=_ALERT, bind="query-params", width=260
+    )
+    return "" if mark == EVERY_MISS else mark
+
+
+def scope_text(view: Missed, choice: Choice, mark: str) -> str:
+    """Which misses are counted and listed: of whom, and since when."""
+    alert = view.alert(mark)
+    of = "all variants" if choice.variant == ALL else choice.variant
+    kept = f"All missed {view.of} messages that are kept, {of}, whatever the range in the sidebar."
+    if alert is None:
+        unknown = f"No alert {mark} about {view.of} is known. " if mark else ""
+        return f"{unknown}{kept}"
+    since = words.clock(alert.since_ms, near_ms=view.now_ms)
+    said = f"Of alert {alert.id} on {alert.whose}: sent since {since}, when its evidence begins"
+    if alert.until_ms is not None:
+        said += f", and before {words.clock(alert.until_ms, near_ms=view.now_ms)}, when it was over"
+    if alert.variant not in {ALL, choice.variant} and choice.variant != ALL:
+        said += f"; none of them is of {choice.variant}, which is chosen in the sidebar"
+    return f"{said}. The range in the sidebar changes nothing."
 
 
 def standing(view: Missed) -> Notice:
@@ -129,23 +177,27 @@ def _cards(view: Missed) -> list[Card]:
     ]
 
 
-def _table(view: Missed, chosen: str) -> None:
-    shown, intent = _asked(view)
-    listed = view.listed(shown, intent)
+def _table(view: Missed, chosen: str, mark: str) -> None:
+    shown, intent, order = _asked(view)
+    listed = view.listed(shown, intent, order)
     if not listed:
         common.notice(Notice(Tone.NEUTRAL, "Nothing is listed with this choice.", ""))
         return
     references = [case.miss.reference for case in listed]
     rows = missed_tables.cases(listed, view.now_ms)
-    # A row is marked by its number, which means something else in another list.
-    order = hashlib.sha256("".join(references).encode()).hexdigest()[:ID_DIGITS]
-    key = f"missed-{order}-{st.session_state.get(_LISTS, 0)}"
+    # While nothing is marked the table stays the same one as rows come, so that it keeps the order
+    # that its head was clicked for. A row is marked by its number, which means something else in
+    # another list: with a mark, another list is another table.
+    marks = "".join(references) if chosen else ""
+    what = f"{mark}\n{shown}\n{intent}\n{order}\n{marks}"
+    digest = hashlib.sha256(what.encode()).hexdigest()[:ID_DIGITS]
+    key = f"missed-{digest}-{st.session_state.get(_LISTS, 0)}"
     at = [references.index(chosen)] if chosen in references else []
     st.dataframe(
         rows, hide_index=True, height=_height(len(rows)), key=key,
         on_select=partial(_marked, key, references), selection_mode="single-row",
         selection_default={"selection": {"rows": at}},
-        alt=f"Missed {view.of} messages, the oldest open one first",
+        alt=f"Missed {view.of} messages, open ones first, the {order}",
         column_config={"Time (UTC)": _TIME},
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -157,7 +209,7 @@ def _table(view: Missed, chosen: str) -> None:
         )  # fmt: skip
 
 
-def _asked(view: Missed) -> tuple[Shown, Intent | None]:
+def _asked(view: Missed) -> tuple[Shown, Intent | None, Order]:
     intents = sorted({case.miss.actual for case in view.cases})
     with st.container(horizontal=True, vertical_alignment="bottom"):
         shown = st.radio(
@@ -168,7 +220,10 @@ def _asked(view: Missed) -> tuple[Shown, Intent | None]:
         intent = st.selectbox(
             "True intent", [EVERY_INTENT, *known], key=_INTENT, bind="query-params", width=260
         )
-    return Shown(shown), None if intent == EVERY_INTENT else intent
+        order = st.selectbox(
+            "Order", list(map(str, Order)), key=_ORDER, bind="query-params", width=160
+        )
+    return Shown(shown), None if intent == EVERY_INTENT else intent, Order(order)
 
 
 def _chooser(listed: tuple[Case, ...], chosen: str) -> None:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from monitor.app.options import NO, Config, Form, Format, Who, login_name
 from monitor.app.settings import load_settings, parse_duration
 from monitor.app.telemetry import SystemClock, configure_logging, printable
 from monitor.domain.errors import ActRefused
+
+if TYPE_CHECKING:
+    from monitor.app.handling import Standing
 
 ID_BYTES = 4
 """Of the id of an action: eight digits to type."""
@@ -142,9 +145,18 @@ def silence(
         by = handling.Hand(_new_id(), login_name(who), reason, now_ms)
         action = handling.muting(known, matchers, length // timedelta(milliseconds=1), by)
         store.act(action)
-    muted = handling.muted_by(known, matchers)
     print(action.id)
-    note(printable("Of those known now it mutes: " + (", ".join(muted) or "none") + "."))
+    note(printable(_muted_words(handling.muted_by(known, matchers))))
+
+
+def _muted_words(muted: "list[Standing]") -> str:
+    """What a silence mutes, told apart as ``alerts list`` tells it apart."""
+    up = [f"{each.id} ({each.status})" for each in muted if each.is_worth_a_look]
+    rest = [each.id for each in muted if not each.is_worth_a_look]
+    said = f"It mutes, of what alerts list shows: {', '.join(up) or 'nothing'}."
+    if rest:
+        said += f" Should they rise, also, of alerts list --all: {', '.join(rest)}."
+    return said
 
 
 @alerts.command(epilog="Example: recallwatch alerts unsilence 5e0c9a11")

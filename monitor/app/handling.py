@@ -266,9 +266,9 @@ def _acts_on(
             yield action
 
 
-def muted_by(known: Handled, matchers: Mapping[str, str]) -> list[str]:
-    """Ids of the alerts that a silence with these matchers is about now."""
-    return [each.id for each in known.standings if matches(each.alert, matchers.items())]
+def muted_by(known: Handled, matchers: Mapping[str, str]) -> list[Standing]:
+    """The alerts known now that a silence with these matchers is about."""
+    return [each for each in known.standings if matches(each.alert, matchers.items())]
 
 
 def line_of(standing: Standing, now_ms: int) -> str:

@@ -244,7 +244,7 @@ def test_what_people_write_does_not_command_the_terminal(run: Run, config: Path)
 def test_a_silence_mutes_what_it_names_and_prints_its_id(run: Run, config: Path) -> None:
     ended = silenced(run, config, "--rule", "urgent-recall", "--variant", "fine_tuned")
     assert ended.code == 0
-    assert f"Of those known now it mutes: {ID}." in ended.err
+    assert f"It mutes, of what alerts list shows: {ID} (firing)." in ended.err
     [action] = acts(config)
     assert ended.out == f"{action.id}\n"
     assert action.until_ms - action.at_ms == 2 * HOUR_MS
@@ -257,7 +257,7 @@ def test_a_silence_mutes_what_it_names_and_prints_its_id(run: Run, config: Path)
 def test_a_silence_may_come_before_the_alert(run: Run, config: Path) -> None:
     ended = silenced(run, config, "--slice", "channel=web")
     assert (ended.code, len(acts(config))) == (0, 1)
-    assert "it mutes: none" in ended.err
+    assert "alerts list shows: nothing" in ended.err
 
 
 def test_a_silence_ends_when_it_is_taken_back(run: Run, config: Path) -> None:

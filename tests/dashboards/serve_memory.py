@@ -39,7 +39,7 @@ def main(scene: str, port: str, switch: str, settings: str = "{}") -> None:
         found = replayed.source(store, replayed.recomputed)
     elif scene == "piped":
         store = scenes.flaky(piped.healthy(), lambda: told() == "down")
-        found = replace(scenes.source_of(store), vitals=lambda: piped.WELL)
+        found = piped.source_of(store)
     else:
         held = scenes.store_of(scene.removeprefix(ACTING))
         store = scenes.flaky(held, lambda: told() == "down")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -12,6 +13,7 @@ from dashboards.alerts_tables import trail_csv, trail_json
 from dashboards.identity import Viewer
 from dashboards.models import Choice
 from dashboards.theme import Tone
+from dashboards.views import alerts as alerts_view
 from monitor.adapters.memory import MemoryStore
 from monitor.domain.engine import Spec
 from monitor.domain.errors import StoreError
@@ -87,7 +89,7 @@ def test_a_card_says_state_rule_value_interval_since_and_that_nobody_has_it() ->
     assert app.title[0].value == TITLE
     assert "urgent recall below 80%" in text(app)
     assert "a firing: urgent recall 45.0% over its last 20 mature labels (95% 26–66%)" in text(app)
-    assert "Fired 11:40 UTC, 20 min ago" in text(app)
+    assert "Firing since 11:40 UTC, for 20 min" in text(app)
     assert "Not acknowledged" in text(app)
 
 
@@ -95,7 +97,7 @@ def test_a_card_says_who_has_taken_it_on() -> None:
     store = told.store_of({"a": told.FIRED})
     store.act(ACK)
     app = show(store)
-    assert "Acknowledged by ana: rolling back" in text(app)
+    assert "Acknowledged by ana at 11:59 UTC: rolling back" in text(app)
     assert "Not acknowledged" not in text(app)
 
 
@@ -135,7 +137,7 @@ def test_a_signal_that_warns_is_an_alert() -> None:
     app = run(scenes.source_of(scenes.store_of("calm"), spec=scenes.WATCHED), "alerts")
     assert len(headings(app)) == 2
     assert "latency p95 warns above 120 ms" in text(app)
-    assert "fine_tuned warning: 95 % were answered within 1" in text(app)
+    assert "fine_tuned warning: 95% were answered within 1" in text(app)
 
 
 def test_what_was_resolved_says_who_had_it() -> None:
@@ -239,7 +241,23 @@ def test_a_dashboard_that_only_reads_says_so() -> None:
     store = told.store_of({"a": told.FIRED})
     app = run(scenes.source_of(store, spec=told.SPEC), "alerts")
     assert buttons(app) == []
-    assert any("This dashboard only reads" in text for _, text in notices(app))
+    assert any("set dashboard.identity" in text for _, text in notices(app))
+
+
+def test_the_command_that_is_shown_works_as_it_stands() -> None:
+    app = show(told.store_of({"a": told.FIRED}))
+    [code] = [each.value for each in app.code]
+    assert code == f'recallwatch alerts ack {told.name("a")} --note "looking into it"'
+    said = alerts_view.acknowledgement_command("0f1e2d3c", Path("/etc/my settings.yaml"))
+    assert said.endswith("--config '/etc/my settings.yaml'")
+
+
+def test_a_card_leads_to_its_missed_messages_and_to_its_variant() -> None:
+    app = show(told.store_of({"a": told.FIRED}))
+    links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
+    assert links["Missed messages"] == f"alert={told.name('a')}&variant=a&of=urgent"
+    assert links["Charts of a"] == "variant=a"
+    assert links["Replay"].endswith("&variant=a")
 
 
 def test_a_viewer_who_can_log_in_is_offered_that(monkeypatch: pytest.MonkeyPatch) -> None:

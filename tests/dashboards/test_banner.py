@@ -27,7 +27,9 @@ def alert(
     """An alert that fired, ``fired_min`` ago, on 9 hits of 20."""
     ring = tuple((NOON_MS, vote == "h") for vote in votes)
     since_ms, fired_ms = (NOON_MS - minutes * MINUTE_MS for minutes in (since_min, fired_min))
-    state = AlertState(status, since_ms, fired_ms=fired_ms, glance=Glance(ring))
+    state = AlertState(
+        status, since_ms, fired_ms=fired_ms, glance=Glance(ring), last_ms=NOON_MS - MINUTE_MS
+    )
     reason = "9 of the last 20 mature urgent labels were hits"
     moves = [
         Transition("a-2", RULE.name, key, Status.OK, Status.FIRING, fired_ms, EVIDENCE, reason)
@@ -78,6 +80,20 @@ def alert(
         ),
         (
             Status.OK,
+            "m" * 9 + "h" * 2,
+            Tone.NEUTRAL,
+            "Below the objective so far, too few labels (n=11) for a verdict, evidence building: "
+            "urgent recall 18.2% (95% 5–48%, n = 11), objective 80%.",
+        ),
+        (
+            Status.OK,
+            "m" * 20 + "h" * 20,
+            Tone.WARNING,
+            "Below the objective so far, evidence building: urgent recall 50.0% "
+            "(95% 35–65%, n = 40), objective 80%.",
+        ),
+        (
+            Status.OK,
             "h" * 12,
             Tone.NEUTRAL,
             "OK so far, too few labels (n=12): urgent recall 100.0% (95% 76–100%, n = 12), "
@@ -102,7 +118,7 @@ def test_a_title_leaves_the_variant_out_when_the_alert_is_over_all() -> None:
     assert notice.title == (
         "Firing: urgent recall 45.0% over the last 20 mature labels (95% 26–66%), objective 80%."
     )
-    assert notice.body.endswith("since 11:20 UTC · rule urgent-recall")
+    assert notice.body.endswith("mature urgent labels were hits · rule urgent-recall")
 
 
 def test_a_title_names_the_slice_after_the_variant() -> None:
@@ -114,17 +130,20 @@ def test_a_title_names_the_slice_after_the_variant() -> None:
 def test_a_firing_alert_says_when_on_what_and_since_which_predictions() -> None:
     notice = banner.describe(alert(Status.FIRING, "m" * 20), FRESH)
     assert notice.body == (
-        "Fired 11:41 UTC, 19 min ago · 9 of the last 20 mature urgent labels were hits, "
-        "of predictions since 11:20 UTC · rule urgent-recall"
+        "Not acknowledged: nobody has taken it on\n\nFiring since 11:41 UTC, for 19 min; the "
+        "evidence begins with predictions of 11:20 UTC · at 11:41 UTC, when it fired: 9 of the "
+        "last 20 mature urgent labels were hits · by 11:59 UTC, its latest label: 0 of the last 20 "
+        "· rule urgent-recall"
     )
 
 
 def test_a_firing_alert_keeps_what_made_it_fire_when_it_recovered_in_between() -> None:
     notice = banner.describe(alert(Status.FIRING, "m" * 20, since_min=5), FRESH)
     assert notice.body == (
-        "Fired 11:41 UTC, 19 min ago · 9 of the last 20 mature urgent labels were hits, of "
-        "predictions since 11:20 UTC · recovered in between, firing again since 11:55 UTC · "
-        "rule urgent-recall"
+        "Not acknowledged: nobody has taken it on\n\nFiring since 11:41 UTC, for 19 min; the "
+        "evidence begins with predictions of 11:20 UTC · at 11:41 UTC, when it fired: 9 of the "
+        "last 20 mature urgent labels were hits · by 11:59 UTC, its latest label: 0 of the last 20 "
+        "· recovered in between, firing again since 11:55 UTC · rule urgent-recall"
     )
 
 
@@ -132,12 +151,16 @@ def test_a_firing_alert_says_what_it_can_when_its_transition_is_not_known() -> N
     state = AlertState(Status.FIRING, NOON_MS, NOON_MS, 2, glance=Glance(((NOON_MS, False),) * 20))
     [view] = banner.alert_views([RULE], {AlertKey(RULE.name, KEY): state}, [], ALL)
     body = banner.describe(view, FRESH).body
-    assert body == "Fired 12:00 UTC, 1 s ago · rule urgent-recall"
+    assert body == (
+        "Not acknowledged: nobody has taken it on\n\nFiring since 12:00 UTC, for 1 s · "
+        "rule urgent-recall"
+    )
 
 
 def test_a_recovering_alert_says_when_it_resolves() -> None:
     notice = banner.describe(alert(Status.RECOVERING, "h" * 100, since_min=3), FRESH)
-    assert notice.body.startswith("Fired 11:41 UTC, 19 min ago · 9 of the last 20")
+    assert "Raised since 11:41 UTC, for 19 min" in notice.body
+    assert "at 11:41 UTC, when it fired: 9 of the last 20" in notice.body
     assert "recovering since 11:57 UTC, resolves at 12:11 UTC if it stays so" in notice.body
 
 

@@ -16,7 +16,7 @@ from dashboards.banner import Freshness
 from dashboards.models import Choice, IntentRow, Point, Route, Span, Trend
 from dashboards.theme import DARK, LIGHT, Palette, Tone
 from monitor.domain.scores import Score, proportion
-from monitor.domain.slices import ALL
+from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.windows import HOUR_MS, MINUTE_MS, Window
 from tests.dashboards import scenes
 from tests.dashboards.scenes import NOON_MS, SPEC
@@ -47,9 +47,11 @@ def view_of(*points: Point, objective: float | None = 0.8) -> Trend:
         points=points,
         spans=(),
         detail=window,
-        is_of_alert=False,
+        whose=SliceKey(ALL),
+        alert=None,
         intents=(),
         routes=(),
+        missed=0,
     )
 
 
@@ -149,8 +151,8 @@ def test_an_intent_is_never_shown_without_n() -> None:
     ]
     drawn = rows(charts.intents(intents, 0.8, LIGHT), "intents")
     assert [row["label"] for row in drawn] == [
-        "72% 23/82 missed",
-        "92% 1/12 missed, few labels",
+        "59 of 82 caught (72%)",
+        "11 of 12 caught (92%), few labels",
         "no labels yet",
     ]
 

@@ -149,10 +149,12 @@ def test_urgent_intents_come_first_and_what_left_them_is_marked() -> None:
     assert not any(c.is_missed for c in found.every_cell(By.ROW) if c.actual not in URGENT)
 
 
-def test_the_worst_pairs_are_those_with_the_most_outcomes() -> None:
+def test_the_worst_pairs_are_missed_ones_of_the_group_then_those_with_the_most_outcomes() -> None:
     pairs = of_scene("firing").pairs(By.ROW)
     assert all(pair.actual != pair.predicted for pair in pairs)
-    assert [pair.n for pair in pairs] == sorted((pair.n for pair in pairs), reverse=True)
+    assert pairs[0].is_missed
+    order = [(pair.is_missed, pair.n) for pair in pairs]
+    assert order == sorted(order, reverse=True)
 
 
 def test_of_many_intents_only_urgent_rows_and_their_ways_are_drawn() -> None:
@@ -341,3 +343,11 @@ def test_a_stale_matrix_says_so_and_one_never_read_is_hidden() -> None:
     app = run(Source(connect=connect, spec=SPEC, now_ms=lambda: NOON_MS), "confusion")
     assert "Redis is unreachable — live numbers are hidden." in notices(app)[0][1]
     assert not app.get("vega_lite_chart")
+
+
+def test_what_fires_is_named_and_linked_whatever_is_compared() -> None:
+    [link] = show("firing").get("page_link")
+    assert link.proto.label.replace("\\", "").startswith("Alert ")
+    assert "fine_tuned firing: urgent recall" in link.proto.label.replace("\\", "")
+    assert link.proto.query_string.startswith("alert=")
+    assert not show("ok").get("page_link")

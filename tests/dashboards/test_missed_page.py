@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboards import identity, missed_queries, missed_tables, tables
-from dashboards.missed_models import Missed, Shown
+from dashboards.missed_models import Missed, OfAlert, Order, Shown
 from dashboards.models import Choice
 from dashboards.source import Source
 from dashboards.theme import Tone
@@ -23,7 +23,7 @@ from monitor.domain.errors import BrokerError, StoreError
 from monitor.domain.misses import Miss
 from monitor.domain.overlays import Action, Deed
 from monitor.domain.verdict import VerdictLimits
-from monitor.domain.windows import MINUTE_MS
+from monitor.domain.windows import HOUR_MS, MINUTE_MS
 from tests.dashboards import scenes
 from tests.dashboards.scenes import NOON_MS, SPEC
 from tests.dashboards.test_pages import cards, forget_what_was_read, notices, run
@@ -101,9 +101,82 @@ def test_the_oldest_open_message_comes_first_and_handled_ones_last(store: Memory
     assert [case.miss for case in found.cases] == [misses[1], misses[2], misses[0]]
     assert (len(found.open), len(found.handled)) == (2, 1)
     first = missed_tables.cases(found.cases, found.now_ms)[0]
-    assert first["Waiting (min)"] == 20
+    assert first["Waiting"] == "20 min"
     assert first["State"] == "▲ open"
     assert first["Text"] == missed_tables.MASKED
+
+
+def test_the_misses_of_an_alert_are_those_of_its_variant_since_its_evidence_began() -> None:
+    found = view(scenes.store_of("firing"))
+    [alert] = found.alerts
+    assert (alert.whose, alert.until_ms) == ("fine_tuned", None)
+    mine = found.of_alert(alert).cases
+    assert 0 < len(mine) < len(found.cases)
+    assert {case.miss.variant for case in mine} == {"fine_tuned"}
+    assert min(case.miss.event_ms for case in mine) >= alert.since_ms
+    assert found.of_alert(None) is found
+
+
+def test_an_alert_that_is_over_has_no_misses_of_the_time_after() -> None:
+    over = OfAlert("a", "fine_tuned", "fine_tuned", NOON_MS - HOUR_MS, NOON_MS - 20 * MINUTE_MS)
+    found = view(scenes.store_of("firing"))
+    mine = found.of_alert(over).cases
+    assert mine
+    assert all(NOON_MS - HOUR_MS <= c.miss.event_ms < NOON_MS - 20 * MINUTE_MS for c in mine)
+
+
+def test_the_address_of_an_alert_lists_its_misses_alone_and_says_so() -> None:
+    store = scenes.store_of("firing")
+    found = view(store)
+    [alert] = found.alerts
+    app = show(scenes.source_of(store), alert=alert.id)
+    assert app.selectbox(key="alert").value == alert.id
+    n = len(found.of_alert(alert).open)
+    assert notices(app)[0][1].startswith(f"{n} missed urgent messages wait")
+    said = f"Of alert {alert.id} on fine_tuned: sent since"
+    assert any(text.startswith(said) for text in captions(app))
+
+
+def captions(app: AppTest) -> list[str]:
+    return [caption.value.replace("\\", "") for caption in app.caption]
+
+
+def test_all_misses_are_listed_whatever_the_range_and_the_page_says_so(store: MemoryStore) -> None:
+    said = "All missed urgent messages that are kept, all variants, whatever the range"
+    assert any(text.startswith(said) for text in captions(show(source_of(store))))
+
+
+def test_an_unknown_alert_lists_all_misses_and_is_named(store: MemoryStore) -> None:
+    app = show(source_of(store), alert="00000000")
+    said = "No alert 00000000 about urgent is known."
+    assert any(text.startswith(said) for text in captions(app))
+    assert len(app.dataframe[0].value) == 3
+
+
+def test_the_newest_can_come_first(store: MemoryStore) -> None:
+    found = view(store)
+    assert found.listed(Shown.OPEN, None, Order.NEWEST) == found.open[::-1]
+    app = show(source_of(store), order="newest first")
+    times = list(app.dataframe[0].value["Time (UTC)"])
+    assert times == sorted(times, reverse=True)
+
+
+def test_the_table_stays_the_same_one_when_rows_change_and_none_is_marked(
+    store: MemoryStore,
+) -> None:
+    app = show(source_of(store))
+    before = app.dataframe[0].proto.id
+    handled(store, store.misses()[0])
+    forget_what_was_read()
+    app.run()
+    assert len(app.dataframe[0].value) == 2
+    assert app.dataframe[0].proto.id == before
+
+
+def test_updates_are_said_to_be_paused_while_a_message_is_open(store: MemoryStore) -> None:
+    opened = show(source_of(store), miss=store.misses()[0].reference)
+    assert page.PAUSED in captions(opened)
+    assert page.PAUSED not in captions(show(source_of(store)))
 
 
 def test_a_variant_an_intent_and_a_state_can_be_asked_for(store: MemoryStore) -> None:

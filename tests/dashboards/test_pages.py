@@ -18,6 +18,7 @@ from monitor.domain.errors import StoreError
 from monitor.domain.events import Partition
 from monitor.domain.ledger import Gap
 from monitor.domain.rules import AlertRule
+from monitor.domain.scores import proportion
 from monitor.domain.signals import SignalState
 from monitor.domain.slices import Groups
 from monitor.ports import Heartbeat
@@ -74,6 +75,13 @@ def titles(app: AppTest) -> list[str]:
 
 def cards(app: AppTest) -> dict[str, str]:
     return {card.label: card.value for card in app.metric}
+
+
+def detail(app: AppTest) -> str:
+    """Whose numbers the panels beside the chart are, and since when."""
+    captions = [caption.value.replace("\\", "") for caption in app.caption]
+    [said] = [text for text in captions if "the start of the evidence of alert" in text]
+    return said
 
 
 def test_live_says_that_there_are_no_windows_when_the_store_is_empty() -> None:
@@ -134,7 +142,7 @@ def test_live_is_green_when_all_is_well() -> None:
     [(tone, text)] = notices(app)
     assert tone is Tone.OK
     assert text.startswith("OK: urgent recall 9")
-    assert "Last 30 min" in [caption.value for caption in app.caption]
+    assert "all variants, last 30 min" in [caption.value for caption in app.caption]
 
 
 def test_live_says_why_when_an_alert_is_firing() -> None:
@@ -143,23 +151,64 @@ def test_live_says_why_when_an_alert_is_firing() -> None:
     assert tone is Tone.CRITICAL
     assert text.startswith("fine_tuned firing: urgent recall ")
     assert "objective 80%" in text
-    assert "65 of the last 100 mature urgent labels were hits, of predictions since 11:" in text
+    assert "when it fired: 65 of the last 100 mature urgent labels were hits" in text
+    assert "Not acknowledged: nobody has taken it on\n\n" in text
     assert text.endswith("· rule urgent-recall")
-    since = text.partition("of predictions since ")[2].partition(" ·")[0]
-    captions = [caption.value for caption in app.caption]
-    assert f"Since {since}, when the evidence of the alert begins" in captions
+    since = text.partition("begins with predictions of ")[2].partition(" ·")[0]
+    assert detail(app).startswith(f"fine_tuned since {since}, the start of the evidence of alert ")
     assert len(app.get("vega_lite_chart")) == 3
     assert len(app.metric) == 6
+
+
+def test_live_says_which_intents_broke_in_a_sentence() -> None:
+    app = show("firing")
+    written = [each.value.replace("\\", "") for each in app.markdown]
+    [said] = [text for text in written if text.startswith("Worst: ")]
+    first, second = said.removeprefix("Worst: ").split("; ")[:2]
+    assert {first.partition(",")[0], second.partition(",")[0]} == {"report_fraud", "account_locked"}
+    assert " caught (" in first
+    assert "below the objective of 80%." in said
+
+
+def test_live_speaks_of_the_variant_that_fires_unless_another_is_chosen() -> None:
+    found = scenes.source_of(scenes.store_of("firing"))
+    assert detail(run(found)).startswith("fine_tuned since ")
+    asked = detail(run(found, variant="prompt"))
+    assert asked.startswith("prompt since ")
+    assert asked.endswith(" on fine_tuned")
+
+
+def test_live_says_whose_the_tiles_are_while_an_alert_of_one_variant_fires() -> None:
+    captions = [caption.value.replace("\\", "") for caption in show("firing").caption]
+    assert (
+        "Tiles: all variants, the last 15 min. The alert: fine_tuned, all its evidence." in captions
+    )
+    assert not [c.value for c in show("ok").caption if c.value.startswith("Tiles")]
+
+
+def test_live_says_how_much_of_what_fires_is_labelled_and_that_it_is_enough() -> None:
+    [(_, text)] = notices(show("firing"))
+    assert "of its requests since 11:" in text
+    assert "enough, the alert does not need the rest" in text
+
+
+def test_live_leads_to_the_misses_of_what_fires_from_banner_and_tile() -> None:
+    links = {each.proto.label: each.proto.query_string for each in show("firing").get("page_link")}
+    assert links["See whom"].startswith("alert=")
+    assert links["See whom"].endswith("&variant=fine_tuned&of=urgent")
+    assert links["Its missed messages"] == links["See whom"]
+    calm = {each.proto.label: each.proto.query_string for each in show("ok").get("page_link")}
+    assert calm == {"See whom": ""}
 
 
 def test_live_says_who_has_taken_on_what_fires_and_which_signals_warn() -> None:
     (red, fires), (yellow, signals) = notices(show("acknowledged"))
     assert (red, yellow) == (Tone.CRITICAL, Tone.WARNING)
     assert fires.startswith("fine_tuned firing: urgent recall ")
-    assert "Acknowledged by ana: rolling back\n\nFired 11:" in fires
+    assert "Acknowledged by ana at 12:00 UTC: rolling back\n\nFiring since 11:" in fires
     assert "evidence this strong would turn up less than once in 36\u202f000 labels" in fires
     assert signals.startswith("2 signals warn. ")
-    assert "fine_tuned warning: 95 % were answered within 1" in signals
+    assert "fine_tuned warning: 95% were answered within 1" in signals
     assert "rule slow-answers" in signals
 
 
@@ -167,7 +216,8 @@ def test_live_warns_of_what_is_degraded_though_silenced() -> None:
     (tone, text), _ = notices(show("degraded"))
     assert tone is Tone.WARNING
     assert text.startswith("fine_tuned warning, degraded vs baseline: urgent recall 8")
-    assert "Silenced by bo until 14:00 UTC: retraining\n\nWarned " in text
+    assert "Silenced by bo until 14:00 UTC: retraining · not acknowledged: " in text
+    assert "\n\nWarning since " in text
 
 
 def test_live_tells_a_silence_no_more_when_its_time_is_over() -> None:
@@ -202,7 +252,7 @@ def test_live_shows_accuracy_beside_recall_by_the_same_rules() -> None:
     few = show("few_labels")
     assert cards(few)["Accuracy, 15 min"] == "100.0%"
     captions = [caption.value for caption in few.caption]
-    assert captions.count("95% 76–100%, too few labels (n=12)") == 2
+    assert captions.count(r"all variants\: 95% 76–100%, too few labels (n=12)") == 2
 
 
 def test_live_says_when_it_resolves_when_an_alert_is_recovering() -> None:
@@ -353,7 +403,11 @@ def test_labels_says_so_when_there_are_none() -> None:
 
 def test_labels_shows_delays_books_and_reasons() -> None:
     app = show("firing", "labels")
-    assert notices(app) == []
+    [(tone, said)] = notices(app)
+    assert tone is Tone.NEUTRAL
+    assert said.startswith("Yes, for alert ")
+    assert " on fine_tuned: it stands on 20 mature urgent labels (urgent recall 45.0%" in said
+    assert "are labelled (" in said
     assert cards(app)["Label delay p50"] == "2.6 min"
     assert len(app.get("vega_lite_chart")) == 3
     books = [element.proto.body for element in app.main.get("html")]
@@ -366,6 +420,13 @@ def test_labels_shows_delays_books_and_reasons() -> None:
         "missing_field": 1,
         "not_json": 2,
     }
+
+
+def test_labels_says_what_may_not_show_yet_when_nothing_is_up() -> None:
+    [(tone, said)] = notices(show("late", "labels"))
+    assert tone is Tone.NEUTRAL
+    assert said.startswith("Nothing is up by the labels that are in. A drop younger than ")
+    assert " of the messages of the last 3h are labelled; " in said
 
 
 def test_labels_lists_what_was_lost_beside_books_that_balance() -> None:
@@ -384,7 +445,7 @@ def test_labels_is_red_when_the_books_do_not_balance() -> None:
     lost = Changes({}, {}, {}, {"predictions.received": 2}, [], {})
     store.commit(0, {}, lost)
     app = run(scenes.source_of(store), "labels")
-    [(tone, text)] = notices(app)
+    tone, text = notices(app)[0]
     assert tone is Tone.CRITICAL
     assert text.startswith("The books do not balance: 2 predictions missing.")
     assert ">≠<" in app.main.get("html")[0].proto.body
@@ -410,13 +471,22 @@ def test_a_wrong_setting_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             SignalState(value=0.78, error=0.04, past_error=0.02, checks=3),
-            "78 % ± 4 (past error 2); assumes p(urgent | score) unchanged.",
+            "78% ± 4 (past error 2); assumes p(urgent | score) unchanged.",
         ),
-        (SignalState(value=0.78, error=0.04), "78 % ± 4 (past error unknown); assumes"),
+        (SignalState(value=0.78, error=0.04), "78% ± 4 (past error unknown); assumes"),
         (SignalState(reason="no predictions"), "unknown, no predictions."),
     ],
 )
 def test_live_shows_the_label_free_estimate_or_why_it_is_unknown(
     state: SignalState, text: str
 ) -> None:
-    assert text in estimate_text(state, "urgent")
+    assert text in estimate_text(state, "urgent", proportion(78, 100))
+    assert "contradict" not in estimate_text(state, "urgent", proportion(0, 0))
+
+
+def test_the_estimate_gives_way_to_what_is_measured_when_the_interval_excludes_it() -> None:
+    state = SignalState(value=0.96, error=0.02)
+    said = estimate_text(state, "urgent", proportion(5, 20))
+    assert said.endswith(
+        "Labels contradict it: measured 25.0% (95% 11–47%, n = 20). What is measured counts."
+    )

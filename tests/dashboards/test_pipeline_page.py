@@ -25,6 +25,7 @@ from monitor.domain.ledger import Gap
 from monitor.domain.notices import Told
 from tests.dashboards import scenes
 from tests.dashboards.piped import (
+    DESK,
     LABELS,
     PREDICTIONS,
     SERVER,
@@ -57,7 +58,7 @@ def view_of(
         Choice(),
         recent_ms=0,
         now_ms=NOON_MS + age_ms,
-        settings=settings or Settings(),
+        settings=settings or DESK,
         vitals=(lambda: vitals) if vitals else None,
     )
 
@@ -155,6 +156,13 @@ def test_the_answer_is_yes_when_every_check_holds() -> None:
     assert {check.tone for check in checks} == {Tone.OK}, checks
     said = pipeline_checks.verdict(checks)
     assert (said.tone, said.title) == (Tone.OK, "Yes: all 12 checks hold.")
+
+
+def test_the_answer_is_with_care_when_nobody_is_told_of_alerts() -> None:
+    checks = pipeline_checks.checks(view_of(healthy(), settings=Settings()))
+    said = pipeline_checks.verdict(checks)
+    assert said.tone is Tone.WARNING
+    assert said.body.startswith("Notices: nobody is told of alerts: no receiver is set")
 
 
 def test_the_answer_is_not_yes_when_something_is_not_known() -> None:
@@ -279,7 +287,7 @@ def html(*, of: str, app_html: list[str]) -> str:
 def test_the_page_answers_its_question_and_shows_what_the_answer_stands_on() -> None:
     app = run(source_of(healthy()), "pipeline")
     assert app.title[0].value == TITLE
-    assert notices(app) == [(Tone.OK, "Yes: all 12 checks hold.")]
+    assert notices(app) == [(Tone.OK, f"Yes: all 12 checks hold. {pipeline_checks.ABOUT}")]
     assert cards(app) == {
         "Last write": "2 s",
         "Records behind": "0",

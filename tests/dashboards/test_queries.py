@@ -10,7 +10,7 @@ from monitor.domain.engine import Spec
 from monitor.domain.events import Kind, Partition, Prediction, Reason
 from monitor.domain.ledger import Gap
 from monitor.domain.rules import AlertRule
-from monitor.domain.slices import ALL, Groups
+from monitor.domain.slices import ALL, Groups, SliceKey
 from monitor.domain.windows import HOUR_MS, MINUTE_MS
 from monitor.ports import Heartbeat, StateReader
 from tests.dashboards import scenes
@@ -196,7 +196,7 @@ def test_intents_are_those_of_half_an_hour_however_few_labels_are_in(span: str) 
     chat.many(2, NOON_MS - 20 * MINUTE_MS, predicted="lost_card", actual="lost_card")
     view = trend(filled(chat), Choice(ALL, "urgent", span))
     assert view.detail == (NOON_MS - 30 * MINUTE_MS, NOON_MS)
-    assert not view.is_of_alert
+    assert view.alert is None
     assert sum(row.recall.support for row in view.intents) == 2
 
 
@@ -215,7 +215,8 @@ def test_intents_begin_with_the_evidence_of_the_alert_whatever_variant_is_chosen
     [fired] = [t for t in store.transitions() if t.moved_to is Status.FIRING]
     assert fired.evidence is not None
     view = trend(store, Choice(variant, "urgent", span))
-    assert view.is_of_alert
+    assert view.alert is not None
+    assert view.whose == SliceKey("fine_tuned" if variant == ALL else variant)
     start_ms = fired.evidence.since_ms // MINUTE_MS * MINUTE_MS
     assert view.detail == (start_ms, NOON_MS)
 
@@ -236,7 +237,7 @@ def test_intents_have_a_minute_at_least_when_the_evidence_is_younger() -> None:
             NOON_MS + number, predicted="fees", actual="lost_card", delay_ms=1_000 + number
         )
     view = trend(filled(chat, as_of_ms=NOON_MS + 30_000))
-    assert view.is_of_alert
+    assert view.alert is not None
     assert view.detail == (NOON_MS - MINUTE_MS, NOON_MS)
 
 

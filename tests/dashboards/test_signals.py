@@ -91,7 +91,9 @@ def test_a_value_that_is_not_known_is_said_to_be_unknown() -> None:
 def test_a_signal_says_who_has_taken_it_on() -> None:
     act = Action("a", Deed.ACKNOWLEDGE, NOON_MS, "ana", "labellers are on strike", "c-2")
     body = said(WARNS, overlays=Overlays(acknowledged=act))[1]
-    assert body.endswith("ago · acknowledged by ana: labellers are on strike · rule coverage")
+    assert body.endswith(
+        "ago · acknowledged by ana at 12:00 UTC: labellers are on strike · rule coverage"
+    )
 
 
 def test_several_signals_are_one_notice_with_the_latest_first() -> None:

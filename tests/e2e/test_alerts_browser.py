@@ -98,7 +98,8 @@ def test_the_page_tells_what_is_up_in_every_theme_and_width(
     width: int,
 ) -> None:
     page = opened(f"{looked_at.url}/alerts", width=width, scheme=scheme)
-    expect(page.get_by_text("Acknowledged by ana: rolling back")).to_be_visible()
+    taken = re.compile(r"Acknowledged by ana at \d\d:\d\d UTC: rolling back")
+    expect(page.get_by_text(taken)).to_be_visible()
     expect(page.get_by_text("You can look, but not act.")).to_be_visible()
     expect(page.get_by_role("button", name="Acknowledge")).to_have_count(0)
     expect(page.get_by_role("heading", name="What people did")).to_be_visible()
@@ -131,7 +132,9 @@ def test_an_alert_is_taken_on_and_silenced_by_keyboard_behind_a_proxy_and_a_path
         page.keyboard.type("rolling back")
         page.keyboard.press("Enter")
         expect(dialog).to_have_count(0)
-        expect(card).to_contain_text("Acknowledged by ana: rolling back")
+        expect(card).to_contain_text(
+            re.compile(r"Acknowledged by ana at \d\d:\d\d UTC: rolling back")
+        )
         expect(page.get_by_role("button", name="Acknowledge…")).to_have_count(0)
 
         page.get_by_role("button", name="Silence…").focus()

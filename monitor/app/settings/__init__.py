@@ -31,7 +31,7 @@ from monitor.app.settings.groups import (
     WorkerSettings,
 )
 from monitor.app.settings.identity import IdentitySettings
-from monitor.app.settings.load import load_settings
+from monitor.app.settings.load import chosen_file, load_settings
 from monitor.app.settings.notify import AlertingSettings, ReceiverSettings
 from monitor.app.settings.signals import SignalSettings
 from monitor.app.settings.values import RedisUrl, format_duration, parse_duration
@@ -59,6 +59,7 @@ __all__ = [
     "VerdictSettings",
     "WindowSettings",
     "WorkerSettings",
+    "chosen_file",
     "format_duration",
     "load_settings",
     "parse_duration",

@@ -36,7 +36,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     Raises SettingsError with all faults; also when a file that was named cannot be read.
     """
     environ = os.environ if environ is None else environ
-    file = _chosen_file(path, environ)
+    file = chosen_file(path, environ)
     data = {} if file is None else read_file(file)
     overlay = _Overlay(data)
     for name in sorted(set(environ) - ENV_NOT_SETTINGS):
@@ -62,7 +62,9 @@ def _checked(
     return None, faults
 
 
-def _chosen_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+def chosen_file(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Path | None:
+    """The file that ``load_settings`` would read; None where there is none."""
+    environ = os.environ if environ is None else environ
     if path is not None:
         return path
     if environ.get(ENV_CONFIG):
