@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from monitor.domain.comparison import Finding
-from monitor.domain.intervals import Z95, wilson
+from monitor.domain.intervals import wilson
 from monitor.domain.sequential import log_evidence, mean_bounds
 from monitor.domain.verdict import LEAST_LABELS
 
@@ -84,6 +84,9 @@ class PairCounts(NamedTuple):
         return PairCounts(both, only_one + one, only_other + other, neither)
 
 
+NOTHING = PairCounts()
+
+
 @dataclass(frozen=True, slots=True)
 class PairState:
     """Where the comparison of one pair stands.
@@ -94,7 +97,7 @@ class PairState:
     claimed stands until the opposite is.
     """
 
-    counts: PairCounts = PairCounts()
+    counts: PairCounts = NOTHING
     number: int = 1
     first_ms: int = 0
     last_ms: int = 0
@@ -286,9 +289,9 @@ def _half_binomial(k: int, n: int) -> float:
     C. Loader, Fast and accurate computation of binomial probabilities, 2000.
     """
     if not k or k == n:
-        return 0.5**n
+        return math.ldexp(1.0, -n)
     if n <= _EXACT:
-        return math.comb(n, k) / 2**n
+        return math.comb(n, k) / (1 << n)
     lean = (n - 2 * k) / n
     far = n / 2 * ((1 - lean) * math.log1p(-lean) + (1 + lean) * math.log1p(lean))
     error = _stirling_error(n) - _stirling_error(k) - _stirling_error(n - k)

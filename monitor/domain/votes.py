@@ -85,9 +85,7 @@ def votes_of(
             yield role, last
 
 
-def pair_votes_of(
-    rule: PairRule, horizon_ms: int, entry: Entry
-) -> Iterator[tuple[str, Vote]]:
+def pair_votes_of(rule: PairRule, horizon_ms: int, entry: Entry) -> Iterator[tuple[str, Vote]]:
     """As ``votes_of``, for a comparison: nothing without a request."""
     prediction = entry.prediction
     if prediction is None or not prediction.request or not entry.labels:
@@ -124,7 +122,7 @@ def _first(
         return None
     wrong = ("", "") if hit else (predicted, actual)
     whose = release_ms, prediction_id, rule.name, key, event_ms
-    return _make(Vote, (*whose, hit, role, version, conversation, *wrong))
+    return _make(Vote, (*whose, hit, role, version, conversation, *wrong, ""))
 
 
 def _corrections(
