@@ -14,12 +14,13 @@ for the one as for the other, whatever came before. So a conversation is one pai
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from monitor.domain.comparison import Finding
+from monitor.domain.comparison import Comparison, Finding
 from monitor.domain.intervals import wilson
 from monitor.domain.sequential import log_evidence, mean_bounds
 from monitor.domain.verdict import LEAST_LABELS
@@ -178,6 +179,31 @@ def judge(state: PairState, comparisons: int) -> Judged:
         paired_interval(counts) if is_told else None,
         bootstrap_interval(counts) if is_told else None,
     )
+
+
+def compare_pairs(state: PairState, comparisons: int, *, is_swapped: bool = False) -> Comparison:
+    """The one minus the other, or (``is_swapped``) the other minus the one, at every look."""
+    judged = judge(state, comparisons)
+    finding, difference, interval = judged.finding, judged.difference, judged.interval
+    if is_swapped:
+        finding = _MIRRORED.get(finding, finding)
+        difference = None if difference is None else -difference
+        interval = None if interval is None else (-interval[1], -interval[0])
+    n = state.counts.n
+    return Comparison(
+        finding, difference, interval, n, n, is_paired=True, is_watched=True,
+        claimed_ms=state.claimed_ms,
+    )  # fmt: skip
+
+
+_MIRRORED = {Finding.BETTER: Finding.WORSE, Finding.WORSE: Finding.BETTER}
+
+
+def present(pairs: Mapping[PairKey, PairState], variant: str, other: str) -> PairKey | None:
+    """The versions of two variants that gave the latest pair; None where they gave none."""
+    of = {variant, other}
+    found = [key for key in pairs if {key.one.variant, key.other.variant} == of]
+    return max(found, key=lambda key: (pairs[key].last_ms, key), default=None)
 
 
 def _finding(state: PairState) -> Finding:
