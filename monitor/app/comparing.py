@@ -6,15 +6,15 @@ from itertools import combinations
 from typing import NamedTuple
 
 from monitor.app.instants import iso
-from monitor.domain import pairs as paired
+from monitor.domain import pairs
 from monitor.domain.comparison import Comparison, compare, compare_latency, compare_relevance
 from monitor.domain.counts import Counts
 from monitor.domain.engine import Spec
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.pairing import PairBook
-from monitor.domain.pairs import PairKey, PairState, judge
+from monitor.domain.pairs import Judged, PairKey, PairState, compare_pairs, judge
 from monitor.domain.rules import Metric, PairRule
-from monitor.domain.scores import Score, group_scores, headline
+from monitor.domain.scores import Score, group_scores, proportion
 
 MOST_EVIDENCE = 1e12
 """Evidence is told up to here: far above any bar, and finite."""
@@ -49,12 +49,11 @@ def comparisons_section(
 
 
 class Measured(NamedTuple):
-    """How one variant stands against another in one measure, and which comparison says so."""
+    """How one variant stands against another in one measure; ``watch`` names the comparison."""
 
     name: str
     found: Comparison
     watch: str = ""
-    key: PairKey | None = None
 
 
 def compared(
@@ -66,12 +65,12 @@ def compared(
     """
     mine, theirs = counts[one], counts[other]
     for name, metric, of in _shares(spec):
-        pair = _pair_of(one, other, metric, of, evaluation, spec)
+        pair = pair_of(one, other, metric, of, evaluation, spec)
         if pair is None:
             unpaired = (_share(each, metric, of, spec) for each in (mine, theirs))
             yield Measured(name, compare(*unpaired))
         else:
-            yield Measured(name, *pair)
+            yield Measured(name, pair.found, pair.watch)
     for name, share in LATENCIES.items():
         yield Measured(name, compare_latency(mine, theirs, share))
     yield Measured("relevance", compare_relevance(mine, theirs))
@@ -86,23 +85,39 @@ def _shares(spec: Spec) -> dict[tuple[str, Metric, str], None]:
 
 def _share(counts: Counts, metric: Metric, of: str, spec: Spec) -> Score:
     if metric is Metric.ACCURACY:
-        return headline(counts.confusion).accuracy
+        right = sum(n for (actual, predicted), n in counts.confusion.items() if actual == predicted)
+        return proportion(right, counts.labelled)
     return group_scores(counts.confusion, spec.groups.of(of)).recall
 
 
-def _pair_of(
+class Paired(NamedTuple):
+    """The pairs of two variants in one measure, as the comparison ``watch`` has them.
+
+    ``found`` is of the variant that was named first minus the second; ``judged`` speaks of
+    ``key.one`` and ``key.other``, which are the other way round where ``is_swapped``.
+    """
+
+    watch: str
+    key: PairKey
+    is_swapped: bool
+    judged: Judged
+    found: Comparison
+
+
+def pair_of(
     one: str, other: str, metric: Metric, of: str, evaluation: Evaluation, spec: Spec
-) -> tuple[Comparison, str, PairKey] | None:
+) -> Paired | None:
     """What the first comparison that watches the measure has of the two; None for no pair."""
     for rule in spec.comparisons:
         book = evaluation.pairs.get(rule.name)
         if book is None or (rule.metric, rule.of) != (metric, of):
             continue
-        key = paired.present(book.pairs, one, other)
+        key = pairs.present(book.pairs, one, other)
         if key is not None:
             is_swapped = key.one.variant != one
             state, number = book.pairs[key], len(spec.comparisons)
-            return paired.compare_pairs(state, number, is_swapped=is_swapped), rule.name, key
+            found = compare_pairs(state, number, is_swapped=is_swapped)
+            return Paired(rule.name, key, is_swapped, judge(state, number), found)
     return None
 
 

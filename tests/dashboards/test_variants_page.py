@@ -399,7 +399,7 @@ def test_nothing_is_shown_of_a_store_that_was_never_read() -> None:
 def test_the_page_says_that_it_is_unpaired_and_one_look() -> None:
     said = "\n".join(line.value for line in show(scenes.store_of("ok")).markdown)
     assert "Unpaired" in said
-    assert "request ids, which are not kept yet" in said
+    assert "where the settings have such a comparison" in said
     assert "One look" in said
     assert "Decided by urgent recall" in said
 
@@ -443,7 +443,7 @@ def test_equal_stores_give_the_same_document() -> None:
 def test_the_csv_has_every_measure_of_every_variant_and_the_differences() -> None:
     found = view(scenes.store_of("firing"))
     rows = list(csv.DictReader(io.StringIO(tables.csv_of(variants_tables.measures(found)))))
-    assert len(rows) == 2 * 9 + 3
+    assert len(rows) == 2 * 9 + 3 + 4
     [recall] = [r for r in rows if (r["Measure"], r["Unit"]) == ("urgent recall", "points")]
     assert recall["Variant"] == "prompt minus fine_tuned"
     assert found.pair is not None
