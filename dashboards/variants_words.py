@@ -207,9 +207,7 @@ def _difference(pair: Pair) -> str:
 def same_requests(paired: Paired) -> str:
     """The pairs of one measure in a sentence: what was counted, the difference, and since when."""
     counts = paired.judged.counts.swapped if paired.is_swapped else paired.judged.counts
-    one, other = paired.key.one, paired.key.other
-    if paired.is_swapped:
-        one, other = other, one
+    one, other = paired.sides
     hits, other_hits = counts.hits
     n, found = counts.n, paired.found
     said = (

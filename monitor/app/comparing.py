@@ -12,7 +12,7 @@ from monitor.domain.counts import Counts
 from monitor.domain.engine import Spec
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.pairing import PairBook
-from monitor.domain.pairs import Judged, PairKey, PairState, compare_pairs, judge
+from monitor.domain.pairs import Judged, PairKey, PairState, Side, compare_pairs, judge
 from monitor.domain.rules import Metric, PairRule
 from monitor.domain.scores import Score, group_scores, proportion
 
@@ -48,12 +48,35 @@ def comparisons_section(
     }
 
 
+class Paired(NamedTuple):
+    """The pairs of two variants in one measure, as the comparison ``watch`` has them.
+
+    ``found`` is of the variant that was named first minus the second; ``judged`` speaks of
+    ``key.one`` and ``key.other``, which are the other way round where ``is_swapped``.
+    """
+
+    watch: str
+    key: PairKey
+    is_swapped: bool
+    judged: Judged
+    found: Comparison
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """As they were named."""
+        one, other = self.key
+        return (other, one) if self.is_swapped else (one, other)
+
+
 class Measured(NamedTuple):
-    """How one variant stands against another in one measure; ``watch`` names the comparison."""
+    """How one variant stands against another in one measure.
+
+    ``paired`` is what a comparison of the settings says, None where none has a pair of both.
+    """
 
     name: str
     found: Comparison
-    watch: str = ""
+    paired: Paired | None = None
 
 
 def compared(
@@ -70,7 +93,7 @@ def compared(
             unpaired = (_share(each, metric, of, spec) for each in (mine, theirs))
             yield Measured(name, compare(*unpaired))
         else:
-            yield Measured(name, pair.found, pair.watch)
+            yield Measured(name, pair.found, pair)
     for name, share in LATENCIES.items():
         yield Measured(name, compare_latency(mine, theirs, share))
     yield Measured("relevance", compare_relevance(mine, theirs))
@@ -88,20 +111,6 @@ def _share(counts: Counts, metric: Metric, of: str, spec: Spec) -> Score:
         right = sum(n for (actual, predicted), n in counts.confusion.items() if actual == predicted)
         return proportion(right, counts.labelled)
     return group_scores(counts.confusion, spec.groups.of(of)).recall
-
-
-class Paired(NamedTuple):
-    """The pairs of two variants in one measure, as the comparison ``watch`` has them.
-
-    ``found`` is of the variant that was named first minus the second; ``judged`` speaks of
-    ``key.one`` and ``key.other``, which are the other way round where ``is_swapped``.
-    """
-
-    watch: str
-    key: PairKey
-    is_swapped: bool
-    judged: Judged
-    found: Comparison
 
 
 def pair_of(
@@ -168,11 +177,12 @@ def told_evidence(logarithm: float) -> float:
 
 
 def _compared(measured: Measured) -> dict[str, object]:
-    found = measured.found
+    found, paired = measured.found, measured.paired
     return {
         "method": "paired" if found.is_paired else "unpaired",
         "holds_at": "every look" if found.is_watched else "one look",
-        "comparison": measured.watch or None,
+        "comparison": paired.watch if paired else None,
+        "versions": [side.version or None for side in paired.sides] if paired else None,
         "finding": found.finding,
         "difference": found.difference,
         "interval": found.interval,

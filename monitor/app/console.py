@@ -272,10 +272,15 @@ def _comparisons_table(comparisons: Mapping[str, Any]) -> Table:
                 "-" if row["difference"] is None else told(row["difference"]),
                 "-" if bounds is None else f"{told(bounds[0])} to {told(bounds[1])}",
                 n,
-                f"{row['method']}, {row['holds_at']}",
+                f"{row['method']}, {row['holds_at']}{_versions(row['versions'])}",
                 f"{row['finding']}{since}",
             )
     return table
+
+
+def _versions(versions: list[str | None] | None) -> str:
+    named = [version for version in versions or () if version]
+    return f" ({' and '.join(named)})" if named else ""
 
 
 def difference_of(measure: str) -> Callable[[float], str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import recall_score
 
@@ -254,13 +255,16 @@ def test_present_pair_is_that_of_the_versions_that_answered_last() -> None:
 # At every look
 
 
-def log_evidences(dice: np.random.Generator, runs: int, looks: int, up: float) -> np.ndarray:
+def log_evidences(
+    dice: np.random.Generator, runs: int, looks: int, up: float
+) -> NDArray[np.float64]:
     """Evidence of each run after each pair on which the two differ."""
     ones = np.cumsum(dice.random((runs, looks)) < up, axis=1)
     n = np.arange(1, looks + 1)
     table = np.array([math.lgamma(k + 0.5) for k in range(looks + 1)])
     whole = np.array([math.lgamma(k + 1.0) for k in range(looks + 1)])
-    return table[ones] + table[n - ones] - whole[n] - math.log(math.pi) + n * math.log(2)
+    found: NDArray[np.float64] = table[ones] + table[n - ones] - whole[n] + n * math.log(2)
+    return found - math.log(math.pi)
 
 
 def test_the_table_of_the_simulation_is_the_evidence() -> None:
