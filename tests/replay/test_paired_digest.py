@@ -7,6 +7,8 @@ from itertools import count
 import pytest
 
 from monitor.adapters.memory import MemoryStore
+from monitor.adapters.redis import RedisStore
+from monitor.adapters.redis_client import RedisConnection
 from monitor.app.wiring import codec_of, spec_of
 from monitor.codec.journal import state_digest
 from monitor.domain.events import Prediction, PredictionId, Record
@@ -69,6 +71,18 @@ def test_neither_partitions_nor_shards_nor_batches_show(
 ) -> None:
     for seed, spread in enumerate((by_key(stream, partitions), at_random(stream, partitions, 5))):
         assert both_of(spread, seed=seed, shards=shards, batch=batch) == whole
+
+
+def test_the_store_does_not_show(
+    stream: list[Record], whole: tuple[str, str], valkey_url: str
+) -> None:
+    keep_ms = spec_of(PAIRED).windows.keep_ms
+    store = RedisStore(RedisConnection(valkey_url), "pairs", shards=4, keep_ms=keep_ms)
+    try:
+        digest = read_through(PickedLog(stream, any_order(4)), store, 400, PAIRED)
+        assert (digest, state_digest(store.evaluation())) == whole
+    finally:
+        store.close()
 
 
 def test_a_restart_does_not_show(stream: list[Record], whole: tuple[str, str]) -> None:
