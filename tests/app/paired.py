@@ -1,7 +1,7 @@
 """Two variants that answer the same requests, from records to a store."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from monitor.adapters.memory import MemoryStore
@@ -72,7 +72,7 @@ def _prediction(name: str, request: str, at_ms: int, *, hit: bool) -> dict[str, 
     }
 
 
-def _record(topic: str, log_ms: int, key: str, message: dict[str, object]) -> Record:
+def _record(topic: str, log_ms: int, key: str, message: Mapping[str, object]) -> Record:
     return Record(topic, 0, 0, log_ms, key.encode(), json.dumps(message).encode())
 
 
