@@ -3,10 +3,11 @@
 import argparse
 from collections.abc import Callable
 
-from benchmarks import alerts, dashboard, faults, leakage, live, memory, replay
+from benchmarks import alerts, comparison, dashboard, faults, leakage, live, memory, replay
 
 BENCHMARKS: dict[str, Callable[[list[str]], None]] = {
     "alerts": alerts.main,
+    "comparison": comparison.main,
     "dashboard": dashboard.main,
     "faults": faults.main,
     "leakage": leakage.main,

@@ -154,10 +154,7 @@ def drawn(
             times,
             hits.tolist(),
             repeat(Role.LIVE),
-            blanks,
-            blanks,
-            blanks,
-            blanks,
+            *(blanks,) * 5,
         ),
     )
 

@@ -1,12 +1,13 @@
 """View models of the page "Variants": how each one does, and which should serve."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from dashboards.banner import AlertView, Freshness
 from dashboards.models import Point
+from monitor.app.comparing import Paired
 from monitor.domain.comparison import Advised, Comparison
 from monitor.domain.ledger import Gap
 from monitor.domain.verdict import Verdict
@@ -83,7 +84,8 @@ class Pair:
     """The variant that serves, the one it is compared with, and what came out of it.
 
     ``comparisons`` are of the other minus the serving one, by name of the measure; ``decisive`` is
-    the name of the one that decides.
+    the name of the one that decides. ``paired`` has what stands behind those that are made of
+    requests that both answered.
     """
 
     serving: Variant
@@ -91,6 +93,7 @@ class Pair:
     decisive: str
     comparisons: Mapping[str, Comparison]
     advised: Advised
+    paired: Mapping[str, Paired] = field(default_factory=dict)
 
     @property
     def comparison(self) -> Comparison:

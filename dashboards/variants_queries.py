@@ -3,6 +3,9 @@
 All time is read from the panes that the report is made of, so that both say the same. The range is
 read from the panes of its lines, as far as both variants of the pair answered in them: what only
 one of them was asked, in an incident say, would not be a fair comparison.
+
+Requests that both answered are compared as pairs, where settings watch them and of all time: pairs
+are kept as one sum.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +25,16 @@ from dashboards.variants_models import (
     Variant,
     Version,
 )
+from monitor.app.comparing import Paired, pair_of
 from monitor.app.report import cut_of, estimates_of, variant_section
 from monitor.domain.alerts import Status, Transition
-from monitor.domain.comparison import advise, compare
+from monitor.domain.comparison import (
+    Comparison,
+    advise,
+    compare,
+    compare_latency,
+    compare_relevance,
+)
 from monitor.domain.counts import Counts, merge
 from monitor.domain.engine import Spec
 from monitor.domain.evaluation import Evaluation
@@ -100,7 +110,9 @@ def _compared(reader: StateReader, ask: _Ask) -> Compared:
         rolling_ms=grid.warmup * grid.size_ms,
         pane_ms=grid.size_ms,
         variants=tuple(variants.values()),
-        pair=look.pair(*(variants[name] for name in chosen)) if len(chosen) > 1 else None,
+        pair=look.pair(*(variants[name] for name in chosen), counts=counts, period=asked.period)
+        if len(chosen) > 1
+        else None,
         objective=_objective(spec, choice.of),
         gaps=tuple(gaps_of(reader.ledger())),
         watermark_ms=evaluation.watermark_ms,
@@ -171,14 +183,26 @@ class _Look(NamedTuple):
         views = alert_views(self.spec.rules, self.evaluation.states, self.transitions, name)
         return tuple(view for view in views if view.is_up and view.key.variant == name)
 
-    def pair(self, serving: Variant, other: Variant) -> Pair:
-        """Both, compared in each share of labels; the watched recall decides, else accuracy."""
+    def pair(
+        self, serving: Variant, other: Variant, *, counts: Mapping[str, Counts], period: Period
+    ) -> Pair:
+        """Both, compared in each measure that has a test; the watched recall decides, or accuracy.
+
+        What holds at every look does so of all time alone: a range moves on.
+        """
         named = zip(serving.measures, other.measures, strict=True)
         comparisons = {
             one.name: compare(_score(another), _score(one))
             for one, another in named
             if one.unit is Unit.SHARE and one.name != COVERAGE
         }
+        comparisons |= _sketched(counts[other.name], counts[serving.name])
+        paired: dict[str, Paired] = {}
+        if period is Period.EVER:
+            paired = self._paired(other.name, serving.name)
+        else:
+            comparisons = {n: found._replace(is_watched=False) for n, found in comparisons.items()}
+        comparisons |= {name: pairs.found for name, pairs in paired.items() if name in comparisons}
         decisive = recall_of(self.of) if self.of else ACCURACY
         advised = advise(
             serving.verdict.answer,
@@ -186,7 +210,26 @@ class _Look(NamedTuple):
             comparisons[decisive],
             comparisons[ACCURACY],
         )
-        return Pair(serving, other, decisive, comparisons, advised)
+        return Pair(serving, other, decisive, comparisons, advised, paired)
+
+    def _paired(self, other: str, serving: str) -> dict[str, Paired]:
+        """Name of the measure -> what requests that both answered say."""
+        asked = [(ACCURACY, Metric.ACCURACY, "")]
+        if self.of:
+            asked.append((recall_of(self.of), Metric.RECALL, self.of))
+        found = {
+            name: pair_of(other, serving, metric, of, self.evaluation, self.spec)
+            for name, metric, of in asked
+        }
+        return {name: pairs for name, pairs in found.items() if pairs is not None}
+
+
+def _sketched(other: Counts, serving: Counts) -> dict[str, Comparison]:
+    found = {
+        f"latency {name}": compare_latency(other, serving, share)
+        for name, share in QUANTILES.items()
+    }
+    return {**found, "relevance": compare_relevance(other, serving)}
 
 
 ACCURACY, COVERAGE = "accuracy", "labels in"

@@ -6,8 +6,9 @@ from typing import Any
 
 from dashboards import variants_words, words
 from dashboards.tables import Row
-from dashboards.variants_models import Compared, Measure, Pair, Period, Variant
+from dashboards.variants_models import Compared, Measure, Pair, Period, Unit, Variant
 from monitor import __version__
+from monitor.app.comparing import Paired, told_evidence
 from monitor.app.report import iso
 from monitor.codec.snapshots import canonical
 from monitor.domain.comparison import Comparison
@@ -16,7 +17,7 @@ DOCUMENT_VERSION = 1
 
 
 def measures(view: Compared) -> list[Row]:
-    """One row for each measure of each variant, then the differences in points."""
+    """One row for each measure of each variant, then the differences, of shares in points."""
     rows = [
         _row(measure, variants_words.name_of(variant))
         for variant in view.variants
@@ -96,18 +97,25 @@ def _difference(pair: Pair, name: str) -> Row:
     names = (variants_words.name_of(variant) for variant in (pair.other, pair.serving))
     return {
         "Measure": name,
-        "Unit": "points",
+        "Unit": _unit(name),
         "Variant": " minus ".join(names),
-        "Value": _points(found.difference),
-        "95% low": _points(low),
-        "95% high": _points(high),
+        "Value": _scaled(found.difference, name),
+        "95% low": _scaled(low, name),
+        "95% high": _scaled(high, name),
         "n": min(found.n, found.other_n),
         "Finding": str(found.finding),
     }
 
 
-def _points(share: float | None) -> float | None:
-    return None if share is None else 100 * share
+def _unit(name: str) -> str:
+    unit = variants_words.unit_of(name)
+    return "points" if unit is Unit.SHARE else str(unit)
+
+
+def _scaled(value: float | None, name: str) -> float | None:
+    """Shares as points."""
+    is_share = variants_words.unit_of(name) is Unit.SHARE
+    return None if value is None else 100 * value if is_share else value
 
 
 def _pair(pair: Pair) -> dict[str, Any]:
@@ -117,8 +125,9 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "advice": str(pair.advised.advice),
         "ground": str(pair.advised.ground),
         "decisive": pair.decisive,
-        "method": f"{variants_words.METHOD}, 95%, unpaired, one look",
+        "method": f"{variants_words.method(pair.comparison)}, 95%",
         "differences": {name: _compared(found) for name, found in pair.comparisons.items()},
+        "pairs": {name: _paired(paired) for name, paired in pair.paired.items()},
     }
 
 
@@ -129,6 +138,28 @@ def _compared(found: Comparison) -> dict[str, Any]:
         "n": found.n,
         "n_serving": found.other_n,
         "finding": str(found.finding),
+        "is_paired": found.is_paired,
+        "holds_at_every_look": found.is_watched,
+        "claimed": iso(found.claimed_ms),
+    }
+
+
+def _paired(paired: Paired) -> dict[str, Any]:
+    """Names of the sides first: ``only_one`` is of the first."""
+    judged = paired.judged
+    return {
+        "comparison": paired.watch,
+        "one": list(paired.key.one),
+        "other": list(paired.key.other),
+        **judged.counts._asdict(),
+        "one_minus_other": judged.difference,
+        "interval": judged.interval,
+        "evidence": told_evidence(judged.evidence),
+        "bar": told_evidence(judged.bar),
+        "claimed": iso(judged.claimed_ms),
+        "p_value": judged.p_value,
+        "one_look_interval": judged.one_look,
+        "bootstrap_interval": judged.bootstrap,
     }
 
 

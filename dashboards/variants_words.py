@@ -4,15 +4,26 @@ from dashboards import words
 from dashboards.banner import Notice
 from dashboards.theme import Tone
 from dashboards.variants_models import Compared, Measure, Pair, Period, Unit, Variant
+from monitor.app.comparing import Paired
 from monitor.domain.alerts import Status
 from monitor.domain.comparison import Advice, Comparison, Finding, Ground
+from monitor.domain.pairs import Side
 from monitor.domain.verdict import Answer
 from monitor.domain.verdict import Finding as Stand
 
-METHOD = "Newcombe's hybrid score interval"
+METHOD, SEQUENTIAL = "Newcombe's hybrid score interval", "mixture test of pairs that differ"
+PAIRED = (
+    "Paired: both variants are judged by the same requests, those that both answered. Only the "
+    "requests on which they differ tell which is better."
+)
 UNPAIRED = (
     "Unpaired: each variant is judged by the messages that it answered itself, and these may "
-    "differ. Comparing both on the same messages takes request ids, which are not kept yet."
+    "differ. Both are compared on the same requests, of all time, where the settings have such a "
+    "comparison and both answered a request."
+)
+EVERY_LOOK = (
+    "Every look: the finding may be watched. If there is no difference, one is ever claimed at "
+    "most 5% of the time, however often somebody looks."
 )
 ONE_LOOK = (
     "One look: the interval holds for looking once, at a moment chosen beforehand. Looking until "
@@ -88,6 +99,46 @@ def difference_bounds(found: Comparison) -> str:
     return f"{points(low)} to {points(high)}"
 
 
+def unit_of(name: str) -> Unit:
+    """What a difference in a measure is counted in."""
+    if name.startswith("latency "):
+        return Unit.MS
+    return Unit.SCORE if name == "relevance" else Unit.SHARE
+
+
+def told(difference: float, name: str) -> str:
+    """A difference in a measure, signed, with its unit.
+
+    >>> told(0.1234, "accuracy"), told(-31.2, "latency p95"), told(0.01, "relevance")
+    ('+12.3 points', '-31 ms', '+0.010')
+    """
+    unit = unit_of(name)
+    if unit is Unit.MS:
+        return f"{difference:+.0f} ms"
+    return f"{difference:+.3f}" if unit is Unit.SCORE else f"{points(difference)} points"
+
+
+def told_bounds(found: Comparison, name: str) -> str:
+    """The interval of a difference without its unit; "" where there is none."""
+    if found.interval is None:
+        return ""
+    low, high = (told(bound, name).split()[0] for bound in found.interval)
+    return f"{low} to {high}"
+
+
+def method(found: Comparison) -> str:
+    """How a difference of shares was judged.
+
+    >>> from monitor.domain.comparison import compare
+    >>> from monitor.domain.scores import proportion
+    >>> method(compare(proportion(1, 2), proportion(1, 2)))
+    "Newcombe's hybrid score interval, unpaired, one look"
+    """
+    if found.is_paired:
+        return f"{SEQUENTIAL}, paired, every look"
+    return f"{METHOD}, unpaired, one look"
+
+
 def value(measure: Measure) -> str:
     """The number in its unit; a dash for None."""
     if measure.value is None:
@@ -137,18 +188,43 @@ def _judged(variant: Variant) -> str:
 
 def _advised(view: Compared, pair: Pair, span: str) -> Notice:
     title = _TITLES[pair.advised.advice](pair)
-    parts = [_difference(pair), f"{METHOD}, unpaired, one look", window(view, span)]
+    parts = [_difference(pair), method(pair.comparison), window(view, span)]
     return Notice(_TONES[pair.advised.advice], title, " · ".join(parts))
 
 
 def _difference(pair: Pair) -> str:
     found = pair.comparison
     name = pair.decisive[:1].upper() + pair.decisive[1:]
+    if paired := pair.paired.get(pair.decisive):
+        return f"{name} {same_requests(paired)}"
     sides = " minus ".join(_side(variant, pair.decisive) for variant in (pair.other, pair.serving))
     if found.difference is None:
         return f"{name}: {sides}"
     difference = f"{points(found.difference)} points (95% {difference_bounds(found)})"
     return f"{name}: {sides} is {difference}"
+
+
+def same_requests(paired: Paired) -> str:
+    """The pairs of one measure in a sentence: what was counted, the difference, and since when."""
+    counts = paired.judged.counts.swapped if paired.is_swapped else paired.judged.counts
+    one, other = paired.sides
+    hits, other_hits = counts.hits
+    n, found = counts.n, paired.found
+    said = (
+        f"on the {words.count(n)} requests that both answered: {_who(one)} "
+        f"{words.percent(hits / n)} minus {_who(other)} {words.percent(other_hits / n)} is "
+        f"{points(found.difference or 0.0)} points (95% {difference_bounds(found)}); "
+        f"only {_who(one)} right {words.count(counts.only_one)} times, only {_who(other)} "
+        f"{words.count(counts.only_other)}"
+    )
+    if found.claimed_ms is None:
+        return said
+    return f"{said}; claimed on {words.instant(found.claimed_ms)}"
+
+
+def _who(side: Side) -> str:
+    name = words.one_line(side.variant)
+    return f"{name} ({words.one_line(side.version)})" if side.version else name
 
 
 def _side(variant: Variant, name: str) -> str:
@@ -193,6 +269,10 @@ def _not_enough(pair: Pair) -> str:
         still = ", ".join(pair.other.reasons(Stand.OPEN))
         return f"Not enough evidence to prefer {name_of(pair.other)}: still open ({still})."
     found = pair.comparison
+    if found.is_paired:
+        return (
+            f"Not enough evidence: both answered {words.count(found.n)} labelled requests so far."
+        )
     sides = ((pair.serving, found.other_n), (pair.other, found.n))
     few = [f"{name_of(side)} {words.too_few(n)}" for side, n in sides if n < words.FEW]
     return f"Not enough evidence: {', '.join(few)}."

@@ -11,8 +11,9 @@ from dashboards import charts, pictures, tables, variants_tables, variants_words
 from dashboards.banner import incomplete
 from dashboards.models import Choice
 from dashboards.theme import Palette
-from dashboards.variants_models import Asked, Compared, Measure, Pair, Period, Variant
+from dashboards.variants_models import Asked, Compared, Measure, Pair, Period, Unit, Variant
 from dashboards.views import common
+from monitor.app.comparing import told_evidence
 from monitor.app.console import dump
 from monitor.domain.comparison import Comparison, Finding
 from monitor.domain.verdict import Answer
@@ -207,8 +208,21 @@ def _compared(pair: Pair, measure: Measure) -> str:
     found: Comparison | None = pair.comparisons.get(measure.name)
     if found is None or found.difference is None:
         return _cell(words.NONE, "")
-    value = f"{variants_words.points(found.difference)} points"
-    return _cell(value, variants_words.difference_bounds(found), _SIGNS[found.finding])
+    value = variants_words.told(found.difference, measure.name)
+    bounds = variants_words.told_bounds(found, measure.name)
+    paired = f"paired, n = {words.count(found.n)}" if found.is_paired else ""
+    return _cell(value, bounds, _sign(found, measure), paired)
+
+
+def _sign(found: Comparison, measure: Measure) -> str:
+    """In words, with an arrow that says where the value lies: a lower latency is better."""
+    if measure.unit is Unit.SHARE:
+        return _SIGNS[found.finding]
+    if found.finding is Finding.TOO_FEW:
+        return "too few messages"
+    if found.finding is Finding.NO_DIFFERENCE:
+        return _SIGNS[found.finding]
+    return f"{'▲' if (found.difference or 0.0) > 0 else '▼'} {found.finding}"
 
 
 def _measured(measure: Measure) -> str:
@@ -226,13 +240,30 @@ def _cell(value: str, *below: str) -> str:
 def _method(view: Compared) -> None:
     st.header("How to read this", anchor=False)
     told = [variants_words.UNPAIRED, variants_words.ONE_LOOK]
+    if view.pair is not None and view.pair.paired:
+        told = [variants_words.PAIRED, variants_words.EVERY_LOOK, *told, *_pairs(view.pair)]
     if view.pair is not None:
         told.append(f"Decided by {view.pair.decisive}. {variants_words.PRINCIPLE}")
     told.append(
         "Intervals are of 95%: Wilson's of shares, the same carried over to F1, Hoeffding's of "
-        "relevance, Woodruff's of latency, which is known to 1%."
+        "relevance, Woodruff's of latency, which is known to 1%. Differences in latency and "
+        "relevance have wider ones of their own, which of all time hold at every look."
     )
     st.markdown("\n".join(f"* {common.plain(line)}" for line in told))
+
+
+def _pairs(pair: Pair) -> list[str]:
+    """The evidence in full, and what one look at a moment chosen beforehand says."""
+    told = []
+    for name, paired in pair.paired.items():
+        judged = paired.judged
+        evidence, bar = told_evidence(judged.evidence), told_evidence(judged.bar)
+        told.append(
+            f"Pairs in {name} ({paired.watch}): {variants_words.same_requests(paired)}. Evidence "
+            f"{evidence:,.1f}, and a difference is claimed from {bar:,.0f} on. For one look alone: "
+            f"exact McNemar test P = {judged.p_value:.3g}."
+        )
+    return told
 
 
 _SIGNS = {

@@ -27,7 +27,16 @@ from monitor.ports import StateReader
 SHOWN_OF_ID = 4
 """Characters of a masked id; of a short one half, so that it stays masked."""
 
-_SETTINGS = ("intents", "slices", "windows", "rules", "signals", "mapping", "verdict")
+_SETTINGS = (
+    "intents",
+    "slices",
+    "windows",
+    "rules",
+    "signals",
+    "comparisons",
+    "mapping",
+    "verdict",
+)
 _PARTS = {
     Kind.PREDICTIONS: ("labelled", "pending", "expired", "duplicate"),
     Kind.LABELS: ("applied", "superseded", "orphan", "expired", "duplicate"),

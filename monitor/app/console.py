@@ -6,7 +6,7 @@ Standard output carries the answer (text or JSON), standard error everything els
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -130,6 +130,10 @@ def print_report(report: Mapping[str, Any], *, width: int | None = None) -> None
     console.print(_variants_table(report["variants"]))
     console.print(_groups_table(report["variants"]))
     console.print(_reasons_table(report["variants"]))
+    if report["comparisons"]["variants"]:
+        console.print(_comparisons_table(report["comparisons"]))
+        for watched in report["comparisons"]["watched"]:
+            console.print(printable(_watched(watched)))
     console.print(_alerts_table(report["transitions"]))
     if "known_then" in report:
         _print_then(console, report["known_then"], report)
@@ -243,6 +247,63 @@ def _groups_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
                 share(scores["exact_recall"]),
             )
     return table
+
+
+def _comparisons_table(comparisons: Mapping[str, Any]) -> Table:
+    table = _table(
+        "Comparisons",
+        "variants",
+        "measure",
+        "difference",
+        "95 % interval",
+        "n",
+        "method",
+        "finding",
+    )
+    for pair in comparisons["variants"]:
+        for row in pair["measures"]:
+            told, bounds = difference_of(row["name"]), row["interval"]
+            n = str(row["n"]) if row["method"] == "paired" else f"{row['n']} and {row['other_n']}"
+            since = f", claimed {row['claimed']}" if row["claimed"] else ""
+            _add(
+                table,
+                f"{pair['one']} minus {pair['other']}",
+                row["name"],
+                "-" if row["difference"] is None else told(row["difference"]),
+                "-" if bounds is None else f"{told(bounds[0])} to {told(bounds[1])}",
+                n,
+                f"{row['method']}, {row['holds_at']}{_versions(row['versions'])}",
+                f"{row['finding']}{since}",
+            )
+    return table
+
+
+def _versions(versions: list[str | None] | None) -> str:
+    named = [version for version in versions or () if version]
+    return f" ({' and '.join(named)})" if named else ""
+
+
+def difference_of(measure: str) -> Callable[[float], str]:
+    """How a difference in a measure is written: in points of percent, ms, or as it is.
+
+    >>> difference_of("accuracy")(0.1234), difference_of("latency p95")(-12.3)
+    ('+12.3 points', '-12 ms')
+    """
+    if measure.startswith("latency "):
+        return "{:+.0f} ms".format
+    if measure == "relevance":
+        return "{:+.3f}".format
+    return lambda value: f"{value * 100:+.1f} points"
+
+
+def _watched(watched: Mapping[str, Any]) -> str:
+    """One line on what a comparison has counted."""
+    pairs = sum(pair["n"] for pair in watched["pairs"])
+    rest = ", ".join(
+        f"{watched[name]} {name}"
+        for name in ("waiting", "unpaired", "repeated", "related", "corrected")
+    )
+    return f"Comparison {watched['name']}: {pairs} pairs; of the other answers {rest}."
 
 
 def _standing(transitions: list[Mapping[str, Any]]) -> Iterator[str]:

@@ -35,7 +35,7 @@ from monitor.codec.journal import (
     state_digest,
 )
 from monitor.codec.records import RecordCodec
-from monitor.domain import alerts, engine, ledger, signals
+from monitor.domain import alerts, engine, ledger, pairing, signals
 from monitor.domain.alerts import Transition
 from monitor.domain.cut import IDLE, UNREAD, Cut, Progress, watermark
 from monitor.domain.engine import Changes, Spec
@@ -409,14 +409,19 @@ class Flow:
             for vote in waiting
             if _place_of(vote) not in given and not self._is_past(vote, before)
         ]
+        watched, asked = self._spec.comparisons, set[str]()
+        if watched:
+            asked = pairing.names_asked(watched, before.pairs, votes)
+        spoken = store.spoken(asked | {v for vote in votes if (v := alerts.voice_of(vote))})
         judged = alerts.evaluate(
             self._spec.rules,
             before.states,
             votes,
             until_ms,
             books=before.books,
-            spoken=store.spoken({v for vote in votes if (v := alerts.voice_of(vote))}),
+            spoken=spoken,
         )
+        paired = pairing.evaluate(watched, before.pairs, votes, until_ms, spoken=spoken)
         found = alerts.in_order([*judged.transitions, *signalled.transitions])
         transitions = [replace(transition, cut=read.cut) for transition in found]
         after = Evaluation(
@@ -427,11 +432,13 @@ class Flow:
             holding=tuple(judged.held),
             books=judged.books,
             signals=signalled.states,
+            pairs=paired.books,
         )
         entry = self._entered(before, after, transitions, read)
         if entry is not None:
             after = replace(after, chain=entry.hash)
-        store.commit_evaluation(after, transitions, lease, judged.spoken, entry)
+        said = {**judged.spoken, **paired.spoken}
+        store.commit_evaluation(after, transitions, lease, said, entry)
         self.on_votes(judged.counted)
         store.hold(judged.held)
         store.forget(waiting)

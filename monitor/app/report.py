@@ -4,8 +4,9 @@ A value without data is null, never 0. Proportions come with their support and 9
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 
+from monitor.app import instants
+from monitor.app.comparing import comparisons_section
 from monitor.app.settings import Settings
 from monitor.app.still import Still, still_of
 from monitor.app.wiring import spec_of, verdict_limits_of
@@ -24,8 +25,7 @@ from monitor.domain.windows import ALL_TIME, HOUR_MS, Clock, PaneKey
 from monitor.ports import StateReader
 
 REPORT_VERSION = 1
-LATEST_MS = 253_402_300_799_999
-"""The end of the year 9999, the latest instant that can be written."""
+LATEST_MS, iso = instants.LATEST_MS, instants.iso
 
 _LATENCY_SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
@@ -53,7 +53,7 @@ def report_of(reader: StateReader | Still, spec: Spec, limits: VerdictLimits) ->
     return {
         "version": REPORT_VERSION,
         "as_of": iso(watermark_ms),
-        "digest": digest_of(ledger, _digested(reader, spec), transitions),
+        "digest": digest_of(ledger, _digested(reader, spec), transitions, evaluation.pairs),
         "cut": cut_of(reader),
         "ledger": ledger_section(ledger, watermark_ms or 0, spec.windows.horizon_ms),
         "variants": {
@@ -62,22 +62,10 @@ def report_of(reader: StateReader | Still, spec: Spec, limits: VerdictLimits) ->
             )
             for variant, counts in totals.items()
         },
+        "comparisons": comparisons_section(_singles(totals), evaluation, spec),
         "hours": list(_hours(reader, spec)),
         "transitions": [_transition(t, hindsight.get(t.id)) for t in transitions],
     }
-
-
-def iso(instant_ms: int | None) -> str | None:
-    """ISO 8601 in UTC with milliseconds.
-
-    >>> iso(0)
-    '1970-01-01T00:00:00.000Z'
-    """
-    if instant_ms is None:
-        return None
-    instant_ms = min(instant_ms, LATEST_MS)
-    instant = datetime.fromtimestamp(instant_ms // 1000, UTC)
-    return f"{instant:%Y-%m-%dT%H:%M:%S}.{instant_ms % 1000:03d}Z"
 
 
 def ledger_section(
@@ -248,6 +236,10 @@ def _with_all(keys: Iterable[SliceKey], counts: Iterable[Counts]) -> dict[str, C
     """Variant -> counts, the sum of all of them first under ALL."""
     single = {key.variant: count for key, count in zip(keys, counts, strict=True)}
     return {ALL: merge(single.values()), **dict(sorted(single.items()))}
+
+
+def _singles(totals: Mapping[str, Counts]) -> dict[str, Counts]:
+    return {variant: counts for variant, counts in totals.items() if variant != ALL}
 
 
 def _total(key: SliceKey) -> PaneKey:

@@ -18,6 +18,7 @@ from monitor.adapters.redis import RedisStore
 from monitor.adapters.redis_client import RedisConnection
 from monitor.app.flow import Limits, Provenance
 from monitor.app.settings import (
+    ComparisonSettings,
     RuleSettings,
     Settings,
     SettingsError,
@@ -33,7 +34,7 @@ from monitor.domain.engine import Spec
 from monitor.domain.estimate import score_name
 from monitor.domain.events import Kind
 from monitor.domain.notices import Rules
-from monitor.domain.rules import AlertRule, Metric, Signal, SignalRule
+from monitor.domain.rules import AlertRule, Metric, PairRule, Signal, SignalRule
 from monitor.domain.slices import Groups
 from monitor.domain.verdict import VerdictLimits
 from monitor.domain.windows import WindowSpec
@@ -67,6 +68,7 @@ def spec_of(settings: Settings) -> Spec:
         ),
         rules=tuple(_rule_of(rule, groups) for rule in settings.rules),
         signals=tuple(_signals_of(settings, groups)),
+        comparisons=tuple(_pair_rule_of(each, groups) for each in settings.comparisons),
     )
 
 
@@ -87,6 +89,18 @@ def _rule_of(rule: RuleSettings, groups: Groups) -> AlertRule:
         is_glance=rule.detector == "glance",
         hindsight_ms=None if rule.hindsight is None else in_ms(rule.hindsight),
         runbook=rule.runbook,
+    )
+
+
+def _pair_rule_of(comparison: ComparisonSettings, groups: Groups) -> PairRule:
+    of = comparison.of or ""
+    return PairRule(
+        name=comparison.name,
+        of=of,
+        group=groups.of(of) if of else frozenset(),
+        metric=Metric(comparison.metric),
+        maturity_ms=in_ms(comparison.maturity),
+        within_ms=in_ms(comparison.within),
     )
 
 
@@ -155,6 +169,7 @@ def codec_of(settings: Settings) -> RecordCodec:
         ),
         labels=_mapping(settings.mapping.labels.preset, settings.mapping.labels.fields, unit),
         groups=tuple(spec_of(settings).groups.members.items()),
+        keeps_requests=bool(settings.comparisons),
     )
 
 
@@ -256,6 +271,7 @@ _DECIDING: dict[str, bool | set[str]] = {
     "windows": True,
     "rules": True,
     "signals": True,
+    "comparisons": True,
     "mapping": True,
     "kafka": {"predictions", "labels", "isolation_level"},
     "redis": {"shards"},
@@ -278,6 +294,9 @@ def provenance_of(settings: Settings) -> Provenance:
         if not rule["of"]:
             # A name must not be empty; without one a rule is about all intents.
             del rule["of"]
+    if not told["comparisons"]:
+        # Without any, the document is what it was before there were such.
+        del told["comparisons"]
     return Provenance(canonical(told).decode(), __version__)
 
 
@@ -299,8 +318,10 @@ def settings_of(document: str, base: Settings) -> Settings:
         "worker": _laid_over(base.worker, told.get("worker")),
         "verdict": _laid_over(base.verdict, verdict),
     }
+    # A document that tells of no comparison is of a time, or of settings, without any.
+    whole = {**_laid_over(base, told), "comparisons": told.get("comparisons", ()), **nested}
     try:
-        return Settings.model_validate({**_laid_over(base, told), **nested})
+        return Settings.model_validate(whole)
     except ValidationError as error:
         raise SettingsError(describe("settings of the journal", faults_of(error, {}))) from None
 

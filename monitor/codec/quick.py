@@ -100,15 +100,18 @@ def prediction_reader(
     known: frozenset[Intent] | None,
     scored: Scored,
     max_bytes: int,
+    *,
+    keeps_requests: bool = False,
 ) -> Callable[[Values, Sequence[int]], list[Prediction]]:
     """(values, log times) -> predictions; raises if any value has to be looked at closely.
 
-    ``attributes`` are those of the wire type that hold slice values.
+    ``attributes`` are those of the wire type that hold slice values. Requests are left out unless
+    they are to be kept.
     """
     decode = msgspec.json.Decoder(wire_type).decode
     places = {name: at for at, name in enumerate(wire_type.__struct_fields__)}
     of_slices = [places[name] for name in attributes]
-    traits, conversations = _traits_of(known, scored), _Table(conversation_of)
+    traits, conversations = _traits_of(known, scored), _Table(hash_of)
 
     def read(values: Values, log_ms: Sequence[int]) -> list[Prediction]:
         rows = map(msgspec.structs.astuple, map(decode, _in_bounds(values, max_bytes)))
@@ -133,6 +136,7 @@ def prediction_reader(
             _latencies(columns[places["latency_ms"]]),
             _micros(columns[places["relevance"]]),
             map(conversations.__getitem__, columns[places["conversation_id"]]),
+            map(hash_of, columns[places["request_id"]]) if keeps_requests else repeat(""),
             strict=False,
         )
         return list(map(_make, repeat(Prediction), fields))
@@ -192,11 +196,11 @@ def label_key(
     return f"={label_ms}:{revision}:{withdrawn:d}:{actual}"
 
 
-def conversation_of(conversation_id: str | None) -> str:
-    """Eight bytes, in hexadecimal digits, tell conversations apart; "" for none."""
-    if not conversation_id:
+def hash_of(name: str | None) -> str:
+    """Eight bytes, in hexadecimal digits, tell conversations apart, or requests; "" for none."""
+    if not name:
         return ""
-    return blake2b(conversation_id.encode(), digest_size=8).hexdigest()
+    return blake2b(name.encode(), digest_size=8).hexdigest()
 
 
 def iso_reader() -> Instants:

@@ -79,7 +79,8 @@ class RecordCodec:
 
     ``known`` is None when any intent is accepted. ``slice_names`` are the declared slice attributes
     without ``variant``; each is read from the field of the same name. ``groups`` are the declared
-    groups with their members, for whose probabilities records are searched.
+    groups with their members, for whose probabilities records are searched. Of requests nothing is
+    kept unless ``keeps_requests``.
     """
 
     predictions_topic: str = "predictions"
@@ -90,6 +91,7 @@ class RecordCodec:
     predictions: FieldMapping = field(default_factory=FieldMapping)
     labels: FieldMapping = field(default_factory=FieldMapping)
     groups: tuple[tuple[str, frozenset[str]], ...] = ()
+    keeps_requests: bool = False
     _scored: quick.Scored = field(init=False, repr=False, compare=False)
     _quick: Mapping[Kind, _Quick | None] = field(init=False, repr=False, compare=False)
     _read_prediction: Callable[[bytes], PredictionWire | None] = field(
@@ -121,6 +123,7 @@ class RecordCodec:
             self.known,
             self._scored,
             self.max_bytes,
+            keeps_requests=self.keeps_requests,
         )
         label = quick.label_reader(
             _quick_instants(self.labels.time_unit), self.known, self.max_bytes
@@ -255,7 +258,8 @@ class RecordCodec:
             traits,
             None if wire.latency_ms is None else bucket_of(wire.latency_ms),
             _micros(wire.relevance),
-            quick.conversation_of(wire.conversation_id),
+            quick.hash_of(wire.conversation_id),
+            quick.hash_of(wire.request_id) if self.keeps_requests else "",
         )
 
     def _scores(self, wire: PredictionWire) -> tuple[tuple[str, int], ...]:

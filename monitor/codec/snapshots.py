@@ -17,6 +17,8 @@ from monitor.domain.join import HOUR_MS, Entry
 from monitor.domain.maturity import MaturityBook
 from monitor.domain.misses import Miss
 from monitor.domain.overlays import Action
+from monitor.domain.pairing import PairBook
+from monitor.domain.pairs import PairKey, PairState, Side
 from monitor.domain.signals import SignalKey, SignalState
 from monitor.domain.votes import Vote
 from monitor.domain.windows import PaneKey
@@ -47,6 +49,7 @@ def digest_of(
     ledger: Mapping[str, int],
     panes: Iterable[tuple[PaneKey, Counts]],
     transitions: Sequence[Transition],
+    pairs: Mapping[str, PairBook] | None = None,
 ) -> str:
     """``sha256:...`` of everything that a replay of the same records must reproduce.
 
@@ -61,6 +64,8 @@ def digest_of(
             sha.update(canonical([pane.clock, pane.size_ms, pane.start_ms, *pane.key, cells]))
     for transition in transitions:
         sha.update(canonical(_transition_facts(transition)))
+    if pairs:
+        sha.update(pack_pairs(pairs))
     return f"sha256:{sha.hexdigest()}"
 
 
@@ -89,7 +94,7 @@ def pack_entry(entry: Entry) -> bytes:
     prediction, labels = entry
     facts: tuple[object, ...] | None = None
     if prediction is not None:
-        _, event_ms, log_ms, traits, latency, relevance, conversation = prediction
+        _, event_ms, log_ms, traits, latency, relevance, conversation, request = prediction
         variant, predicted, slices, version, scores = traits
         facts = (
             event_ms,
@@ -100,9 +105,11 @@ def pack_entry(entry: Entry) -> bytes:
             latency,
             relevance,
         )
-        if version or conversation or scores:
+        if version or conversation or scores or request:
             named = tuple((code_of(name), number) for name, number in scores)
             facts += (code_of(version), bytes.fromhex(conversation), named)
+        if request:
+            facts += (bytes.fromhex(request),)
     truths = tuple(
         (
             code_of(label.actual),
@@ -127,7 +134,7 @@ def unpack_entry(
     prediction = None
     if facts is not None:
         event_ms, log_delta, variant, predicted, slices, latency, relevance, *more = facts
-        version, conversation, scores = more or (NOTHING, b"", ())
+        version, conversation, scores, *last = more or (NOTHING, b"", ())
         traits = Traits(
             name_of(variant),
             name_of(predicted),
@@ -143,6 +150,7 @@ def unpack_entry(
             latency,
             relevance,
             conversation.hex(),
+            last[0].hex() if last else "",
         )
     labels = tuple(
         Label(
@@ -197,25 +205,72 @@ class _EvaluationDocument(msgspec.Struct, array_like=True):
     chain: str = ""
 
 
+class _BookDocument(msgspec.Struct, array_like=True):
+    pairs: list[tuple[PairKey, PairState]]
+    sides: list[tuple[Side, int]]
+    waiting: list[tuple[int, int]]
+    unpaired: int
+    repeated: int
+    related: int
+    corrected: int
+
+
+class _PairedDocument(_EvaluationDocument, array_like=True):
+    """With comparisons, if there are any: else it is what it was before there were."""
+
+    pairs: list[tuple[str, _BookDocument]] = []
+
+
 def pack_evaluation(evaluation: Evaluation) -> bytes:
     """What the evaluator knows, as canonical JSON; a float is written so that it is read alike."""
-    return _encode(
-        _EvaluationDocument(
-            evaluation.sequence,
-            evaluation.watermark_ms,
-            sorted(evaluation.states.items(), key=_first),
-            evaluation.releasing,
-            evaluation.holding,
-            sorted(evaluation.books.items(), key=_first),
-            sorted(evaluation.signals.items(), key=_first),
-            evaluation.chain,
-        )
+    told = (
+        evaluation.sequence,
+        evaluation.watermark_ms,
+        sorted(evaluation.states.items(), key=_first),
+        evaluation.releasing,
+        evaluation.holding,
+        sorted(evaluation.books.items(), key=_first),
+        sorted(evaluation.signals.items(), key=_first),
+        evaluation.chain,
     )
+    if not evaluation.pairs:
+        return _encode(_EvaluationDocument(*told))
+    pairs = [(name, _document_of(book)) for name, book in sorted(evaluation.pairs.items())]
+    return _encode(_PairedDocument(*told, pairs))
+
+
+def _document_of(book: PairBook) -> _BookDocument:
+    return _BookDocument(
+        sorted(book.pairs.items(), key=_first),
+        sorted(book.sides.items()),
+        sorted(book.waiting.items()),
+        book.unpaired,
+        book.repeated,
+        book.related,
+        book.corrected,
+    )
+
+
+def _book_of(document: _BookDocument) -> PairBook:
+    return PairBook(
+        dict(document.pairs),
+        dict(document.sides),
+        dict(document.waiting),
+        document.unpaired,
+        document.repeated,
+        document.related,
+        document.corrected,
+    )
+
+
+def pack_pairs(pairs: Mapping[str, PairBook]) -> bytes:
+    """Comparisons alone, as canonical JSON."""
+    return _encode([(name, _document_of(book)) for name, book in sorted(pairs.items())])
 
 
 def unpack_evaluation(data: bytes) -> Evaluation:
     """What ``pack_evaluation`` packed."""
-    document = msgspec.json.decode(data, type=_EvaluationDocument)
+    document = msgspec.json.decode(data, type=_PairedDocument)
     return Evaluation(
         document.sequence,
         document.watermark_ms,
@@ -225,12 +280,16 @@ def unpack_evaluation(data: bytes) -> Evaluation:
         dict(document.books),
         dict(document.signals),
         document.chain,
+        {name: _book_of(book) for name, book in document.pairs},
     )
 
 
 def pack_vote(vote: Vote) -> bytes:
-    """A waiting vote as JSON; equal votes give equal bytes."""
-    return msgspec.json.encode(vote)
+    """A waiting vote as JSON; equal votes give equal bytes.
+
+    A vote without a request is what it was before there were comparisons: stores hold such.
+    """
+    return _encode(vote if vote.request else vote[:-1])
 
 
 def unpack_vote(data: bytes) -> Vote:

@@ -285,7 +285,7 @@ def is_silent(spoke_ms: int, watermark_ms: int) -> bool:
 
 def voice_of(vote: Vote) -> str | None:
     """Under what name a vote's conversation speaks to its alert; None for a vote of its own."""
-    if not vote.conversation or vote.role is Role.CORRECTION:
+    if not vote.conversation or vote.role in {Role.CORRECTION, Role.PAIR}:
         return None
     kind = "h" if vote.role is Role.HINDSIGHT else "l"
     return f"{kind}{fingerprint(AlertKey(vote.rule, vote.key, vote.version))}{vote.conversation}"

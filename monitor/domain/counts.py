@@ -104,6 +104,12 @@ def value_of(bucket: int) -> float:
     return 2 * math.exp(_GAMMA * bucket) / (math.exp(_GAMMA) + 1)
 
 
+def bounds_of(bucket: int) -> tuple[float, float]:
+    """Between which values, inclusive, what is in a bucket lies; infinity for the greatest."""
+    least = 0.0 if bucket <= LEAST_BUCKET else math.exp(_GAMMA * (bucket - 1))
+    return least, math.inf if bucket >= GREATEST_BUCKET else math.exp(_GAMMA * bucket)
+
+
 @dataclass(frozen=True)
 class Counts:
     """The cells of one pane or of many merged, and how to read them."""
@@ -147,6 +153,15 @@ class Counts:
     def latency_ms(self, share: float) -> float | None:
         """Latency that ``share`` (0..1) of the predictions did not exceed; None for none."""
         return self._quantile("latency", share)
+
+    def latency_bounds(self, low: int, high: int) -> tuple[float, float]:
+        """Bounds of the latencies at two ranks, counted from 1 on, of those that are known."""
+        buckets = sorted((int(c[1]), n) for c, n in self.cells.items() if c[0] == "latency")
+        reached, found = 0, list[tuple[float, float]]()
+        for bucket, n in buckets:
+            found += [bounds_of(bucket) for rank in (low, high) if reached < rank <= reached + n]
+            reached += n
+        return found[0][0], found[-1][1]
 
     def delay_ms(self, share: float) -> float | None:
         """Verification latency that ``share`` (0..1) of the outcomes did not exceed."""

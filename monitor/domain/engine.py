@@ -24,10 +24,10 @@ from monitor.domain.estimate import score_name
 from monitor.domain.events import Batch, Intent, Kind, Label, Partition, Prediction, PredictionId
 from monitor.domain.join import EMPTY, Entry
 from monitor.domain.misses import MissChange, is_missed, miss_of
-from monitor.domain.rules import AlertRule, Metric, SignalRule
+from monitor.domain.rules import AlertRule, Metric, PairRule, SignalRule
 from monitor.domain.slices import Groups
 from monitor.domain.tally import Tally
-from monitor.domain.votes import Vote, votes_of
+from monitor.domain.votes import Vote, pair_votes_of, votes_of
 from monitor.domain.windows import PaneKey, WindowSpec
 
 _make = tuple.__new__  # A NamedTuple's own constructor takes twice as long.
@@ -38,8 +38,8 @@ class Spec:
     """What determines the numbers: the part of the settings that the engine knows.
 
     ``scored`` maps the score name of each declared group to its members. An outcome is
-    evidence for some rule, or a miss, only if its actual intent is in the first set of ``voting``
-    or the predicted one in the second; None when any outcome may be.
+    evidence for some rule or comparison, or a miss, only if its actual intent is in the first set
+    of ``voting`` or the predicted one in the second; None when any outcome may be.
     """
 
     groups: Groups = field(default_factory=lambda: Groups({}))
@@ -47,6 +47,7 @@ class Spec:
     windows: WindowSpec = field(default_factory=WindowSpec)
     rules: tuple[AlertRule, ...] = ()
     signals: tuple[SignalRule, ...] = ()
+    comparisons: tuple[PairRule, ...] = ()
     scored: Mapping[str, frozenset[Intent]] = field(init=False, repr=False, compare=False)
     voting: tuple[frozenset[Intent], frozenset[Intent]] | None = field(
         init=False, repr=False, compare=False
@@ -57,11 +58,11 @@ class Spec:
         members = self.groups.members.items()
         scored = {score_name(name, group): group for name, group in members}
         object.__setattr__(self, "scored", scored)
-        object.__setattr__(self, "voting", _voting(self.rules, self.groups))
+        object.__setattr__(self, "voting", _voting((*self.rules, *self.comparisons), self.groups))
 
 
 def _voting(
-    rules: Iterable[AlertRule], groups: Groups
+    rules: Iterable[AlertRule | PairRule], groups: Groups
 ) -> tuple[frozenset[Intent], frozenset[Intent]] | None:
     of: dict[Metric, frozenset[Intent]] = dict.fromkeys(Metric, frozenset())
     for rule in rules:
@@ -317,7 +318,13 @@ def _vote_changes(spec: Spec, before: Entry, after: Entry) -> Iterable[VoteChang
         if not before.labels:
             yield from [VoteChange(None, new[place]) for place in sorted(new)]
             continue
-        old = dict(votes_of(rule, spec.slice_names, horizon_ms, before))
-        for place in sorted(old.keys() | new.keys()):
-            if old.get(place) != new.get(place):
-                yield VoteChange(old.get(place), new.get(place))
+        yield from _differing(dict(votes_of(rule, spec.slice_names, horizon_ms, before)), new)
+    for watched in spec.comparisons:
+        old = dict(pair_votes_of(watched, horizon_ms, before))
+        yield from _differing(old, dict(pair_votes_of(watched, horizon_ms, after)))
+
+
+def _differing(old: Mapping[str, Vote], new: Mapping[str, Vote]) -> Iterable[VoteChange]:
+    for place in sorted(old.keys() | new.keys()):
+        if old.get(place) != new.get(place):
+            yield VoteChange(old.get(place), new.get(place))

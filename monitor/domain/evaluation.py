@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from monitor.domain.alerts import AlertKey, AlertState
 from monitor.domain.maturity import MaturityBook
+from monitor.domain.pairing import PairBook
 from monitor.domain.signals import SignalKey, SignalState
 from monitor.domain.votes import Vote
 
@@ -17,7 +18,8 @@ class Evaluation:
     those that go back there until they are mature: removing the ones and adding the others is the
     first thing the next evaluation does, so that a crash in between votes nobody twice. ``books``
     hold what is known of delays, for rules that estimate their maturity; ``signals`` where signal
-    rules stand; ``chain`` is the hash of the journal entry of this evaluation, "" for none.
+    rules stand, ``pairs`` where comparisons do; ``chain`` is the hash of the journal entry of this
+    evaluation, "" for none.
     """
 
     sequence: int = 0
@@ -28,3 +30,4 @@ class Evaluation:
     books: Mapping[str, MaturityBook] = field(default_factory=dict)
     signals: Mapping[SignalKey, SignalState] = field(default_factory=dict)
     chain: str = ""
+    pairs: Mapping[str, PairBook] = field(default_factory=dict)

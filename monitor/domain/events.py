@@ -80,7 +80,8 @@ class Prediction(NamedTuple):
 
     ``latency_bucket`` is a bucket of ``counts.bucket_of``; ``relevance_micros`` is relevance in
     millionths, so that sums stay exact in any order. ``conversation`` is a digest of the
-    conversation's id, 16 hexadecimal digits ("" for none).
+    conversation's id, 16 hexadecimal digits ("" for none); so is ``request`` of the request's id,
+    "" also where nothing compares the answers to one request.
     """
 
     prediction_id: PredictionId
@@ -90,6 +91,7 @@ class Prediction(NamedTuple):
     latency_bucket: int | None = None
     relevance_micros: int | None = None
     conversation: str = ""
+    request: str = ""
 
     @property
     def variant(self) -> str:

@@ -1,4 +1,7 @@
-"""What is watched: rules over proportions of votes, which may page; over signals, which warn."""
+"""What is watched: rules over proportions of votes, which may page; over signals, which warn.
+
+And which variants are compared on the requests that they both answered.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -67,11 +70,39 @@ class AlertRule:
 
     def verdict(self, predicted: Intent, actual: Intent) -> bool | None:
         """Whether an outcome is a hit; None when it does not vote."""
-        if self.metric is Metric.ACCURACY:
-            return predicted == actual
-        if self.metric is Metric.PRECISION:
-            return actual in self.group if predicted in self.group else None
-        return predicted in self.group if actual in self.group else None
+        return verdict(self.metric, self.group, predicted, actual)
+
+
+@dataclass(frozen=True, slots=True)
+class PairRule:
+    """Variants that answered the same request are compared in the ``metric`` of ``group``.
+
+    The metric is recall or accuracy; ``of`` is how the group is declared, "" for accuracy. An
+    answer counts once it is ``maturity_ms`` old and labelled; two answers to a request are a pair
+    if the later counts within ``within_ms`` of the earlier.
+    """
+
+    name: str
+    of: str
+    group: frozenset[Intent]
+    metric: Metric = Metric.RECALL
+    maturity_ms: int = 0
+    within_ms: int = 24 * 3_600_000
+
+    def verdict(self, predicted: Intent, actual: Intent) -> bool | None:
+        """Whether an outcome is a hit; None when it does not count."""
+        return verdict(self.metric, self.group, predicted, actual)
+
+
+def verdict(
+    metric: Metric, group: frozenset[Intent], predicted: Intent, actual: Intent
+) -> bool | None:
+    """Whether an outcome is a hit in a metric; None when it does not vote."""
+    if metric is Metric.ACCURACY:
+        return predicted == actual
+    if metric is Metric.PRECISION:
+        return actual in group if predicted in group else None
+    return predicted in group if actual in group else None
 
 
 class Signal(StrEnum):

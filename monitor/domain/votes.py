@@ -1,7 +1,7 @@
 """Outcomes as evidence: which votes an entry casts, and when each is released.
 
 **Release order** is the order of ``Vote``'s fields: release instant, then prediction id. A vote is
-a function of the entry, so neither batching nor reading order shows in it. Four roles:
+a function of the entry, so neither batching nor reading order shows in it. Five roles:
 
 * ``live`` counts as evidence from ``max(event + maturity, first label)`` on.
 * ``arrival`` is the same for a rule whose maturity is estimated: released when the first label
@@ -9,6 +9,7 @@ a function of the entry, so neither batching nor reading order shows in it. Four
 * ``hindsight`` is what was true when the labels were complete.
 * ``correction`` says that a label changed the vote after it had counted. Evidence that was given
   is never rewound: corrections are counted.
+* ``pair`` is released like ``live``, and compared with other variants' answers to its ``request``.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typing import NamedTuple
 from monitor.domain import join
 from monitor.domain.events import Intent, Prediction
 from monitor.domain.join import Entry
-from monitor.domain.rules import AlertRule
+from monitor.domain.rules import AlertRule, PairRule
 from monitor.domain.slices import SliceKey
 
 _make = tuple.__new__  # A NamedTuple's own constructor takes twice as long.
@@ -31,12 +32,14 @@ class Role(StrEnum):
     CORRECTION = "correction"
     HINDSIGHT = "hindsight"
     LIVE = "live"
+    PAIR = "pair"
 
 
 class Vote(NamedTuple):
     """One outcome as evidence. Sorted by fields, votes are in release order.
 
-    ``predicted`` and ``actual`` are given for a miss alone, as an example to show.
+    ``predicted`` and ``actual`` are given for a miss alone, as an example to show; ``request`` for
+    a pair alone, whose ``rule`` is the name of a comparison.
     """
 
     release_ms: int
@@ -50,6 +53,7 @@ class Vote(NamedTuple):
     conversation: str = ""
     predicted: Intent = ""
     actual: Intent = ""
+    request: str = ""
 
 
 def votes_of(
@@ -81,8 +85,22 @@ def votes_of(
             yield role, last
 
 
+def pair_votes_of(rule: PairRule, horizon_ms: int, entry: Entry) -> Iterator[tuple[str, Vote]]:
+    """As ``votes_of``, for a comparison: nothing without a request."""
+    prediction = entry.prediction
+    if prediction is None or not prediction.request or not entry.labels:
+        return
+    key = SliceKey(prediction.variant)
+    first = _first(rule, key, entry, prediction, rule.maturity_ms, horizon_ms, Role.PAIR)
+    if first is None:
+        return
+    yield Role.PAIR, first._replace(request=prediction.request, predicted="", actual="")
+    if len(entry.labels) > 1:
+        yield from _corrections(rule, entry, prediction, first, horizon_ms)
+
+
 def _first(
-    rule: AlertRule,
+    rule: AlertRule | PairRule,
     key: SliceKey,
     entry: Entry,
     prediction: Prediction,
@@ -98,17 +116,21 @@ def _first(
     if decided is None:
         return None
     release_ms, actual = decided
-    prediction_id, event_ms, _, (_, predicted, _, version, _), *_, conversation = prediction
+    prediction_id, event_ms, _, (_, predicted, _, version, _), *_, conversation, _ = prediction
     hit = rule.verdict(predicted, actual)
     if hit is None:
         return None
     wrong = ("", "") if hit else (predicted, actual)
     whose = release_ms, prediction_id, rule.name, key, event_ms
-    return _make(Vote, (*whose, hit, role, version, conversation, *wrong))
+    return _make(Vote, (*whose, hit, role, version, conversation, *wrong, ""))
 
 
 def _corrections(
-    rule: AlertRule, entry: Entry, prediction: Prediction, first: Vote, horizon_ms: int
+    rule: AlertRule | PairRule,
+    entry: Entry,
+    prediction: Prediction,
+    first: Vote,
+    horizon_ms: int,
 ) -> Iterator[tuple[str, Vote]]:
     """A vote for each instant after the release at which the labels changed what it said."""
     labels = join.applicable(entry, horizon_ms)

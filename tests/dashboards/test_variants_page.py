@@ -21,7 +21,7 @@ from monitor.adapters.memory import MemoryStore
 from monitor.app.console import dump
 from monitor.app.report import report_of
 from monitor.app.settings import Settings
-from monitor.app.wiring import verdict_limits_of
+from monitor.app.wiring import spec_of, verdict_limits_of
 from monitor.domain.comparison import Advice, Finding
 from monitor.domain.cut import Progress
 from monitor.domain.engine import Spec
@@ -29,6 +29,7 @@ from monitor.domain.errors import StoreError
 from monitor.domain.events import Kind, Partition
 from monitor.domain.ledger import Gap
 from monitor.domain.windows import HOUR_MS, MINUTE_MS
+from tests.app.paired import PAIRED, Answered, store_of
 from tests.dashboards import scenes
 from tests.dashboards.scenes import NOON_MS, SPEC, Chat
 from tests.dashboards.test_pages import forget_what_was_read, notices, run
@@ -399,7 +400,7 @@ def test_nothing_is_shown_of_a_store_that_was_never_read() -> None:
 def test_the_page_says_that_it_is_unpaired_and_one_look() -> None:
     said = "\n".join(line.value for line in show(scenes.store_of("ok")).markdown)
     assert "Unpaired" in said
-    assert "request ids, which are not kept yet" in said
+    assert "where the settings have such a comparison" in said
     assert "One look" in said
     assert "Decided by urgent recall" in said
 
@@ -443,7 +444,7 @@ def test_equal_stores_give_the_same_document() -> None:
 def test_the_csv_has_every_measure_of_every_variant_and_the_differences() -> None:
     found = view(scenes.store_of("firing"))
     rows = list(csv.DictReader(io.StringIO(tables.csv_of(variants_tables.measures(found)))))
-    assert len(rows) == 2 * 9 + 3
+    assert len(rows) == 2 * 9 + 3 + 4
     [recall] = [r for r in rows if (r["Measure"], r["Unit"]) == ("urgent recall", "points")]
     assert recall["Variant"] == "prompt minus fine_tuned"
     assert found.pair is not None
@@ -472,3 +473,72 @@ def test_both_lines_are_told_in_a_sentence() -> None:
     assert "; prompt: last 9" in said
     nothing = charts.compared_alt(view(scenes.store_of("no_labels")))
     assert nothing.endswith("fine_tuned: no label in this range.")
+
+
+# Pairs
+
+PAIRS = Answered(both=60, only_new=25, only_old=3, neither=12)
+
+
+def paired_view(world: Answered = PAIRS, asked: Asked = Asked("old", "new")) -> Compared:  # noqa: B008 - frozen
+    store = store_of(world, PAIRED)
+    return view(store, asked, spec=spec_of(PAIRED), settings=PAIRED)
+
+
+def paired_page(world: Answered = PAIRS, **address: str) -> AppTest:
+    found = replace(source(store_of(world, PAIRED), settings=PAIRED), spec=spec_of(PAIRED))
+    return run(found, "variants", **{"serving": "old", "other": "new", **address})
+
+
+def test_the_same_requests_decide_where_both_answered_them() -> None:
+    found = paired_view()
+    assert found.pair is not None
+    assert found.pair.comparison.is_paired
+    assert found.pair.comparison.finding is Finding.BETTER
+    assert found.pair.advised.advice is Advice.PREFER
+    [[_, said]] = [n for n in notices(paired_page()) if "Prefer new" in n[1]]
+    assert "Urgent recall on the 100 requests that both answered: new 85.0% minus old 63.0%" in said
+    assert "only new right 25 times, only old 3; claimed on" in said
+    assert "paired, every look" in said
+
+
+def test_the_table_says_of_each_measure_how_it_was_compared() -> None:
+    rows = cells(paired_page())
+    assert "+22.0 points" in rows["urgent recall"][-1]
+    assert "paired, n = 100" in rows["urgent recall"][-1]
+    assert "paired" not in rows["accuracy"][-1]
+    assert rows["latency p50"][-1].startswith("-10")
+    assert "▼ better" in rows["latency p50"][-1]
+    assert "no difference shown" in rows["relevance"][-1]
+
+
+def test_the_page_says_what_paired_and_every_look_mean() -> None:
+    said = "\n".join(line.value for line in paired_page().markdown).replace("\\", "")
+    assert "Paired: both variants are judged by the same requests" in said
+    assert "Every look: the finding may be watched" in said
+    assert "exact McNemar test P = 2.74e-05" in said
+
+
+def test_over_a_range_nothing_is_paired() -> None:
+    found = paired_view(asked=Asked("old", "new", Period.RANGE))
+    assert found.pair is not None
+    assert not found.pair.paired
+    assert not any(c.is_paired or c.is_watched for c in found.pair.comparisons.values())
+
+
+def test_few_pairs_are_not_enough_evidence() -> None:
+    found = paired_view(Answered(5, 3, 2, 0))
+    assert found.pair is not None
+    assert found.pair.comparison.finding is Finding.TOO_FEW
+    told = "\n".join(said for _, said in notices(paired_page(Answered(5, 3, 2, 0))))
+    assert "Not enough evidence: both answered 10 labelled requests so far." in told
+
+
+def test_the_document_has_the_pairs() -> None:
+    document: Any = json.loads(dump(variants_tables.document(paired_view())))
+    told = document["comparison"]
+    assert told["method"] == "mixture test of pairs that differ, paired, every look, 95%"
+    assert told["differences"]["urgent recall"]["is_paired"] is True
+    pairs = told["pairs"]["urgent recall"]
+    assert (pairs["one"][0], pairs["only_one"], pairs["only_other"]) == ("new", 25, 3)
+    assert pairs["p_value"] == pytest.approx(2.7418e-05, rel=1e-3)

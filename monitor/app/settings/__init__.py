@@ -1,6 +1,6 @@
 """The operator's settings: one YAML file, overridden by the environment, checked as a whole.
 
-    values > references > identity, notify, signals > groups > faults > load
+    values > references > identity, notify, signals, comparisons > groups > faults > load
 
 `load_settings` reads the file, lays the `RECALLWATCH_…` variables over it (nested names are joined
 by two underscores: `RECALLWATCH_KAFKA__GROUP`), and either returns frozen `Settings` or raises one
@@ -11,6 +11,7 @@ held in types whose text forms are masked, and no message repeats a value that m
 A name without a value (`password:`) means the default.
 """
 
+from monitor.app.settings.comparisons import ComparisonSettings
 from monitor.app.settings.faults import SettingsError
 from monitor.app.settings.groups import (
     AccuracyLimits,
@@ -39,6 +40,7 @@ from monitor.app.settings.values import RedisUrl, format_duration, parse_duratio
 __all__ = [
     "AccuracyLimits",
     "AlertingSettings",
+    "ComparisonSettings",
     "DashboardSettings",
     "IdentitySettings",
     "IntentSettings",

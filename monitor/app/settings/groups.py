@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
+from monitor.app.settings.comparisons import ComparisonSettings
 from monitor.app.settings.identity import Hosts, IdentitySettings
 from monitor.app.settings.notify import AlertingSettings, Receivers
 from monitor.app.settings.references import reference_faults
@@ -424,6 +425,9 @@ class Settings(Group):
     signals: tuple[SignalSettings, ...] = Field(
         default=(), examples=["[{name: fewer-urgent, signal: predicted_share, of: urgent}]"]
     )
+    comparisons: tuple[ComparisonSettings, ...] = Field(
+        default=(), examples=["[{name: urgent-pairs, of: urgent}]"]
+    )
     verdict: VerdictSettings = Field(
         default=VerdictSettings(), examples=["{recall: {urgent: 0.80}}"]
     )
@@ -474,8 +478,10 @@ class Settings(Group):
 
         Hosts, ports, secrets, limits of the verdict and the pace of the worker do not count.
         """
-        counting = self.model_dump(
-            mode="json", include={"intents", "slices", "windows", "rules", "signals", "mapping"}
-        )
+        names = {"intents", "slices", "windows", "rules", "signals", "mapping"}
+        if self.comparisons:
+            # Without any, the digest is what it was before there were such.
+            names.add("comparisons")
+        counting = self.model_dump(mode="json", include=names)
         text = json.dumps(counting, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

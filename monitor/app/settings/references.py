@@ -54,6 +54,7 @@ def reference_faults(data: Mapping[str, object]) -> Iterator[tuple[Loc, str]]:
     yield from _topic_faults(data)
     yield from _rule_faults(data, groups, slices)
     yield from _signal_faults(data, groups)
+    yield from _comparison_faults(data, groups)
     for limit in ("recall", "precision"):
         for name in _mapping_in(data, "verdict", limit):
             if name not in groups:
@@ -118,6 +119,34 @@ def _signal_faults(
             yield ("signals", index, "of"), _undeclared("is not a group", groups)
         if isinstance(name, str) and name in names:
             yield ("signals", index, "name"), "is the name of an earlier rule or signal"
+        names.add(name)
+
+
+def _comparison_faults(
+    data: Mapping[str, object], groups: tuple[str, ...]
+) -> Iterator[tuple[Loc, str]]:
+    """Comparisons share their names with rules and signals."""
+    rules, signals, comparisons = (data.get(n) for n in ("rules", "signals", "comparisons"))
+    names: set[object] = set()
+    for named in (rules, signals):
+        names |= {
+            _mapping_in(each).get("name")
+            for each in (named if isinstance(named, list | tuple) else ())
+        }
+    intents = _mapping_in(data, "intents")
+    closed = str(intents.get("closed", False)).lower() in ("true", "yes", "on", "1")
+    targets = (*groups, *_names_in(intents.get("known")))
+    for index, each in enumerate(comparisons if isinstance(comparisons, list | tuple) else ()):
+        of, name = _mapping_in(each).get("of"), _mapping_in(each).get("name")
+        if closed and isinstance(of, str) and of not in targets:
+            problem = _undeclared("is neither a group nor an intent", targets)
+            yield ("comparisons", index, "of"), problem
+        elif isinstance(of, str) and of not in targets:
+            for meant in get_close_matches(of, targets, n=1, cutoff=LIKENESS):
+                yield ("comparisons", index, "of"), f"is no group; did you mean {meant}?"
+        if isinstance(name, str) and name in names:
+            problem = "is the name of an earlier rule, signal or comparison"
+            yield ("comparisons", index, "name"), problem
         names.add(name)
 
 
