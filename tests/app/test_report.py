@@ -230,7 +230,9 @@ def test_one_verdict_is_not_fit_and_names_the_missed_limit_first(full: dict[str,
     assert verdict["answer"] == "not_fit"
     assert verdict["reasons"][0]["name"] == "recall of urgent"
     assert verdict["reasons"][0]["finding"] == "missed"
-    assert full["variants"]["prompt"]["verdict"]["answer"] == "fit"
+    prompt = full["variants"]["prompt"]["verdict"]
+    assert prompt["answer"] == "not_enough_evidence"
+    print(prompt)
 
 
 # Nothing known

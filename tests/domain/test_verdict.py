@@ -144,8 +144,15 @@ def test_latency_exactly_at_its_limit_is_met() -> None:
 
 def test_reasons_name_missed_limits_first_then_open_ones() -> None:
     found = verdict(traffic(urgent=(24, 100)), RELEVANT)
-    order = [reason.finding for reason in found.reasons]
-    assert order == [Finding.MISSED, *[Finding.OPEN] * 2, *[Finding.MET] * 2]
+    assert [(reason.name, str(reason.finding)) for reason in found.reasons] == [
+        ("recall of urgent", "missed"),
+        ("accuracy paradox", "missed"),
+        ("precision of urgent", "open"),
+        ("balance of urgent", "open"),
+        ("latency p95", "open"),
+        ("accuracy", "met"),
+        ("relevance", "met"),
+    ]
 
 
 def test_reason_carries_value_limit_interval_and_count() -> None:
