@@ -132,6 +132,16 @@ class Evidence:
 
     cells: Counter[tuple[str, ...]]
 
+    @staticmethod
+    def empty() -> "Evidence":
+        """Nothing is known."""
+        return Evidence(Counter())
+
+    def add(self, other: "Evidence", sign: int = 1) -> None:
+        """Add what is in another bag, or, with ``sign`` -1, take it out again."""
+        for cell, n in other.cells.items():
+            self.cells[cell] += sign * n
+
     @property
     def predictions(self) -> int:
         """Predictions, labelled or not."""

@@ -232,7 +232,8 @@ def test_one_verdict_is_not_fit_and_names_the_missed_limit_first(full: dict[str,
     assert verdict["reasons"][0]["finding"] == "missed"
     prompt = full["variants"]["prompt"]["verdict"]
     assert prompt["answer"] == "not_enough_evidence"
-    print(prompt)
+    open_ones = [reason["name"] for reason in prompt["reasons"] if reason["finding"] == "open"]
+    assert open_ones == ["latency p95"]
 
 
 # Nothing known
