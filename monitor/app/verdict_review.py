@@ -1,0 +1,253 @@
+"""From the store to a verdict on each variant: which panes count, and what follows from them.
+
+The **window** ends with the last hour that has a prediction, so that a verdict on a stream that has
+ended is not one on silence. All of it is a function of the panes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from monitor.app.settings import Settings, VariantSettings
+from monitor.app.still import Still
+from monitor.app.wiring import in_ms, spec_of, verdict_limits_of
+from monitor.domain import advice, traps
+from monitor.domain.advice import Advice, Approach, Candidate
+from monitor.domain.counts import Counts, merge
+from monitor.domain.engine import Spec
+from monitor.domain.slices import ALL
+from monitor.domain.trailing import Change, changes_of, window_at
+from monitor.domain.traps import Offline, Trap
+from monitor.domain.verdict import (
+    Answer,
+    Evidence,
+    Verdict,
+    VerdictLimits,
+    evidence_of,
+    judged,
+)
+from monitor.domain.windows import HOUR_MS, Clock, PaneKey, Window, pane_start
+from monitor.ports import StateReader
+
+MODEL, PROMPT = "model_version=", "prompt_version="
+"""Begin the names of slices by version."""
+
+
+class Asked(NamedTuple):
+    """What is to be judged; what is None is as the settings say.
+
+    ``end_ms`` and ``start_ms`` are taken down to full hours; ``leaks`` maps a variant to what a
+    check for leaked texts found.
+    """
+
+    start_ms: int | None = None
+    end_ms: int | None = None
+    leaks: Mapping[str, Trap] = {}
+
+
+@dataclass(frozen=True)
+class Review:
+    """All that is known of one variant in the window. ``slices`` are verdicts by slice.
+
+    ``is_told`` says whether the approach was declared; else it was taken from the name.
+    """
+
+    variant: str
+    approach: Approach | None
+    is_told: bool
+    cost: float | None
+    counts: Counts
+    evidence: Evidence
+    verdict: Verdict
+    limits: VerdictLimits
+    changes: Sequence[Change]
+    traps: Sequence[Trap]
+    slices: Mapping[str, "Sliced"] = field(default_factory=dict)
+
+    @property
+    def is_present(self) -> bool:
+        """Whether it answered anything in the window."""
+        return bool(self.evidence.predictions or self.evidence.accuracy.support)
+
+    def versions(self, kind: str) -> list[str]:
+        """The model or prompt versions of the window; [] where they are no slice."""
+        return [name.removeprefix(kind) for name in self.slices if name.startswith(kind)]
+
+
+class Sliced(NamedTuple):
+    """What is known of one slice of a variant."""
+
+    evidence: Evidence
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """The verdicts of one moment. ``window_ms`` None stands for all hours that are kept."""
+
+    window: Window
+    window_ms: int | None
+    reviews: Mapping[str, Review]
+    advice: Advice
+
+    def answer(self, variant: str | None = None) -> Answer:
+        """That of one variant, or the worst of all that answered in the window.
+
+        Not fit is worse than not enough evidence, and that is what nothing at all is.
+        """
+        if variant is not None:
+            return self.reviews[variant].verdict.answer
+        found = {one.verdict.answer for one in self.reviews.values() if one.is_present}
+        for answer in (Answer.NOT_FIT, Answer.NOT_ENOUGH_EVIDENCE):
+            if answer in found:
+                return answer
+        return Answer.FIT if found else Answer.NOT_ENOUGH_EVIDENCE
+
+
+def reviewed(
+    reader: StateReader | Still,
+    settings: Settings,
+    asked: Asked = Asked(),  # noqa: B008 - frozen
+) -> Reviews:
+    """Judge every variant that was ever counted. Raises StoreError when the store is gone."""
+    spec, limits, told = spec_of(settings), verdict_limits_of(settings), settings.verdict
+    variants = sorted({key.variant for key in reader.slice_keys() if key.slice == ALL})
+    watermark_ms = reader.evaluation().watermark_ms
+    panes = [
+        pane
+        for pane in reader.pane_keys(HOUR_MS)
+        if pane.clock is Clock.EVENT and spec.windows.is_kept(HOUR_MS, pane.start_ms, watermark_ms)
+    ]
+    window_ms = None if told.window is None else in_ms(told.window)
+    window = _window(panes, watermark_ms, window_ms, in_ms(told.maturity), asked)
+    if asked.start_ms is not None:
+        window_ms = window.end_ms - window.start_ms
+    panes = [
+        pane
+        for pane in panes
+        if pane.start_ms < window.end_ms
+        and (pane.key.slice == ALL or pane.start_ms >= window.start_ms)
+    ]
+    counts = dict(zip(panes, reader.panes(panes), strict=True))
+    look = _Look(spec, limits, window, window_ms, asked.leaks)
+    reviews = {}
+    for name in variants:
+        own = {pane: found for pane, found in counts.items() if pane.key.variant == name}
+        reviews[name] = look.review(name, own, told.variants.get(name, VariantSettings()))
+    return Reviews(window, window_ms, reviews, _advice(reviews.values(), look.span_ms(counts)))
+
+
+def _window(
+    panes: Sequence[PaneKey],
+    watermark_ms: int | None,
+    window_ms: int | None,
+    maturity_ms: int,
+    asked: Asked,
+) -> Window:
+    """Full hours, as asked for, else up to the last one with a prediction that is old enough."""
+    starts = [pane.start_ms for pane in panes]
+    first_ms, known_ms = min(starts, default=0), watermark_ms or 0
+    end_ms = min(max(starts, default=0) + HOUR_MS, pane_start(known_ms, HOUR_MS) + HOUR_MS)
+    if maturity_ms:
+        end_ms = min(end_ms, pane_start(known_ms - maturity_ms, HOUR_MS))
+    if asked.end_ms is not None:
+        end_ms = pane_start(asked.end_ms, HOUR_MS)
+    if asked.start_ms is not None:
+        return Window(min(pane_start(asked.start_ms, HOUR_MS), end_ms), end_ms)
+    return window_at(end_ms, window_ms, first_ms)
+
+
+class _Look(NamedTuple):
+    spec: Spec
+    limits: VerdictLimits
+    window: Window
+    window_ms: int | None
+    leaks: Mapping[str, Trap]
+
+    def review(self, name: str, panes: Mapping[PaneKey, Counts], told: VariantSettings) -> Review:
+        limits = self.limits.of(name)
+        hours = {pane.start_ms: c for pane, c in panes.items() if pane.key.slice == ALL}
+        known = {start_ms: self._evidence(counts) for start_ms, counts in hours.items()}
+        counts = merge(c for start_ms, c in hours.items() if start_ms >= self.window.start_ms)
+        evidence = self._evidence(counts)
+        verdict = judged(evidence, limits)
+        slices = self._slices(panes, limits)
+        offline = [
+            Offline(score.model_version, score.metric, score.of or "", score.value, score.n)
+            for score in told.offline
+        ]
+        named = told.approach or (name if name in set(Approach) else None)
+        return Review(
+            variant=name,
+            approach=None if named is None else Approach(named),
+            is_told=told.approach is not None,
+            cost=told.cost_per_1000,
+            counts=counts,
+            evidence=evidence,
+            verdict=verdict,
+            limits=limits,
+            changes=changes_of(
+                known, limits, window_ms=self.window_ms, until_ms=self.window.end_ms
+            ),
+            traps=self._traps(name, evidence, verdict, limits, slices, offline),
+            slices=slices,
+        )
+
+    def _traps(
+        self,
+        name: str,
+        evidence: Evidence,
+        verdict: Verdict,
+        limits: VerdictLimits,
+        slices: Mapping[str, Sliced],
+        offline: Sequence[Offline],
+    ) -> tuple[Trap, ...]:
+        by_slice = {whose: found.evidence for whose, found in slices.items()}
+        versions = {
+            whose.removeprefix(MODEL): found
+            for whose, found in by_slice.items()
+            if whose.startswith(MODEL)
+        }
+        return (
+            traps.accuracy_paradox(evidence, verdict, limits),
+            traps.overfitting(offline, versions),
+            traps.data_leakage(self.leaks.get(name)),
+            traps.ignored_latency(verdict),
+            traps.prompt_bias(by_slice, evidence, limits),
+        )
+
+    def _slices(self, panes: Mapping[PaneKey, Counts], limits: VerdictLimits) -> dict[str, Sliced]:
+        parts: dict[str, list[Counts]] = {}
+        for pane, counts in panes.items():
+            if pane.key.slice != ALL:
+                parts.setdefault(pane.key.slice, []).append(counts)
+        found = {name: self._evidence(merge(many)) for name, many in sorted(parts.items())}
+        return {name: Sliced(one, judged(one, limits)) for name, one in found.items()}
+
+    def _evidence(self, counts: Counts) -> Evidence:
+        groups = self.spec.groups
+        return evidence_of(counts, groups, {*groups.members, *self.limits.groups})
+
+    def span_ms(self, panes: Mapping[PaneKey, Counts]) -> int:
+        """How long the evidence of the window took to come."""
+        starts = [pane.start_ms for pane in panes if pane.start_ms >= self.window.start_ms]
+        return self.window.end_ms - min(starts, default=self.window.end_ms)
+
+
+def _advice(reviews: Iterable[Review], span_ms: int) -> Advice:
+    return advice.advise([_candidate(one, span_ms) for one in reviews])
+
+
+def _candidate(one: Review, span_ms: int) -> Candidate:
+    return Candidate(
+        name=one.variant,
+        approach=one.approach,
+        cost=one.cost,
+        verdict=one.verdict,
+        evidence=one.evidence,
+        limits=one.limits,
+        span_ms=span_ms,
+        versions={
+            name: found.verdict for name, found in one.slices.items() if name.startswith(PROMPT)
+        },
+    )
