@@ -37,6 +37,7 @@ from monitor.app.telemetry import (
     printable,
     telemetry_server,
 )
+from monitor.app.verdict_cli import Gate, card, verdict
 from monitor.domain.errors import CheckpointError, RecallwatchError
 
 app = typer.Typer(
@@ -341,6 +342,10 @@ def check(config: Config = None) -> None:
         raise typer.Exit(WORLD if unreached else NO)
 
 
+app.command(
+    cls=Gate, epilog="Example: recallwatch verdict --variant prompt --out card.md || exit 1"
+)(verdict)
+app.command(cls=Gate, epilog="Example: recallwatch card --leakage leakage.json > card.md")(card)
 app.command(epilog="Example: recallwatch forget 4c1d9e --archive /var/lib/recallwatch")(forget)
 app.add_typer(alerts)
 app.add_typer(archive_commands)

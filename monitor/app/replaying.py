@@ -93,7 +93,7 @@ def replayed(
         checkpoint.try_out()
     then: dict[str, Any] | None = None
     # What waits in the store at the end takes seconds to search for garbage, and there is none.
-    with uncollected(), _opened(settings, asked, end) as log:
+    with uncollected(), opened(settings, asked, end) as log:
         replay = Replay(log, settings)
         if checkpoint is not None:
             checkpoint.attach(replay, _purpose(settings, asked))
@@ -145,7 +145,7 @@ def tried(settings: Settings, asked: Asked, rules: Path, on_progress: OnProgress
     live = None if asked.files is not None or asked.is_offline else _live(settings)
     try:
         end = _place("--to", asked.end)
-        with _opened(settings, asked, end) as log:
+        with opened(settings, asked, end) as log:
             return document_of(
                 backtest(
                     log,
@@ -179,7 +179,8 @@ def _live(settings: Settings) -> list[Transition] | None:
 
 
 @contextmanager
-def _opened(settings: Settings, asked: Asked, end: Place) -> Iterator[History]:
+def opened(settings: Settings, asked: Asked, end: Place = Place()) -> Iterator[History]:  # noqa: B008 - frozen
+    """The history that was asked for, up to ``end``."""
     if asked.files is not None:
         with closing(FilesLog(asked.files, topics_of(settings))) as files:
             if end.offsets is not None:

@@ -269,23 +269,21 @@ def _open_steps(one: Candidate) -> Iterable[Item]:
     for reason in one.verdict.found(Finding.OPEN):
         if reason.lacking is Lacking.REPORTS:
             yield Item(Step.REPORT, one.name, f"{one.name}: {reason.text}.")
-        elif reason.lacking is Lacking.LABELS:
-            yield Item(Step.LABEL, one.name, f"{one.name}: {_labels(one, reason)}.")
-        elif one.approach is not Approach.PROMPT:
-            text = f"{one.name}: {reason.text}. Decide whether that is good enough, or train it."
+        elif reason.lacking is Lacking.LABELS and reason.needed is not None:
+            yield Item(Step.LABEL, one.name, f"{one.name}: {_labels(one, reason, reason.needed)}.")
+        elif reason.lacking is Lacking.LABELS or one.approach is not Approach.PROMPT:
+            text = f"{one.name}: {reason.text}. Decide whether that is good enough, or improve it."
             yield Item(Step.DECIDE, one.name, text)
 
 
-def _labels(one: Candidate, reason: Judgement) -> str:
+def _labels(one: Candidate, reason: Judgement, needed: int) -> str:
     """How many labels are missing, and how long they take at the rate of the window."""
-    if reason.needed is None:
-        return reason.text
     what = _counted(reason.name)
-    missing = f"{reason.name} needs about {reason.needed:,} more labels of {what}"
+    missing = f"{reason.name} needs about {needed:,} more labels of {what}"
     if not reason.n or one.span_ms <= 0:
         return f"{missing}; none came in this window, so nobody can say how long that takes"
     a_day = reason.n * DAY_MS / one.span_ms
-    days = reason.needed / a_day
+    days = needed / a_day
     length = f"{math.ceil(days * 24)} hours" if days < 2 else f"{math.ceil(days)} days"  # noqa: PLR2004 - from two days on, days are fine enough
     return (
         f"{missing}, if the share stays: about {length} at the present rate of {a_day:,.1f} a day"

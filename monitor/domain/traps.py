@@ -79,7 +79,7 @@ def accuracy_paradox(evidence: Evidence, verdict: Verdict, limits: VerdictLimits
         text = f"accuracy looks good, and nobody knows yet: {', '.join(still)} is open; {always}"
         return Trap(PARADOX, Sign.UNKNOWN, text, numbers)
     if accuracy.value < limits.accuracy_good:
-        text = f"accuracy is not good either: nothing hides behind it; {always}"
+        text = f"accuracy is not good itself, so nothing can hide behind it; {always}"
         return Trap(PARADOX, Sign.NOT_FOUND, text, numbers)
     text = f"accuracy is good, and so is every watched group; {always}"
     return Trap(PARADOX, Sign.NOT_FOUND, text, numbers)
