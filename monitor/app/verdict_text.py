@@ -17,6 +17,7 @@ ANSWERS = {
     "not_fit": "NOT FIT",
     "not_enough_evidence": "NOT ENOUGH EVIDENCE",
 }
+HOURS_A_DAY = 24
 _MARKS = {"met": "ok  ", "missed": "FAIL", "open": "?   "}
 _BINARY = ("true_positives", "false_negatives", "false_positives", "true_negatives")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&!])")
@@ -47,10 +48,9 @@ def _span(window: Document) -> str:
     bounds = f"{_minute(window['from'])} to {_minute(window['to'])}"
     if hours is None:
         return f"every hour that is kept, {bounds}"
-    days = hours // 24
-    return (
-        f"the last {f'{days} days' if days > 1 and not hours % 24 else f'{hours} hours'}, {bounds}"
-    )
+    days = hours // HOURS_A_DAY
+    length = f"{days} days" if days > 1 and not hours % HOURS_A_DAY else f"{hours} hours"
+    return f"{length}, {bounds}"
 
 
 def _minute(instant: str | None) -> str:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from monitor.domain.scores import Score, difference_interval
 from monitor.domain.verdict import (
     LEAST_LABELS,
+    PARADOX,
     Answer,
     Evidence,
     Finding,
@@ -168,14 +169,11 @@ def _among_fit(fit: Sequence[Candidate]) -> tuple[str | None, Ground, str]:
     if len(priced) == len(fit) and len({cost for cost, _ in priced}) > 1:
         cost, name = min(priced)
         others = ", ".join(f"{other} {price:g}" for price, other in sorted(priced)[1:])
-        return (
-            name,
-            Ground.CHEAPER,
-            (
-                f"Let {name} serve: all that are fit reach their limits, and it costs the least "
-                f"({cost:g} for 1,000 answers; {others})."
-            ),
+        text = (
+            f"Let {name} serve: all that are fit reach their limits, and it costs the least "
+            f"({cost:g} for 1,000 answers; {others})."
         )
+        return name, Ground.CHEAPER, text
     return _best_of(fit, Ground.BETTER)
 
 
@@ -197,14 +195,11 @@ def _best_of(known: Sequence[Candidate], ground: Ground) -> tuple[str | None, Gr
         found = conflicts[0]
         return None, Ground.CONFLICT, f"No clear choice: {found.shown[0]}, but {found.against[0]}."
     names = " and ".join(one.name for one in known)
-    return (
-        None,
-        Ground.SAME,
-        (
-            f"No difference shown between {names} in recall of watched groups or in accuracy: "
-            "nothing speaks for a change."
-        ),
+    text = (
+        f"No difference shown between {names} in recall of watched groups or in accuracy: "
+        "nothing speaks for a change."
     )
+    return None, Ground.SAME, text
 
 
 def _steps_of(one: Candidate, known: Sequence[Candidate]) -> Iterable[Item]:
@@ -214,15 +209,18 @@ def _steps_of(one: Candidate, known: Sequence[Candidate]) -> Iterable[Item]:
         return
     if one.approach is Approach.PROMPT and (stuck := _stuck(one)):
         yield _beyond_prompts(one, known, stuck)
-    elif verdict.answer is Answer.NOT_FIT:
-        missed = ", ".join(_names(verdict.found(Finding.MISSED)))
-        how = {
-            Approach.FINE_TUNED: "train it again on labelled messages that it missed",
-            Approach.PROMPT: "improve the prompt: another version of it may still reach them",
-        }
-        text = how.get(one.approach, "improve it") if one.approach else "improve it"
-        yield Item(Step.IMPROVE, one.name, f"{one.name} misses {missed}: {text}.")
+        return
+    if verdict.answer is Answer.NOT_FIT:
+        missed = ", ".join(n for n in _names(verdict.found(Finding.MISSED)) if n != PARADOX)
+        how = _HOW.get(one.approach, "improve it")
+        yield Item(Step.IMPROVE, one.name, f"{one.name} misses {missed}: {how}.")
     yield from _open_steps(one)
+
+
+_HOW: Mapping[Approach | None, str] = {
+    Approach.FINE_TUNED: "train it again on labelled messages that it missed",
+    Approach.PROMPT: "improve the prompt or its serving",
+}
 
 
 def _stuck(one: Candidate) -> list[str]:
@@ -248,14 +246,14 @@ def _excluded(verdict: Verdict) -> list[Judgement]:
 
 
 def _beyond_prompts(one: Candidate, known: Sequence[Candidate], stuck: Sequence[str]) -> Item:
-    said = f"No prompt version of {one.name} can reach its limits any more: {'; '.join(stuck)}"
+    said = f"Every prompt version of {one.name} is shown to fall short: {'; '.join(stuck)}"
     tuned = [c.name for c in known if c.approach is Approach.FINE_TUNED]
     fit = [c.name for c in known if c.approach is Approach.FINE_TUNED and _is_fit(c)]
     if fit:
-        text = f"{said}. {fit[0]}, which is fine-tuned, does: let it serve."
+        text = f"{said}. {fit[0]}, which is fine-tuned, reaches its limits: let it serve."
         return Item(Step.SERVE, fit[0], text)
-    again = f"; {tuned[0]} does not reach them yet either: train it again" if tuned else ""
-    return Item(Step.FINE_TUNE, one.name, f"{said}. Fine-tune a model{again}.")
+    how = f"Go on with fine-tuning: train {tuned[0]} again" if tuned else "Fine-tune a model"
+    return Item(Step.FINE_TUNE, one.name, f"{said}. {how}.")
 
 
 def _is_fit(one: Candidate) -> bool:
@@ -283,11 +281,22 @@ def _labels(one: Candidate, reason: Judgement, needed: int) -> str:
     if not reason.n or one.span_ms <= 0:
         return f"{missing}; none came in this window, so nobody can say how long that takes"
     a_day = reason.n * DAY_MS / one.span_ms
-    days = needed / a_day
-    length = f"{math.ceil(days * 24)} hours" if days < 2 else f"{math.ceil(days)} days"  # noqa: PLR2004 - from two days on, days are fine enough
     return (
-        f"{missing}, if the share stays: about {length} at the present rate of {a_day:,.1f} a day"
+        f"{missing}, if the share stays: about {_length(needed / a_day)} at the present rate of "
+        f"{a_day:,.1f} a day"
     )
+
+
+def _length(days: float) -> str:
+    """How long, in whole hours or, from two days on, in whole days.
+
+    >>> _length(0.01), _length(1.5), _length(2.1)
+    ('1 hour', '36 hours', '3 days')
+    """
+    if days >= 2:  # noqa: PLR2004 - days are fine enough then
+        return f"{math.ceil(days)} days"
+    hours = math.ceil(days * 24)
+    return f"{hours} hour" if hours == 1 else f"{hours} hours"
 
 
 def _counted(name: str) -> str:
@@ -296,6 +305,8 @@ def _counted(name: str) -> str:
         return f"true {name.removeprefix('recall of ')} messages"
     if name.startswith("precision of "):
         return f"messages answered as {name.removeprefix('precision of ')}"
+    if name.startswith("balance of "):
+        return f"messages answered as {name.removeprefix('balance of ')}, or truly so"
     return "any message"
 
 

@@ -16,7 +16,7 @@ negative (the general form: G. Y. Zou, A. Donner, Statistics in Medicine 27, 200
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -262,7 +262,12 @@ def labels_needed(value: float, n: int, limit: float) -> int | None:
         low, high = wilson(value * count, count)
         return low >= limit if value > limit else high < limit
 
-    if math.isclose(value, limit) or not tells(MOST_LABELS):
+    return None if math.isclose(value, limit) else _further(tells, n)
+
+
+def _further(tells: Callable[[int], bool], n: int) -> int | None:
+    """How many labels more than ``n`` tell; None when not even a great many do."""
+    if not tells(MOST_LABELS):
         return None
     least, most = 0, MOST_LABELS
     while most - least > 1:
@@ -351,10 +356,10 @@ def _balance(group: str, evidence: Evidence, limit: float) -> Judgement:
         text = f"{name}: precision and recall are not both known yet"
         return Judgement(name, Finding.OPEN, text, None, limit, None, n, Lacking.LABELS)
     value, (low, high) = precision.value - recall.value, interval
-    finding = Finding.OPEN
-    if n >= LEAST_LABELS:
-        is_within, is_beyond = -limit <= low <= high <= limit, low > limit or high < -limit
-        finding = Finding.MET if is_within else Finding.MISSED if is_beyond else finding
+    finding = _within(interval, limit) if n >= LEAST_LABELS else Finding.OPEN
+    lacking, needed = None, None
+    if finding is Finding.OPEN:
+        lacking, needed = Lacking.LABELS, _further(_telling(precision, recall, n, limit), n)
     says = {
         Finding.MET: "are balanced: less than {} apart",
         Finding.MISSED: "are not balanced: more than {} apart",
@@ -364,8 +369,30 @@ def _balance(group: str, evidence: Evidence, limit: float) -> Judgement:
         f"precision {precision.value:.1%} and recall {recall.value:.1%} of {group} (difference "
         f"{value:+.1%}, 95 % interval {low:+.1%} to {high:+.1%}, n={n:,}) {says}"
     )
-    lacking = Lacking.LABELS if finding is Finding.OPEN else None
-    return Judgement(name, finding, text, value, limit, interval, n, lacking)
+    return Judgement(name, finding, text, value, limit, interval, n, lacking, needed)
+
+
+def _within(interval: tuple[float, float] | None, limit: float) -> Finding:
+    """Whether a difference is within plus or minus ``limit``."""
+    if interval is None:
+        return Finding.OPEN
+    low, high = interval
+    if -limit <= low <= high <= limit:
+        return Finding.MET
+    return Finding.MISSED if low > limit or high < -limit else Finding.OPEN
+
+
+def _telling(precision: Score, recall: Score, n: int, limit: float) -> Callable[[int], bool]:
+    """Whether so many labels, in the same proportions, would tell if both are balanced."""
+
+    def tells(count: int) -> bool:
+        scaled = []
+        for score in (precision, recall):
+            of = max(1, round(score.support * count / max(1, n)))
+            scaled.append(Score(score.value, of, wilson((score.value or 0.0) * of, of)))
+        return _within(difference_interval(*scaled), limit) is not Finding.OPEN
+
+    return tells
 
 
 def _latency(evidence: Evidence, limit: float) -> Judgement:
