@@ -5,10 +5,10 @@ at which an hour enters or leaves the window nothing changes, so only these are 
 count that are known now: it is how it was, not what could be known then.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from monitor.domain.verdict import Answer, Evidence, Verdict, VerdictLimits, judged
+from monitor.domain.verdict import Evidence, Verdict, VerdictLimits, judged
 from monitor.domain.windows import HOUR_MS, Window
 
 
@@ -43,13 +43,6 @@ def changes_of(
         if not changes or changes[-1].verdict.answer is not verdict.answer:
             changes.append(Change(at_ms, verdict))
     return changes
-
-
-def last_of(changes: Iterable[Change], answer: Answer) -> Change | None:
-    """The last change to ``answer``."""
-    return next(
-        (change for change in reversed([*changes]) if change.verdict.answer is answer), None
-    )
 
 
 def _windows(

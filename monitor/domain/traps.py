@@ -5,7 +5,7 @@ for harmless.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -254,8 +254,3 @@ def _watched(limits: VerdictLimits) -> frozenset[str]:
 
 def _is_open(reason: Judgement) -> bool:
     return reason.finding is Finding.OPEN
-
-
-def found_in(traps: Iterable[Trap]) -> list[Trap]:
-    """The traps that were found."""
-    return [trap for trap in traps if trap.sign is Sign.FOUND]
