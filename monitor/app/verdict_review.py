@@ -146,10 +146,12 @@ def _window(
 ) -> Window:
     """Full hours, as asked for, else up to the last one with a prediction that is old enough."""
     starts = [pane.start_ms for pane in panes]
-    first_ms, known_ms = min(starts, default=0), watermark_ms or 0
-    end_ms = min(max(starts, default=0) + HOUR_MS, pane_start(known_ms, HOUR_MS) + HOUR_MS)
-    if maturity_ms:
-        end_ms = min(end_ms, pane_start(known_ms - maturity_ms, HOUR_MS))
+    first_ms, end_ms = min(starts, default=0), max(starts, default=-HOUR_MS) + HOUR_MS
+    if watermark_ms is not None:
+        # A clock that runs ahead must not empty the window.
+        end_ms = min(end_ms, pane_start(watermark_ms, HOUR_MS) + HOUR_MS)
+        if maturity_ms:
+            end_ms = min(end_ms, pane_start(watermark_ms - maturity_ms, HOUR_MS))
     if asked.end_ms is not None:
         end_ms = pane_start(asked.end_ms, HOUR_MS)
     if asked.start_ms is not None:

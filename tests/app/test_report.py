@@ -68,7 +68,17 @@ def numbers_in(node: Any) -> Iterator[Any]:  # noqa: ANN401 - part of a JSON doc
 
 def test_the_report_has_the_parts_that_were_promised(full: dict[str, Any]) -> None:
     assert keys_of(full) == sorted(
-        ["version", "as_of", "digest", "cut", "ledger", "variants", "hours", "transitions"]
+        [
+            "version",
+            "as_of",
+            "digest",
+            "cut",
+            "ledger",
+            "variants",
+            "hours",
+            "transitions",
+            "verdicts",
+        ]
     )
     assert full["version"] == 1
     assert full["digest"].startswith("sha256:")

@@ -358,7 +358,7 @@ class VariantSettings(Group):
 class VerdictSettings(Group):
     """What a variant must reach to be fit for production; `latency_ms` in milliseconds."""
 
-    window: Annotated[Duration | None, within(HOUR), BeforeValidator(read_all)] = Field(
+    window: Annotated[Annotated[Duration, within(HOUR)] | None, BeforeValidator(read_all)] = Field(
         default=timedelta(days=7), examples=["7d"]
     )
     maturity: Annotated[Duration, within(NOTHING)] = Field(default=NOTHING, examples=["6h"])
