@@ -26,11 +26,15 @@ from monitor.domain.verdict import (
     evidence_of,
     judged,
 )
-from monitor.domain.windows import HOUR_MS, Clock, PaneKey, Window, pane_start
+from monitor.domain.windows import DAY_MS, HOUR_MS, Clock, PaneKey, Window, pane_start
 from monitor.ports import StateReader
 
 MODEL, PROMPT = "model_version=", "prompt_version="
 """Begin the names of slices by version."""
+
+
+HISTORY_MS = 30 * DAY_MS
+"""How far back the history of a verdict goes, where its window is not all that is kept."""
 
 
 class Asked(NamedTuple):
@@ -122,19 +126,23 @@ def reviewed(
     window = _window(panes, watermark_ms, window_ms, in_ms(told.maturity), asked)
     if asked.start_ms is not None:
         window_ms = window.end_ms - window.start_ms
+    since_ms = window.start_ms if window_ms is None else window.end_ms - HISTORY_MS
+    first_ms = since_ms if window_ms is None else min(since_ms - window_ms, window.start_ms)
     panes = [
         pane
         for pane in panes
         if pane.start_ms < window.end_ms
-        and (pane.key.slice == ALL or pane.start_ms >= window.start_ms)
+        and pane.start_ms >= (first_ms if pane.key.slice == ALL else window.start_ms)
     ]
-    counts = dict(zip(panes, reader.panes(panes), strict=True))
-    look = _Look(spec, limits, window, window_ms, asked.leaks)
-    reviews = {}
-    for name in variants:
-        own = {pane: found for pane, found in counts.items() if pane.key.variant == name}
-        reviews[name] = look.review(name, own, told.variants.get(name, VariantSettings()))
-    return Reviews(window, window_ms, reviews, _advice(reviews.values(), look.span_ms(counts)))
+    counts: dict[str, dict[PaneKey, Counts]] = {}
+    for pane, found in zip(panes, reader.panes(panes), strict=True):
+        counts.setdefault(pane.key.variant, {})[pane] = found
+    look = _Look(spec, limits, window, window_ms, since_ms, asked.leaks)
+    reviews = {
+        name: look.review(name, counts.get(name, {}), told.variants.get(name, VariantSettings()))
+        for name in variants
+    }
+    return Reviews(window, window_ms, reviews, _advice(reviews.values(), look.span_ms(panes)))
 
 
 def _window(
@@ -164,6 +172,7 @@ class _Look(NamedTuple):
     limits: VerdictLimits
     window: Window
     window_ms: int | None
+    since_ms: int
     leaks: Mapping[str, Trap]
 
     def review(self, name: str, panes: Mapping[PaneKey, Counts], told: VariantSettings) -> Review:
@@ -189,7 +198,11 @@ class _Look(NamedTuple):
             verdict=verdict,
             limits=limits,
             changes=changes_of(
-                known, limits, window_ms=self.window_ms, until_ms=self.window.end_ms
+                known,
+                limits,
+                window_ms=self.window_ms,
+                until_ms=self.window.end_ms,
+                since_ms=self.since_ms,
             ),
             traps=self._traps(name, evidence, verdict, limits, slices, offline),
             slices=slices,
@@ -230,7 +243,7 @@ class _Look(NamedTuple):
         groups = self.spec.groups
         return evidence_of(counts, groups, {*groups.members, *self.limits.groups})
 
-    def span_ms(self, panes: Mapping[PaneKey, Counts]) -> int:
+    def span_ms(self, panes: Sequence[PaneKey]) -> int:
         """How long the evidence of the window took to come."""
         starts = [pane.start_ms for pane in panes if pane.start_ms >= self.window.start_ms]
         return self.window.end_ms - min(starts, default=self.window.end_ms)

@@ -31,14 +31,17 @@ def changes_of(
     *,
     window_ms: int | None,
     until_ms: int,
+    since_ms: int = 0,
 ) -> list[Change]:
-    """Each change of the answer up to ``until_ms``, oldest first; [] without an hour.
+    """Each change of the answer from ``since_ms`` to ``until_ms``, both included, oldest first.
 
     ``hours`` maps the start of an hour to what is known of it. ``window_ms`` None lets every hour
-    stay.
+    stay. [] without an hour.
     """
     changes: list[Change] = []
     for at_ms, evidence in _windows(hours, window_ms, until_ms):
+        if at_ms < since_ms:
+            continue
         verdict = judged(evidence, limits)
         if not changes or changes[-1].verdict.answer is not verdict.answer:
             changes.append(Change(at_ms, verdict))

@@ -68,6 +68,21 @@ def test_nothing_after_the_end_of_the_window_is_told() -> None:
     assert told({0: GOOD, 1: BAD}, 1, until=1) == [(1, "fit")]
 
 
+def test_what_was_before_the_beginning_is_in_the_window_and_not_told() -> None:
+    hours = {T0: GOOD, T0 + HOUR_MS: FEW, T0 + 2 * HOUR_MS: BAD}
+    found = changes_of(
+        hours,
+        LIMITS,
+        window_ms=2 * HOUR_MS,
+        until_ms=T0 + 3 * HOUR_MS,
+        since_ms=T0 + 2 * HOUR_MS,
+    )
+    assert [(c.at_ms, c.verdict.answer) for c in found] == [
+        (T0 + 2 * HOUR_MS, Answer.FIT),
+        (T0 + 3 * HOUR_MS, Answer.NOT_FIT),
+    ]
+
+
 def test_each_change_carries_the_verdict_on_the_hours_of_its_window() -> None:
     hours = {T0: GOOD, T0 + HOUR_MS: BAD, T0 + 2 * HOUR_MS: BAD}
     found = changes_of(hours, LIMITS, window_ms=2 * HOUR_MS, until_ms=T0 + 3 * HOUR_MS)
