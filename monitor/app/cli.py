@@ -345,7 +345,7 @@ def check(config: Config = None) -> None:
 app.command(
     cls=Gate, epilog="Example: recallwatch verdict --variant prompt --out card.md || exit 1"
 )(verdict)
-app.command(cls=Gate, epilog="Example: recallwatch card --leakage leakage.json > card.md")(card)
+app.command(epilog="Example: recallwatch card --leakage leakage.json > card.md")(card)
 app.command(epilog="Example: recallwatch forget 4c1d9e --archive /var/lib/recallwatch")(forget)
 app.add_typer(alerts)
 app.add_typer(archive_commands)

@@ -63,8 +63,10 @@ def _variant_lines(name: str, section: Document) -> Iterator[str]:
         yield "  It answered nothing in this window."
         return
     yield f"  {_made(section)}"
+    traps = {trap["name"] for trap in section["traps"]}
     for reason in section["reasons"]:
-        yield f"  {_MARKS[reason['finding']]}  {reason['text']}"
+        if reason["name"] not in traps:
+            yield f"  {_MARKS[reason['finding']]}  {reason['text']}"
     for trap in section["traps"]:
         sign = (
             "FAIL" if trap["sign"] == "found" else "ok  " if trap["sign"] != "unknown" else "?   "

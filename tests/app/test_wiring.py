@@ -381,6 +381,20 @@ def test_limits_of_groups_that_the_document_does_not_know_are_left_out() -> None
     }
 
 
+def test_limits_and_scores_of_a_variant_keep_to_the_groups_of_the_document() -> None:
+    intents = {"groups": {"urgent": ["lost_card"], "new": ["balance"]}}
+    offline = [
+        {"model_version": "m", "metric": "recall", "of": "new", "value": 0.9},
+        {"model_version": "m", "metric": "accuracy", "value": 0.9},
+    ]
+    own = {"approach": "prompt", "recall": {"new": 0.5, "urgent": 0.7}, "offline": offline}
+    base = settings(intents=intents, verdict={"variants": {"prompt": own}})
+    found = settings_of(provenance_of(settings(**SETTINGS)).document, base)
+    prompt = found.verdict.variants["prompt"]
+    assert (prompt.approach, prompt.recall) == ("prompt", {"urgent": 0.7})
+    assert [score.metric for score in prompt.offline] == ["accuracy"]
+
+
 @pytest.mark.parametrize(
     ("document", "words"),
     [
