@@ -328,7 +328,7 @@ class OfflineScore(Group):
     model_version: Text = Field(examples=["ft-1.0"])
     metric: Literal["accuracy", "recall", "precision"] = Field(examples=["recall"])
     of: Text | None = Field(default=None, examples=["urgent"])
-    value: Share = Field(examples=["0.93"])
+    value: Annotated[float, Field(ge=0, le=1)] = Field(examples=["0.93"])
     n: Annotated[int, Field(ge=1)] | None = Field(default=None, examples=["1200"])
 
     @model_validator(mode="after")
