@@ -8,22 +8,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from monitor.app.instants import iso
 from monitor.app.settings import Settings, VariantSettings
 from monitor.app.still import Still
 from monitor.app.wiring import in_ms, spec_of, verdict_limits_of
 from monitor.domain import advice, traps
 from monitor.domain.advice import Advice, Approach, Candidate
+from monitor.domain.alerts import Status
 from monitor.domain.counts import Counts, merge
 from monitor.domain.engine import Spec
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.slices import ALL
 from monitor.domain.trailing import Change, changes_of, window_at
 from monitor.domain.traps import Offline, Trap
 from monitor.domain.verdict import (
     Answer,
     Evidence,
+    Finding,
+    Judgement,
     Verdict,
     VerdictLimits,
     evidence_of,
+    joined,
     judged,
 )
 from monitor.domain.windows import DAY_MS, HOUR_MS, Clock, PaneKey, Window, pane_start
@@ -116,7 +122,8 @@ def reviewed(
     """Judge every variant that was ever counted. Raises StoreError when the store is gone."""
     spec, limits, told = spec_of(settings), verdict_limits_of(settings), settings.verdict
     variants = sorted({key.variant for key in reader.slice_keys() if key.slice == ALL})
-    watermark_ms = reader.evaluation().watermark_ms
+    evaluation = reader.evaluation()
+    watermark_ms = evaluation.watermark_ms
     panes = [
         pane
         for pane in reader.pane_keys(HOUR_MS)
@@ -137,12 +144,39 @@ def reviewed(
     counts: dict[str, dict[PaneKey, Counts]] = {}
     for pane, found in zip(panes, reader.panes(panes), strict=True):
         counts.setdefault(pane.key.variant, {})[pane] = found
-    look = _Look(spec, limits, window, window_ms, since_ms, asked.leaks)
+    # What fires now says nothing about a window that ends earlier.
+    firing = _firing(evaluation, spec) if asked.end_ms is None else {}
+    look = _Look(spec, limits, window, window_ms, since_ms, asked.leaks, firing)
     reviews = {
         name: look.review(name, counts.get(name, {}), told.variants.get(name, VariantSettings()))
         for name in variants
     }
     return Reviews(window, window_ms, reviews, _advice(reviews.values(), look.span_ms(panes)))
+
+
+def _firing(evaluation: Evaluation, spec: Spec) -> dict[str, list[Judgement]]:
+    """Variant -> the alerts about all of it that fire, and whose version still answers."""
+    objectives = {rule.name: rule.objective for rule in spec.rules}
+    found: dict[str, list[Judgement]] = {}
+    for key, state in sorted(evaluation.states.items()):
+        is_whole = key.key.slice == ALL and key.rule in objectives
+        if is_whole and state.status is Status.FIRING and not state.is_relieved:
+            of = f" of version {key.version}" if key.version else ""
+            text = (
+                f"alert {key.rule}{of} fires since {iso(state.since_ms)}: it weighs the newest "
+                "labels, which a long window may hide"
+            )
+            judgement = Judgement(
+                name=f"alert {key.rule}",
+                finding=Finding.MISSED,
+                text=text,
+                value=None,
+                limit=objectives[key.rule],
+                interval=None,
+                n=state.votes,
+            )
+            found.setdefault(key.key.variant, []).append(judgement)
+    return found
 
 
 def _window(
@@ -174,6 +208,7 @@ class _Look(NamedTuple):
     window_ms: int | None
     since_ms: int
     leaks: Mapping[str, Trap]
+    firing: Mapping[str, Sequence[Judgement]]
 
     def review(self, name: str, panes: Mapping[PaneKey, Counts], told: VariantSettings) -> Review:
         limits = self.limits.of(name)
@@ -181,7 +216,7 @@ class _Look(NamedTuple):
         known = {start_ms: self._evidence(counts) for start_ms, counts in hours.items()}
         counts = merge(c for start_ms, c in hours.items() if start_ms >= self.window.start_ms)
         evidence = self._evidence(counts)
-        verdict = judged(evidence, limits)
+        judged_now = judged(evidence, limits)
         slices = self._slices(panes, limits)
         offline = [
             Offline(score.model_version, score.metric, score.of or "", score.value, score.n)
@@ -195,7 +230,7 @@ class _Look(NamedTuple):
             cost=told.cost_per_1000,
             counts=counts,
             evidence=evidence,
-            verdict=verdict,
+            verdict=joined(judged_now, self.firing.get(name, ())),
             limits=limits,
             changes=changes_of(
                 known,
@@ -204,7 +239,7 @@ class _Look(NamedTuple):
                 until_ms=self.window.end_ms,
                 since_ms=self.since_ms,
             ),
-            traps=self._traps(name, evidence, verdict, limits, slices, offline),
+            traps=self._traps(name, evidence, judged_now, limits, slices, offline),
             slices=slices,
         )
 

@@ -213,7 +213,7 @@ def _steps_of(one: Candidate, known: Sequence[Candidate]) -> Iterable[Item]:
     if verdict.answer is Answer.NOT_FIT:
         missed = ", ".join(n for n in _names(verdict.found(Finding.MISSED)) if n != PARADOX)
         how = _HOW.get(one.approach, "improve it")
-        yield Item(Step.IMPROVE, one.name, f"{one.name} misses {missed}: {how}.")
+        yield Item(Step.IMPROVE, one.name, f"{one.name} is not fit ({missed}): {how}.")
     yield from _open_steps(one)
 
 

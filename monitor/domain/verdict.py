@@ -240,12 +240,21 @@ def judged(evidence: Evidence, limits: VerdictLimits) -> Verdict:
     if limits.relevance is not None:
         judgements.append(_relevance(evidence, limits.relevance))
     judgements += _paradox(evidence, limits, judgements)
+    return _verdict(judgements)
+
+
+def joined(verdict: Verdict, more: Iterable[Judgement]) -> Verdict:
+    """A verdict with further reasons, such as alerts that fire."""
+    return _verdict([*more, *verdict.reasons])
+
+
+def _verdict(judgements: Iterable[Judgement]) -> Verdict:
     order = list(Finding)
     ranked = sorted(
         judgements,
         key=lambda j: (order.index(j.finding) - order.index(Finding.MISSED)) % len(order),
     )
-    return Verdict(_answer({judgement.finding for judgement in judgements}), tuple(ranked))
+    return Verdict(_answer({judgement.finding for judgement in ranked}), tuple(ranked))
 
 
 def labels_needed(value: float, n: int, limit: float) -> int | None:

@@ -19,7 +19,7 @@ from monitor.app.verdict_text import card_of, lines_of
 from monitor.app.wiring import codec_of, spec_of
 from monitor.domain.advice import Approach
 from monitor.domain.traps import Sign
-from monitor.domain.verdict import Answer
+from monitor.domain.verdict import Answer, Finding
 from monitor.domain.windows import HOUR_MS, Window
 from tests.app.captures import captured_story
 from tests.app.story import SETTINGS
@@ -108,6 +108,19 @@ def test_worst_of_all_variants_decides() -> None:
     assert found.answer("fine_tuned") is Answer.NOT_FIT
     assert found.answer("prompt") is Answer.NOT_ENOUGH_EVIDENCE
     assert found.answer() is Answer.NOT_FIT
+
+
+def test_variant_about_which_an_alert_fires_is_not_fit() -> None:
+    reasons = story().reviews["fine_tuned"].verdict.found(Finding.MISSED)
+    (alert,) = [reason for reason in reasons if reason.name == "alert urgent-recall"]
+    assert "alert urgent-recall fires since 2026-01-15T03:" in alert.text
+    names = [reason.name for reason in story().reviews["prompt"].verdict.reasons]
+    assert "alert urgent-recall" not in names
+
+
+def test_alert_of_now_says_nothing_about_a_window_that_ended_earlier() -> None:
+    found = story(Asked(end_ms=T0 + HOUR_MS)).reviews["fine_tuned"].verdict
+    assert "alert urgent-recall" not in [reason.name for reason in found.reasons]
 
 
 def test_approach_is_taken_from_a_telling_name_unless_it_is_declared() -> None:

@@ -201,7 +201,7 @@ def test_fine_tuned_variant_that_falls_short_is_trained_again() -> None:
 def test_slow_prompt_is_improved_and_no_case_for_fine_tuning() -> None:
     found = advise([candidate("prompt", known((190, 10), ms=2_000), PROMPT)])
     assert steps(found, "prompt") == [Step.IMPROVE]
-    assert "misses latency p95" in found.steps[0].text
+    assert "is not fit (latency p95)" in found.steps[0].text
 
 
 def test_scarce_labels_are_counted_and_timed_at_the_present_rate() -> None:
