@@ -1,4 +1,4 @@
-"""Instants as every document of ours writes them."""
+"""Instants as they are written for people and programs."""
 
 from datetime import UTC, datetime
 

@@ -5,7 +5,7 @@ A value without data is null, never 0. Proportions come with their support and 9
 
 from collections.abc import Iterable, Mapping
 
-from monitor.app.instants import iso
+from monitor.app import instants
 from monitor.app.settings import Settings
 from monitor.app.still import Still, still_of
 from monitor.app.verdict_document import answer_of, section_of
@@ -25,19 +25,8 @@ from monitor.domain.verdict import VerdictLimits, verdict_of
 from monitor.domain.windows import ALL_TIME, HOUR_MS, Clock, PaneKey
 from monitor.ports import StateReader
 
-__all__ = [
-    "REPORT_VERSION",
-    "cut_of",
-    "digest_in",
-    "estimates_of",
-    "iso",
-    "ledger_section",
-    "present_report",
-    "report_of",
-    "variant_section",
-]
-
 REPORT_VERSION = 1
+LATEST_MS, iso = instants.LATEST_MS, instants.iso
 _LATENCY_SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 

@@ -54,13 +54,34 @@ def reference_faults(data: Mapping[str, object]) -> Iterator[tuple[Loc, str]]:
     yield from _topic_faults(data)
     yield from _rule_faults(data, groups, slices)
     yield from _signal_faults(data, groups)
-    yield from _verdict_faults(data, groups)
+    for limit in ("recall", "precision"):
+        for name in _mapping_in(data, "verdict", limit):
+            if name not in groups:
+                yield ("verdict", limit, name), _undeclared("is not a group", groups)
+    yield from _variant_faults(data, groups)
     for kind, fields in _RECORD_FIELDS.items():
         known = tuple(dict.fromkeys((*fields, *slices))) if kind == "predictions" else fields
         for name in _mapping_in(data, "mapping", kind, "fields"):
             if name not in known:
                 loc = ("mapping", kind, "fields", name)
                 yield loc, _undeclared("is not a field of such a record", known)
+
+
+def _variant_faults(
+    data: Mapping[str, object], groups: tuple[str, ...]
+) -> Iterator[tuple[Loc, str]]:
+    """Limits of single variants, and their offline scores, are of declared groups."""
+    for variant, node in _mapping_in(data, "verdict", "variants").items():
+        place = ("verdict", "variants", variant)
+        for limit in ("recall", "precision"):
+            for name in _mapping_in(node, limit):
+                if name not in groups:
+                    yield (*place, limit, name), _undeclared("is not a group", groups)
+        offline = _mapping_in(node).get("offline")
+        for index, score in enumerate(offline if isinstance(offline, list | tuple) else ()):
+            of = _mapping_in(score).get("of")
+            if isinstance(of, str) and of not in groups:
+                yield (*place, "offline", index, "of"), _undeclared("is not a group", groups)
 
 
 def _topic_faults(data: Mapping[str, object]) -> Iterator[tuple[Loc, str]]:
@@ -116,25 +137,6 @@ def _signal_faults(
         if isinstance(name, str) and name in names:
             yield ("signals", index, "name"), "is the name of an earlier rule or signal"
         names.add(name)
-
-
-def _verdict_faults(
-    data: Mapping[str, object], groups: tuple[str, ...]
-) -> Iterator[tuple[Loc, str]]:
-    """Limits, those of single variants too, and offline scores are of declared groups."""
-    places: list[Loc] = [("verdict",)]
-    places += [("verdict", "variants", name) for name in _mapping_in(data, "verdict", "variants")]
-    for place in places:
-        node = _mapping_in(data, *map(str, place))
-        for limit in ("recall", "precision"):
-            for name in _mapping_in(node, limit):
-                if name not in groups:
-                    yield (*place, limit, name), _undeclared("is not a group", groups)
-        offline = node.get("offline")
-        for index, score in enumerate(offline if isinstance(offline, list | tuple) else ()):
-            of = _mapping_in(score).get("of")
-            if isinstance(of, str) and of not in groups:
-                yield (*place, "offline", index, "of"), _undeclared("is not a group", groups)
 
 
 def _mapping_in(node: object, *path: str) -> Mapping[str, object]:
