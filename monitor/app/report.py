@@ -27,6 +27,7 @@ from monitor.ports import StateReader
 
 REPORT_VERSION = 1
 LATEST_MS, iso = instants.LATEST_MS, instants.iso
+
 _LATENCY_SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
