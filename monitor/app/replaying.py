@@ -179,8 +179,8 @@ def _live(settings: Settings) -> list[Transition] | None:
 
 
 @contextmanager
-def opened(settings: Settings, asked: Asked, end: Place = Place()) -> Iterator[History]:  # noqa: B008 - frozen
-    """The history that was asked for, up to ``end``."""
+def opened(settings: Settings, asked: Asked, end: Place) -> Iterator[History]:
+    """The history that was asked for, up to ``end``; SettingsError for a place it does not have."""
     if asked.files is not None:
         with closing(FilesLog(asked.files, topics_of(settings))) as files:
             if end.offsets is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from monitor.app.console import dump
 from monitor.app.flow import uncollected
+from monitor.app.history import Place
 from monitor.app.replay import OnProgress, Replay
 from monitor.app.replaying import Asked as AskedHistory
 from monitor.app.replaying import opened
@@ -70,7 +71,7 @@ def replayed_store(
 ) -> StateReader:
     """A store that was filled by a replay, in memory."""
     asked = AskedHistory(files, archive, is_offline)
-    with uncollected(), opened(settings, asked) as log:
+    with uncollected(), opened(settings, asked, Place()) as log:
         replay = Replay(log, settings)
         replay.run(on_progress)
     return replay.store
