@@ -6,6 +6,7 @@ A value without data is null, never 0. Proportions come with what they stand on 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from monitor.app.instants import iso
 from monitor.app.settings import SettingsError
@@ -73,11 +74,17 @@ def leaks_in(path: Path) -> dict[str, Trap]:
         raise SettingsError(f"{path}: not written by recallwatch leakage --out") from None
 
 
-def _leak(section: Mapping[str, Mapping[str, float]]) -> Trap:
-    leaked, text = section["leaked"], str(section["text"])
+def _leak(section: Mapping[str, Any]) -> Trap:
+    """The leaked share, and accuracy and recall with and without the leaked messages."""
+    leaked, metrics = section["leaked"], section["metrics"]
     sign = _LEAKED.get(str(section["finding"]), Sign.UNKNOWN)
-    names = ("n", "exact", "near", "open", "share")
-    return Trap(LEAKAGE, sign, text, {name: leaked[name] for name in names})
+    numbers = {name: leaked[name] for name in ("n", "exact", "near", "open", "share")}
+    for part in ("all", "without_leaked"):
+        scores = metrics[part]
+        numbers[f"accuracy, {part}"] = scores["accuracy"]["value"]
+        for group, told in scores["groups"].items():
+            numbers[f"recall of {group}, {part}"] = told["recall"]["value"]
+    return Trap(LEAKAGE, sign, str(section["text"]), numbers)
 
 
 def _variant(one: Review, groups: Groups) -> dict[str, object]:

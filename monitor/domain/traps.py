@@ -168,7 +168,9 @@ def data_leakage(checked: Trap | None) -> Trap:
     """
     if checked is not None:
         return checked._replace(name=LEAKAGE)
-    text = "not checked: run recallwatch leakage --out leakage.json, then give --leakage"
+    text = (
+        "not checked: run recallwatch leakage --train FILE --out leakage.json, then give --leakage"
+    )
     return Trap(LEAKAGE, Sign.UNKNOWN, text, {})
 
 

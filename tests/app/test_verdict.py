@@ -197,6 +197,10 @@ def test_declared_offline_score_is_compared_with_its_version_live() -> None:
 
 # Leakage
 
+SCORES = {
+    part: {"accuracy": {"value": value}, "groups": {"urgent": {"recall": {"value": value}}}}
+    for part, value in {"all": 0.9, "leaked": 1.0, "without_leaked": 0.8}.items()
+}
 CHECKED = {
     "version": 1,
     "variants": {
@@ -204,11 +208,13 @@ CHECKED = {
             "finding": "above",
             "text": "12.0% of the live texts are known",
             "leaked": {"exact": 3, "near": 9, "open": 0, "n": 100, "share": 0.12},
+            "metrics": SCORES,
         },
         "fine_tuned": {
             "finding": "within",
             "text": "none",
             "leaked": {"exact": 0, "near": 0, "open": 0, "n": 100, "share": 0.0},
+            "metrics": SCORES,
         },
     },
 }
@@ -223,6 +229,10 @@ def test_leakage_that_was_checked_is_a_trap_found_or_not(tmp_path: Path) -> None
         for name, one in found.reviews.items()
     }
     assert signs == {"fine_tuned": [Sign.NOT_FOUND], "prompt": [Sign.FOUND]}
+    (trap,) = [t for t in found.reviews["prompt"].traps if t.name == "data leakage"]
+    assert (trap.numbers["share"], trap.numbers["exact"]) == (0.12, 3)
+    assert trap.numbers["recall of urgent, all"] == 0.9
+    assert trap.numbers["recall of urgent, without_leaked"] == 0.8
 
 
 @pytest.mark.parametrize(
