@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from monitor.domain.counts import Cell, Counts, bucket_of, merge
@@ -264,6 +266,18 @@ def test_labels_needed_are_the_fewest_that_tell(value: float, n: int, limit: flo
 
     assert tells(n + more)
     assert n + more == LEAST_LABELS or not tells(n + more - 1)
+
+
+def test_variant_exactly_at_its_limit_is_rarely_called_good_or_bad() -> None:
+    """Every outcome of 30 to 400 labels is counted out; docs/verdict.md has the figures."""
+    met, missed = [], []
+    for n in range(LEAST_LABELS, 401):
+        bounds = [wilson(hits, n) for hits in range(n + 1)]
+        chances = [math.comb(n, k) * 0.8**k * 0.2 ** (n - k) for k in range(n + 1)]
+        met.append(sum(p for (low, _), p in zip(bounds, chances, strict=True) if low >= 0.80))
+        missed.append(sum(p for (_, high), p in zip(bounds, chances, strict=True) if high < 0.80))
+    assert max(met) < 0.029
+    assert max(missed) < 0.044
 
 
 # Balance
