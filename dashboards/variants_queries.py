@@ -165,16 +165,17 @@ class _Look(NamedTuple):
     transitions: Sequence[Transition]
 
     def variant(self, name: str, counts: Counts) -> Variant:
-        """One variant, without the points of its line."""
+        """One variant, without the points of its line, by the limits that are its own."""
+        limits = self.limits.of(name)
         estimates = estimates_of(self.evaluation.signals, self.spec, name)
         return Variant(
             name=name,
             predictions=counts.predictions,
             labelled=counts.labelled,
             measures=tuple(_measures(counts, self.of, self.spec.groups.of(self.of))),
-            verdict=verdict_of(counts, self.spec.groups, self.limits),
+            verdict=verdict_of(counts, self.spec.groups, limits),
             versions=tuple(_versions(self.evaluation, name)),
-            section=variant_section(counts, self.spec, self.limits, estimates),
+            section=variant_section(counts, self.spec, limits, estimates),
             alerts=self._alerts(name),
         )
 

@@ -39,6 +39,7 @@ from monitor.app.telemetry import (
     printable,
     telemetry_server,
 )
+from monitor.app.verdict_cli import Gate, card, verdict
 from monitor.domain.errors import CheckpointError, RecallwatchError
 
 app = typer.Typer(
@@ -343,6 +344,10 @@ def check(config: Config = None) -> None:
         raise typer.Exit(WORLD if unreached else NO)
 
 
+app.command(
+    cls=Gate, epilog="Example: recallwatch verdict --variant prompt --out card.md || exit 1"
+)(verdict)
+app.command(epilog="Example: recallwatch card --leakage leakage.json > card.md")(card)
 app.command(epilog="Example: recallwatch forget 4c1d9e --archive /var/lib/recallwatch")(forget)
 app.command(epilog=LEAKAGE_EXAMPLE)(leakage)
 app.add_typer(alerts)

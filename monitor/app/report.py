@@ -9,6 +9,8 @@ from monitor.app import instants
 from monitor.app.comparing import comparisons_section
 from monitor.app.settings import Settings
 from monitor.app.still import Still, still_of
+from monitor.app.verdict_document import answer_of, section_of
+from monitor.app.verdict_review import reviewed
 from monitor.app.wiring import spec_of, verdict_limits_of
 from monitor.codec.snapshots import digest_of
 from monitor.domain import ledger as books
@@ -31,7 +33,7 @@ _LATENCY_SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
 def present_report(reader: StateReader | Still, settings: Settings) -> dict[str, object]:
-    """``report_of`` a store, as the settings say, from one picture of it.
+    """``report_of`` a store, as the settings say, and its verdicts, from one picture of it.
 
     ``digest`` is None when none could be taken, since the numbers are then not of one moment.
     """
@@ -39,7 +41,13 @@ def present_report(reader: StateReader | Still, settings: Settings) -> dict[str,
     if not isinstance(reader, Still):
         reader = still_of(reader, lambda still: report_of(still, spec, limits))
     report = report_of(reader, spec, limits)
+    report["verdicts"] = section_of(reviewed(reader, settings), spec.groups)
     return report if reader.is_whole else {**report, "digest": None}
+
+
+def digest_in(reader: StateReader | Still, spec: Spec) -> str:
+    """The digest of the present numbers."""
+    return digest_of(reader.ledger(), _digested(reader, spec), reader.transitions())
 
 
 def report_of(reader: StateReader | Still, spec: Spec, limits: VerdictLimits) -> dict[str, object]:
@@ -58,7 +66,7 @@ def report_of(reader: StateReader | Still, spec: Spec, limits: VerdictLimits) ->
         "ledger": ledger_section(ledger, watermark_ms or 0, spec.windows.horizon_ms),
         "variants": {
             variant: variant_section(
-                counts, spec, limits, estimates_of(evaluation.signals, spec, variant)
+                counts, spec, limits.of(variant), estimates_of(evaluation.signals, spec, variant)
             )
             for variant, counts in totals.items()
         },
@@ -150,7 +158,7 @@ def variant_section(
             for intent, score in intent_scores(counts.confusion).items()
         },
         "confusion": confusion,
-        "verdict": _verdict(counts, spec, limits),
+        "verdict": answer_of(verdict_of(counts, spec.groups, limits)),
         "latency_ms": {name: counts.latency_ms(share) for name, share in _LATENCY_SHARES.items()},
         "relevance": {"mean": relevance, "n": judged},
         "label_delay_s": {
@@ -184,25 +192,6 @@ def _estimate(state: SignalState | None) -> dict[str, object]:
         "past_error": state.past_error,
         "past_windows": state.checks,
         "refused": state.reason if state.value is None else None,
-    }
-
-
-def _verdict(counts: Counts, spec: Spec, limits: VerdictLimits) -> dict[str, object]:
-    verdict = verdict_of(counts, spec.groups, limits)
-    return {
-        "answer": verdict.answer,
-        "reasons": [
-            {
-                "name": reason.name,
-                "finding": reason.finding,
-                "text": reason.text,
-                "value": reason.value,
-                "limit": reason.limit,
-                "interval": reason.interval,
-                "n": reason.n,
-            }
-            for reason in verdict.reasons
-        ],
     }
 
 

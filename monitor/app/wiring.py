@@ -22,6 +22,8 @@ from monitor.app.settings import (
     RuleSettings,
     Settings,
     SettingsError,
+    VariantSettings,
+    VerdictSettings,
     format_duration,
 )
 from monitor.app.settings.faults import describe, faults_of
@@ -45,6 +47,9 @@ ESTIMATE_NAME = "estimate:"
 """Begins the names of estimates that nobody asked for; no name in the settings has a colon."""
 
 ESTIMATE_WINDOW_MS = 6 * 3_600_000
+DEFAULT_LIMIT = "limit of every group"
+"""Where a limit comes from that nobody has declared for the group."""
+
 LONGEST_READ_S = 1.0
 """A person at a dashboard is told after a second that the store does not answer."""
 
@@ -187,24 +192,62 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def verdict_limits_of(settings: Settings) -> VerdictLimits:
-    """What a variant must reach to be fit for production.
+    """What a variant must reach to be fit for production, and what differs for single variants.
 
-    A group that a rule watches must reach that rule's objective, unless the verdict says otherwise.
+    Every declared group is watched. Its limit is what the verdict says of it, else the lowest
+    objective of the rules that watch it, else the one for every group.
     """
+    wheres = (rule.where.get("variant") for rule in settings.rules)
+    names = sorted({*settings.verdict.variants, *(name for name in wheres if name)})
+    variants = {name: _verdict_limits_of(settings, name) for name in names}
+    return replace(_verdict_limits_of(settings, None), variants=variants)
+
+
+def _verdict_limits_of(settings: Settings, variant: str | None) -> VerdictLimits:
+    """Those of one variant, or those of every variant that has none of its own."""
     verdict = settings.verdict
-    watched = {
-        rule.of: rule.objective
-        for rule in settings.rules
-        if rule.of in settings.intents.groups and rule.metric is Metric.RECALL
-    }
+    own = verdict.variants.get(variant or "", VariantSettings())
+    recall, precision, sources = {}, {}, {}
+    for name in sorted(settings.intents.groups):
+        told = own.recall.get(name, verdict.recall.get(name))
+        limit, source = _recall_limit_of(settings, name, variant, told)
+        if limit is not None:
+            recall[name], sources[f"recall of {name}"] = limit, source
+        least = own.precision.get(name, verdict.precision.get(name))
+        if least is None and (least := verdict.every_group.precision) is not None:
+            sources[f"precision of {name}"] = DEFAULT_LIMIT
+        if least is not None:
+            precision[name] = least
+    accuracy = own.accuracy or verdict.accuracy
     return VerdictLimits(
-        accuracy_good=verdict.accuracy.good,
-        accuracy_bad=verdict.accuracy.bad,
-        recall=dict(sorted({**watched, **verdict.recall}.items())),
-        precision=dict(sorted(verdict.precision.items())),
-        latency_p95_ms=verdict.latency_ms.p95,
-        relevance=verdict.relevance,
+        accuracy_good=accuracy.good,
+        accuracy_bad=accuracy.bad,
+        recall=recall,
+        precision=precision,
+        latency_p95_ms=(own.latency_ms or verdict.latency_ms).p95,
+        relevance=verdict.relevance if own.relevance is None else own.relevance,
+        balance=verdict.balance,
+        sources={name: source for name, source in sources.items() if source},
     )
+
+
+def _recall_limit_of(
+    settings: Settings, group: str, variant: str | None, told: float | None
+) -> tuple[float | None, str]:
+    """The least recall of a group, and where that limit comes from; "" where it was told."""
+    watching = [r for r in settings.rules if r.of == group and r.metric is Metric.RECALL]
+    rules = [rule for rule in watching if rule.where.get("variant") in {None, variant}]
+    if variant is None and not rules:
+        rules = watching
+    lowest = min(rules, key=lambda rule: (rule.objective, rule.name), default=None)
+    if lowest is None:
+        every = settings.verdict.every_group.recall
+        return (every, DEFAULT_LIMIT) if told is None else (told, "")
+    if told is not None:
+        differs = lowest.objective != told
+        return told, f"rule {lowest.name} alerts below {lowest.objective:.1%}" if differs else ""
+    among = f", the lowest of {len(rules)}" if len(rules) > 1 else ""
+    return lowest.objective, f"objective of rule {lowest.name}{among}"
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -308,9 +351,10 @@ def settings_of(document: str, base: Settings) -> Settings:
     """
     told = _read_document(document)
     groups = _dict_of(_dict_of(told.get("intents")).get("groups"))
-    verdict = {
-        name: {of: limit for of, limit in getattr(base.verdict, name).items() if of in groups}
-        for name in ("recall", "precision")
+    verdict: dict[str, object] = {**_known_limits(base.verdict, groups)}
+    verdict["variants"] = {
+        name: _laid_over(own, _known_limits(own, groups))
+        for name, own in base.verdict.variants.items()
     }
     nested = {
         "kafka": _laid_over(base.kafka, told.get("kafka")),
@@ -324,6 +368,21 @@ def settings_of(document: str, base: Settings) -> Settings:
         return Settings.model_validate(whole)
     except ValidationError as error:
         raise SettingsError(describe("settings of the journal", faults_of(error, {}))) from None
+
+
+def _known_limits(
+    told: VerdictSettings | VariantSettings, groups: Mapping[str, object]
+) -> dict[str, object]:
+    """The limits and offline scores of groups that are known."""
+    limits: dict[str, object] = {
+        name: {of: limit for of, limit in getattr(told, name).items() if of in groups}
+        for name in ("recall", "precision")
+    }
+    if isinstance(told, VariantSettings):
+        limits["offline"] = [
+            score for score in told.offline if score.of is None or score.of in groups
+        ]
+    return limits
 
 
 def differences(document_a: str, document_b: str) -> list[str]:

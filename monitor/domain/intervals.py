@@ -1,6 +1,7 @@
 """How sure one can be of a proportion: Wilson's score interval (E. B. Wilson, JASA 22, 1927)."""
 
 import math
+from statistics import NormalDist
 
 Z95 = 1.959963984540054
 """Two-sided 95 %, in standard deviations."""
@@ -16,6 +17,15 @@ def wilson(hits: float, n: float, z: float = Z95) -> tuple[float, float]:
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def normal_z(alpha: float) -> float:
+    """Standard deviations that a normal value exceeds, on either side, ``alpha`` (0..1) of times.
+
+    >>> round(normal_z(0.05), 6)
+    1.959964
+    """
+    return NormalDist().inv_cdf(1 - alpha / 2)
 
 
 def f1_interval(hits: int, of: int) -> tuple[float, float]:

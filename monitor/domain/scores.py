@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from monitor.domain.counts import Counts
 from monitor.domain.events import Intent
-from monitor.domain.intervals import wilson
+from monitor.domain.intervals import Z95, wilson
 
 Confusion = Mapping[tuple[Intent, Intent], int]
 
@@ -53,9 +53,27 @@ class ClassScores:
     f1: float | None
 
 
-def proportion(hits: int, n: int) -> Score:
-    """``hits`` of ``n`` as a score; undefined when ``n`` is 0."""
-    return Score(hits / n, n, wilson(hits, n)) if n else Score(None, 0, None)
+def proportion(hits: int, n: int, z: float = Z95) -> Score:
+    """``hits`` of ``n`` as a score; undefined when ``n`` is 0. ``z`` as in ``wilson``."""
+    return Score(hits / n, n, wilson(hits, n, z)) if n else Score(None, 0, None)
+
+
+def difference_interval(one: Score, other: Score) -> tuple[float, float] | None:
+    """Newcombe's interval of ``one`` minus ``other``, two independent proportions; within -1..1.
+
+    As sure as the intervals of both are. None where one of them is undefined.
+
+    >>> low, high = difference_interval(proportion(56, 70), proportion(48, 80))
+    >>> round(low, 4), round(high, 4)
+    (0.0524, 0.3339)
+    """
+    if one.value is None or other.value is None or one.interval is None or other.interval is None:
+        return None
+    difference = one.value - other.value
+    (low, high), (other_low, other_high) = one.interval, other.interval
+    down = math.hypot(one.value - low, other_high - other.value)
+    up = math.hypot(high - one.value, other.value - other_low)
+    return max(-1.0, difference - down), min(1.0, difference + up)
 
 
 def headline(confusion: Confusion) -> Headline:
@@ -116,6 +134,20 @@ def fold(confusion: Confusion, group: frozenset[Intent]) -> tuple[int, int, int,
         cells[(actual not in group) * 2 + (predicted not in group)] += count
     hits, misses, false, rest = cells
     return hits, misses, false, rest
+
+
+class Binary(NamedTuple):
+    """A confusion matrix of two classes: a group against the rest."""
+
+    true_positives: int
+    false_negatives: int
+    false_positives: int
+    true_negatives: int
+
+
+def binary_of(confusion: Confusion, group: frozenset[Intent]) -> Binary:
+    """The plain matrix of ``group`` against the rest: was it the group, was it told so?"""
+    return Binary(*fold(confusion, group))
 
 
 def matthews(confusion: Confusion) -> float | None:

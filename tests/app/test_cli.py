@@ -33,9 +33,11 @@ from tests.fixtures.stores import free_port
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("demo", "run", "report", "missed", "dashboard", "feed", "replay", "check", "forget"),
-    "leakage",
+    *("leakage", "verdict", "card"),
 )
 WITH_SETTINGS = tuple(name for name in COMMANDS if name != "demo")
+USAGE = dict.fromkeys(COMMANDS, 2) | {"verdict": 64}
+"""Of a verdict 2 is an answer."""
 SECRET = "hunter2"
 
 
@@ -207,12 +209,12 @@ def test_a_wrong_command_line_ends_with_2_and_says_what_is_wrong(
 
 
 @pytest.mark.parametrize("command", WITH_SETTINGS)
-def test_a_settings_file_that_is_not_there_ends_with_2(
+def test_a_settings_file_that_is_not_there_is_a_usage_error(
     run: Run, command: str, tmp_path: Path
 ) -> None:
     missing = tmp_path / "missing.yaml"
     ended = run(command, *arguments_of(command, tmp_path), "--config", missing)
-    assert (ended.code, ended.out) == (2, "")
+    assert (ended.code, ended.out) == (USAGE[command], "")
     assert f"{missing}: cannot be read: No such file" in ended.err
 
 
@@ -228,7 +230,7 @@ def test_all_faults_of_the_settings_are_shown_at_once(
         "wrkr": {},
     }
     ended = run(command, *arguments_of(command, tmp_path), "--config", written(tmp_path, wrong))
-    assert (ended.code, ended.out) == (2, "")
+    assert (ended.code, ended.out) == (USAGE[command], "")
     for path in (
         "kafka.bootstrap_servers",
         "redis.url",

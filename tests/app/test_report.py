@@ -69,6 +69,7 @@ def numbers_in(node: Any) -> Iterator[Any]:  # noqa: ANN401 - part of a JSON doc
 def test_the_report_has_the_parts_that_were_promised(full: dict[str, Any]) -> None:
     assert keys_of(full) == sorted(
         [
+            "verdicts",
             "version",
             "as_of",
             "digest",
@@ -240,7 +241,10 @@ def test_one_verdict_is_not_fit_and_names_the_missed_limit_first(full: dict[str,
     assert verdict["answer"] == "not_fit"
     assert verdict["reasons"][0]["name"] == "recall of urgent"
     assert verdict["reasons"][0]["finding"] == "missed"
-    assert full["variants"]["prompt"]["verdict"]["answer"] == "fit"
+    prompt = full["variants"]["prompt"]["verdict"]
+    assert prompt["answer"] == "not_enough_evidence"
+    open_ones = [reason["name"] for reason in prompt["reasons"] if reason["finding"] == "open"]
+    assert open_ones == ["latency p95"]
 
 
 # Nothing known

@@ -284,6 +284,22 @@ CONFLICTS = [
     (f"{GROUPS}rules: [{RULE}, {RULE}]", "rules[1].name: is the name of an earlier rule"),
     ("rules: [{name: a, of: b}]", "rules[0].objective: is required"),
     ("verdict: {accuracy: {good: 0.5}}", "verdict.accuracy.good: must be above bad (0.6)"),
+    ("verdict: {window: 90m}", "verdict.window: must be a whole number of hours"),
+    ("verdict: {window: 91d}", "verdict.window: is longer than hours are kept (windows.keep)"),
+    ("verdict: {window: 30m}", "verdict.window: must be at least 1h"),
+    (
+        "verdict: {variants: {prompt: {recall: {urgnt: 0.8}}}}",
+        "verdict.variants.prompt.recall.urgnt: is not a group (none is declared)",
+    ),
+    (
+        "verdict: {variants: {a: {offline: [{model_version: m, metric: recall, value: 1}]}}}",
+        "verdict.variants.a.offline[0].of: is required by this metric",
+    ),
+    (
+        "verdict: {variants: {a: {offline: "
+        "[{model_version: m, metric: recall, of: urgnt, value: 1}]}}}",
+        "verdict.variants.a.offline[0].of: is not a group (none is declared)",
+    ),
     ("mapping: {labels: {preset: rasa}}", "mapping.labels.preset: must be 'flat', not \"rasa\""),
     ("dashboard: {base_path: 'a b'}", "dashboard.base_path: must be a path of letters"),
     (

@@ -214,13 +214,53 @@ def test_instants_of_a_codec_are_in_the_unit_that_was_set() -> None:
     assert getattr(envelope.fact, "event_ms", None) == T0
 
 
+TWO_GROUPS = {"groups": {"urgent": ["lost_card"], "calm": ["balance"]}}
+
+
 def test_group_that_a_rule_watches_must_reach_its_objective_for_a_verdict() -> None:
-    intents = {"groups": {"urgent": ["lost_card"], "calm": ["balance"]}}
     watching = [{"name": "r", "of": "urgent", "objective": 0.7}]
-    assert verdict_limits_of(settings(intents=intents, rules=watching)).recall == {"urgent": 0.7}
+    found = verdict_limits_of(settings(intents=TWO_GROUPS, rules=watching))
+    assert found.recall == {"calm": 0.8, "urgent": 0.7}
+    assert found.sources["recall of urgent"] == "objective of rule r"
     strict = {"recall": {"urgent": 0.9, "calm": 0.5}}
-    made = settings(intents=intents, rules=watching, verdict=strict)
-    assert verdict_limits_of(made).recall == {"calm": 0.5, "urgent": 0.9}
+    found = verdict_limits_of(settings(intents=TWO_GROUPS, rules=watching, verdict=strict))
+    assert found.recall == {"calm": 0.5, "urgent": 0.9}
+    assert found.sources["recall of urgent"] == "rule r alerts below 70.0%"
+
+
+def test_of_several_objectives_of_a_group_the_lowest_is_its_limit_and_is_named() -> None:
+    watching = [
+        {"name": "page", "of": "urgent", "objective": 0.7},
+        {"name": "warn", "of": "urgent", "objective": 0.9},
+        {"name": "prompt-only", "of": "urgent", "objective": 0.6, "where": {"variant": "prompt"}},
+    ]
+    found = verdict_limits_of(settings(intents=TWO_GROUPS, rules=watching))
+    assert found.of("fine_tuned").recall["urgent"] == 0.7
+    assert found.of("prompt").recall["urgent"] == 0.6
+    assert (
+        found.of("prompt").sources["recall of urgent"]
+        == "objective of rule prompt-only, the lowest of 3"
+    )
+
+
+def test_every_declared_group_is_watched_unless_that_is_turned_off() -> None:
+    found = verdict_limits_of(settings(intents=TWO_GROUPS))
+    assert found.recall == {"calm": 0.8, "urgent": 0.8}
+    assert found.precision == {"calm": 0.5, "urgent": 0.5}
+    assert set(found.sources.values()) == {"limit of every group"}
+    off = {"every_group": {"recall": "off", "precision": False}, "balance": "off"}
+    found = verdict_limits_of(settings(intents=TWO_GROUPS, verdict=off))
+    assert (found.recall, found.precision, found.balance) == ({}, {}, None)
+
+
+def test_a_variant_has_its_own_limits_and_else_those_of_all() -> None:
+    own = {"latency_ms": {"p95": 2_000}, "recall": {"urgent": 0.6}, "accuracy": {"good": 0.9}}
+    told = {"recall": {"urgent": 0.8}, "relevance": 0.7, "variants": {"prompt": own}}
+    found = verdict_limits_of(settings(intents=TWO_GROUPS, verdict=told))
+    assert found.of("fine_tuned") is found
+    prompt = found.of("prompt")
+    assert (prompt.latency_p95_ms, prompt.recall["urgent"], prompt.relevance) == (2_000, 0.6, 0.7)
+    assert (prompt.accuracy_good, found.accuracy_good, found.latency_p95_ms) == (0.9, 0.85, 800)
 
 
 # Provenance
@@ -339,6 +379,20 @@ def test_limits_of_groups_that_the_document_does_not_know_are_left_out() -> None
     assert settings_of(provenance_of(settings(**SETTINGS)).document, base).verdict.recall == {
         "urgent": 0.9
     }
+
+
+def test_limits_and_scores_of_a_variant_keep_to_the_groups_of_the_document() -> None:
+    intents = {"groups": {"urgent": ["lost_card"], "new": ["balance"]}}
+    offline = [
+        {"model_version": "m", "metric": "recall", "of": "new", "value": 0.9},
+        {"model_version": "m", "metric": "accuracy", "value": 0.9},
+    ]
+    own = {"approach": "prompt", "recall": {"new": 0.5, "urgent": 0.7}, "offline": offline}
+    base = settings(intents=intents, verdict={"variants": {"prompt": own}})
+    found = settings_of(provenance_of(settings(**SETTINGS)).document, base)
+    prompt = found.verdict.variants["prompt"]
+    assert (prompt.approach, prompt.recall) == ("prompt", {"urgent": 0.7})
+    assert [score.metric for score in prompt.offline] == ["accuracy"]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ from monitor.app.settings.values import (
     check_redis_url,
     format_duration,
     normal_base_path,
+    read_all,
     read_auto,
     read_off,
     refuse,
@@ -311,14 +312,71 @@ class LatencyLimits(Group):
     p95: Annotated[float, Field(gt=0)] = Field(default=800.0, examples=["800"])
 
 
+class EveryGroup(Group):
+    """Limits of each declared group that has none of its own; `off` for none."""
+
+    recall: Annotated[Share | None, BeforeValidator(read_off)] = Field(
+        default=0.80, examples=["0.80"]
+    )
+    precision: Annotated[Share | None, BeforeValidator(read_off)] = Field(
+        default=0.50, examples=["0.50"]
+    )
+
+
+class OfflineScore(Group):
+    """What a model scored before it served: on how many examples, if that is known."""
+
+    model_version: Text = Field(examples=["ft-1.0"])
+    metric: Literal["accuracy", "recall", "precision"] = Field(examples=["recall"])
+    of: Text | None = Field(default=None, examples=["urgent"])
+    value: Annotated[float, Field(ge=0, le=1)] = Field(examples=["0.93"])
+    n: Annotated[int, Field(ge=1)] | None = Field(default=None, examples=["1200"])
+
+    @model_validator(mode="after")
+    def _group_is_named(self) -> Self:
+        if (self.metric == "accuracy") is not (self.of is None):
+            words = "is for recall and precision" if self.of else "is required by this metric"
+            refuse([(("of",), words)])
+        return self
+
+
+class VariantSettings(Group):
+    """What is said about one variant; limits that are left out are those of all."""
+
+    approach: Literal["fine_tuned", "prompt"] | None = Field(default=None, examples=["prompt"])
+    cost_per_1000: Annotated[float, Field(ge=0)] | None = Field(default=None, examples=["1.2"])
+    accuracy: AccuracyLimits | None = Field(default=None, examples=["{good: 0.9, bad: 0.7}"])
+    recall: Limits = Field(default={}, examples=["{urgent: 0.75}"])
+    precision: Limits = Field(default={}, examples=["{urgent: 0.50}"])
+    latency_ms: LatencyLimits | None = Field(default=None, examples=["{p95: 2000}"])
+    relevance: Share | None = Field(default=None, examples=["0.7"])
+    offline: tuple[OfflineScore, ...] = Field(
+        default=(),
+        examples=["[{model_version: ft-1.0, metric: recall, of: urgent, value: 0.93, n: 1200}]"],
+    )
+
+
 class VerdictSettings(Group):
     """What a variant must reach to be fit for production; `latency_ms` in milliseconds."""
 
+    window: Annotated[Annotated[Duration, within(HOUR)] | None, BeforeValidator(read_all)] = Field(
+        default=timedelta(days=7), examples=["7d"]
+    )
+    maturity: Annotated[Duration, within(NOTHING)] = Field(default=NOTHING, examples=["6h"])
     accuracy: AccuracyLimits = Field(default=AccuracyLimits(), examples=["{good: 0.85, bad: 0.60}"])
     recall: Limits = Field(default={}, examples=["{urgent: 0.80}"])
     precision: Limits = Field(default={}, examples=["{urgent: 0.60}"])
+    every_group: EveryGroup = Field(
+        default=EveryGroup(), examples=["{recall: 0.80, precision: 0.50}"]
+    )
+    balance: Annotated[Share | None, BeforeValidator(read_off)] = Field(
+        default=0.30, examples=["0.30"]
+    )
     latency_ms: LatencyLimits = Field(default=LatencyLimits(), examples=["{p95: 800}"])
     relevance: Share | None = Field(default=None, examples=["0.7"])
+    variants: Mapping[Text, VariantSettings] = Field(
+        default={}, examples=["{prompt: {approach: prompt, cost_per_1000: 1.2}}"]
+    )
 
 
 class RecordMapping(Group):
@@ -446,8 +504,17 @@ class Settings(Group):
 
     @model_validator(mode="after")
     def _names_are_declared(self) -> Self:
-        refuse([*reference_faults(self.model_dump()), *self._signal_faults()])
+        faults = (*self._signal_faults(), *self._window_faults())
+        refuse([*reference_faults(self.model_dump()), *faults])
         return self
+
+    def _window_faults(self) -> Iterator[tuple[Loc, str]]:
+        """A verdict is given by full hours, as long as they are kept."""
+        window, hours = self.verdict.window, self.windows.keep[HOUR]
+        if window is not None and window % HOUR:
+            yield ("verdict", "window"), "must be a whole number of hours"
+        elif window is not None and window > hours:
+            yield ("verdict", "window"), "is longer than hours are kept (windows.keep)"
 
     def _signal_faults(self) -> Iterator[tuple[Loc, str]]:
         keep, pane = self.windows.keep, self.windows.pane

@@ -59,12 +59,30 @@ def reference_faults(data: Mapping[str, object]) -> Iterator[tuple[Loc, str]]:
         for name in _mapping_in(data, "verdict", limit):
             if name not in groups:
                 yield ("verdict", limit, name), _undeclared("is not a group", groups)
+    yield from _variant_faults(data, groups)
     for kind, fields in _RECORD_FIELDS.items():
         known = tuple(dict.fromkeys((*fields, *slices))) if kind == "predictions" else fields
         for name in _mapping_in(data, "mapping", kind, "fields"):
             if name not in known:
                 loc = ("mapping", kind, "fields", name)
                 yield loc, _undeclared("is not a field of such a record", known)
+
+
+def _variant_faults(
+    data: Mapping[str, object], groups: tuple[str, ...]
+) -> Iterator[tuple[Loc, str]]:
+    """Limits of single variants, and their offline scores, are of declared groups."""
+    for variant, node in _mapping_in(data, "verdict", "variants").items():
+        place = ("verdict", "variants", variant)
+        for limit in ("recall", "precision"):
+            for name in _mapping_in(node, limit):
+                if name not in groups:
+                    yield (*place, limit, name), _undeclared("is not a group", groups)
+        offline = _mapping_in(node).get("offline")
+        for index, score in enumerate(offline if isinstance(offline, list | tuple) else ()):
+            of = _mapping_in(score).get("of")
+            if isinstance(of, str) and of not in groups:
+                yield (*place, "offline", index, "of"), _undeclared("is not a group", groups)
 
 
 def _topic_faults(data: Mapping[str, object]) -> Iterator[tuple[Loc, str]]:

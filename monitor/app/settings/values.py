@@ -95,6 +95,11 @@ def read_auto(value: object) -> object:
     return None if value == "auto" else value
 
 
+def read_all(value: object) -> object:
+    """None for the word `all`; the rest is passed on."""
+    return None if value == "all" else value
+
+
 def read_off(value: object) -> object:
     """None for the word `off`, which YAML reads as false; the rest is passed on."""
     return None if value == "off" or value is False else value

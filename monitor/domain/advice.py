@@ -1,0 +1,314 @@
+"""Which variant should serve, and what to do next? Decided from verdicts and what they stand on.
+
+**Who serves.** A variant that is fit goes before one that is not. Among those that are fit the
+cheapest is enough, since all reach their limits; where costs are not known, the better one. Where
+none is fit, the better one is the lesser evil, and is called so. **Better** is what is shown to be
+better in the recall of a watched group, and in no other watched group worse; where no recall
+differs, what is shown to be better in accuracy. No difference shown is an answer: nothing speaks
+for a change.
+
+Intervals are Newcombe's of independent proportions, each by itself at 95 %.
+
+**What next** follows from why the limits are open or missed: a prompt that is known not to reach
+them is no case for more labels, and one that is not known is no case for fine-tuning.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from monitor.domain.scores import Score, difference_interval
+from monitor.domain.verdict import (
+    LEAST_LABELS,
+    PARADOX,
+    Answer,
+    Evidence,
+    Finding,
+    Judgement,
+    Lacking,
+    Verdict,
+    VerdictLimits,
+)
+
+DAY_MS = 86_400_000
+
+
+class Approach(StrEnum):
+    """How a variant was made."""
+
+    FINE_TUNED = "fine_tuned"
+    PROMPT = "prompt"
+
+
+class Step(StrEnum):
+    """What to do next."""
+
+    SERVE = "serve"
+    FINE_TUNE = "fine_tune"
+    IMPROVE = "improve"
+    LABEL = "label"
+    REPORT = "report"
+    DECIDE = "decide"
+
+
+class Ground(StrEnum):
+    """Why this variant should serve."""
+
+    FIT = "only one is fit"
+    CHEAPER = "all that are fit reach their limits, and it is the cheapest"
+    BETTER = "it is shown to be better"
+    LESSER = "none is fit; it is shown to be better"
+    SAME = "no difference shown"
+    CONFLICT = "what is better in one measure is worse in another"
+    ALONE = "there is no other"
+    NOTHING = "nothing is known yet"
+
+
+class Candidate(NamedTuple):
+    """One variant as it stands. ``versions`` are the verdicts on its prompt versions, if kept.
+
+    ``span_ms`` is how long the evidence took to come; ``cost`` is of 1,000 answers, None where it
+    is not declared.
+    """
+
+    name: str
+    approach: Approach | None
+    cost: float | None
+    verdict: Verdict
+    evidence: Evidence
+    limits: VerdictLimits
+    span_ms: int
+    versions: Mapping[str, Verdict] = {}
+
+
+class Item(NamedTuple):
+    """One thing to do, about one variant or, "", about all."""
+
+    step: Step
+    variant: str
+    text: str
+
+
+class Advice(NamedTuple):
+    """``serve`` is the variant to prefer, None where nothing speaks for one before another."""
+
+    serve: str | None
+    ground: Ground
+    text: str
+    steps: tuple[Item, ...]
+
+
+def advise(candidates: Sequence[Candidate]) -> Advice:
+    """What to do, from all variants; those that answered nothing in the window are left out.
+
+    >>> advise([]).ground
+    <Ground.NOTHING: 'nothing is known yet'>
+    """
+    known = [one for one in candidates if one.evidence.predictions or one.evidence.accuracy.support]
+    serve, ground, text = _serving(known)
+    steps = [item for one in known for item in _steps_of(one, known)]
+    return Advice(serve, ground, text, tuple(steps))
+
+
+class Better(NamedTuple):
+    """What one variant has over another, in words; ``against`` speaks for the other."""
+
+    shown: tuple[str, ...]
+    against: tuple[str, ...]
+
+
+def better(one: Candidate, other: Candidate) -> Better:
+    """In which measures ``one`` is shown to be better, and in which worse; recall comes first."""
+    shared = [group for group in one.limits.groups if group in other.limits.groups]
+    shown: list[str] = []
+    against: list[str] = []
+    for group in shared:
+        name = f"recall of {group}"
+        of = one.evidence.recall(group), other.evidence.recall(group)
+        _enter(name, *of, shown, against)
+    if not shown and not against:
+        _enter("accuracy", one.evidence.accuracy, other.evidence.accuracy, shown, against)
+    return Better(tuple(shown), tuple(against))
+
+
+def _enter(name: str, one: Score, other: Score, shown: list[str], against: list[str]) -> None:
+    bounds = difference_interval(one, other)
+    if bounds is None or min(one.support, other.support) < LEAST_LABELS:
+        return
+    low, high = bounds
+    if low <= 0 <= high:
+        return
+    text = (
+        f"{name} {one.value:.1%} (n={one.support:,}) against {other.value:.1%} "
+        f"(n={other.support:,}), difference {low:+.1%} to {high:+.1%}"
+    )
+    (shown if low > 0 else against).append(text)
+
+
+def _serving(known: Sequence[Candidate]) -> tuple[str | None, Ground, str]:
+    """Whom to prefer, why, and in words."""
+    if not known:
+        return None, Ground.NOTHING, "No variant has answered anything in this window."
+    if len(known) == 1:
+        name = known[0].name
+        return name, Ground.ALONE, f"{name} is the only variant: there is none to change to."
+    fit = [one for one in known if one.verdict.answer is Answer.FIT]
+    if len(fit) == 1:
+        (one,) = fit
+        return one.name, Ground.FIT, f"Let {one.name} serve: it alone is shown to be fit."
+    if fit:
+        return _among_fit(fit)
+    # Of those none of which is shown to be fit, one that may be goes before one that is not.
+    return _best_of(known, Ground.LESSER)
+
+
+def _among_fit(fit: Sequence[Candidate]) -> tuple[str | None, Ground, str]:
+    costs = {one.name: one.cost for one in fit}
+    priced = [(cost, name) for name, cost in costs.items() if cost is not None]
+    if len(priced) == len(fit) and len({cost for cost, _ in priced}) > 1:
+        cost, name = min(priced)
+        others = ", ".join(f"{other} {price:g}" for price, other in sorted(priced)[1:])
+        text = (
+            f"Let {name} serve: all that are fit reach their limits, and it costs the least "
+            f"({cost:g} for 1,000 answers; {others})."
+        )
+        return name, Ground.CHEAPER, text
+    return _best_of(fit, Ground.BETTER)
+
+
+def _best_of(known: Sequence[Candidate], ground: Ground) -> tuple[str | None, Ground, str]:
+    """The one that is shown to be better than every other, if there is one."""
+    ahead = "" if ground is Ground.BETTER else ", though it is not shown to be fit"
+    for one in known:
+        ways = [better(one, other) for other in known if other is not one]
+        if all(way.shown and not way.against for way in ways):
+            why = "; ".join(way.shown[0] for way in ways)
+            return one.name, ground, f"Let {one.name} serve{ahead}: {why}."
+    conflicts = [
+        found
+        for one in known
+        for other in known
+        if other is not one and (found := better(one, other)).shown and found.against
+    ]
+    if conflicts:
+        found = conflicts[0]
+        return None, Ground.CONFLICT, f"No clear choice: {found.shown[0]}, but {found.against[0]}."
+    names = " and ".join(one.name for one in known)
+    text = (
+        f"No difference shown between {names} in recall of watched groups or in accuracy: "
+        "nothing speaks for a change."
+    )
+    return None, Ground.SAME, text
+
+
+def _steps_of(one: Candidate, known: Sequence[Candidate]) -> Iterable[Item]:
+    verdict = one.verdict
+    if verdict.answer is Answer.FIT:
+        yield Item(Step.SERVE, one.name, f"{one.name} reaches all its limits: keep watching it.")
+        return
+    if one.approach is Approach.PROMPT and (stuck := _stuck(one)):
+        yield _beyond_prompts(one, known, stuck)
+        return
+    if verdict.answer is Answer.NOT_FIT:
+        missed = ", ".join(n for n in _names(verdict.found(Finding.MISSED)) if n != PARADOX)
+        how = _HOW.get(one.approach, "improve it")
+        yield Item(Step.IMPROVE, one.name, f"{one.name} is not fit ({missed}): {how}.")
+    yield from _open_steps(one)
+
+
+_HOW: Mapping[Approach | None, str] = {
+    Approach.FINE_TUNED: "train it again on labelled messages that it missed",
+    Approach.PROMPT: "improve the prompt or its serving",
+}
+
+
+def _stuck(one: Candidate) -> list[str]:
+    """What each version of a prompt is shown not to reach; [] when one of them still may.
+
+    Where versions are not kept, the variant as a whole stands for its version.
+    """
+    verdicts = one.versions or {one.name: one.verdict}
+    excluded = {name: _excluded(verdict) for name, verdict in verdicts.items()}
+    if not all(excluded.values()):
+        return []
+    return [f"{name} ({', '.join(_names(reasons))})" for name, reasons in excluded.items()]
+
+
+def _excluded(verdict: Verdict) -> list[Judgement]:
+    """Limits of quality that enough evidence excludes: latency is no matter of training."""
+    return [
+        reason
+        for reason in verdict.reasons
+        if reason.name == "accuracy" or reason.name.startswith(("recall of", "precision of"))
+        if reason.finding is Finding.MISSED or reason.lacking is Lacking.NOTHING
+    ]
+
+
+def _beyond_prompts(one: Candidate, known: Sequence[Candidate], stuck: Sequence[str]) -> Item:
+    said = f"Every prompt version of {one.name} is shown to fall short: {'; '.join(stuck)}"
+    tuned = [c.name for c in known if c.approach is Approach.FINE_TUNED]
+    fit = [c.name for c in known if c.approach is Approach.FINE_TUNED and _is_fit(c)]
+    if fit:
+        text = f"{said}. {fit[0]}, which is fine-tuned, reaches its limits: let it serve."
+        return Item(Step.SERVE, fit[0], text)
+    how = f"Go on with fine-tuning: train {tuned[0]} again" if tuned else "Fine-tune a model"
+    return Item(Step.FINE_TUNE, one.name, f"{said}. {how}.")
+
+
+def _is_fit(one: Candidate) -> bool:
+    return one.verdict.answer is Answer.FIT
+
+
+def _open_steps(one: Candidate) -> Iterable[Item]:
+    """What is missing for each open limit; nothing, where a missed one decides already."""
+    if one.verdict.answer is Answer.NOT_FIT:
+        return
+    for reason in one.verdict.found(Finding.OPEN):
+        if reason.lacking is Lacking.REPORTS:
+            yield Item(Step.REPORT, one.name, f"{one.name}: {reason.text}.")
+        elif reason.lacking is Lacking.LABELS and reason.needed is not None:
+            yield Item(Step.LABEL, one.name, f"{one.name}: {_labels(one, reason, reason.needed)}.")
+        elif reason.lacking is Lacking.LABELS or one.approach is not Approach.PROMPT:
+            text = f"{one.name}: {reason.text}. Decide whether that is good enough, or improve it."
+            yield Item(Step.DECIDE, one.name, text)
+
+
+def _labels(one: Candidate, reason: Judgement, needed: int) -> str:
+    """How many labels are missing, and how long they take at the rate of the window."""
+    what = _counted(reason.name)
+    missing = f"{reason.name} needs about {needed:,} more labels of {what}"
+    if not reason.n or one.span_ms <= 0:
+        return f"{missing}; none came in this window, so nobody can say how long that takes"
+    a_day = reason.n * DAY_MS / one.span_ms
+    return (
+        f"{missing}, if the share stays: about {_length(needed / a_day)} at the present rate of "
+        f"{a_day:,.1f} a day"
+    )
+
+
+def _length(days: float) -> str:
+    """How long, in whole hours or, from two days on, in whole days.
+
+    >>> _length(0.01), _length(1.5), _length(2.1)
+    ('1 hour', '36 hours', '3 days')
+    """
+    if days >= 2:  # noqa: PLR2004 - days are fine enough then
+        return f"{math.ceil(days)} days"
+    hours = math.ceil(days * 24)
+    return f"{hours} hour" if hours == 1 else f"{hours} hours"
+
+
+def _counted(name: str) -> str:
+    """The labels that a judgement of this name counts."""
+    if name.startswith("recall of "):
+        return f"true {name.removeprefix('recall of ')} messages"
+    if name.startswith("precision of "):
+        return f"messages answered as {name.removeprefix('precision of ')}"
+    if name.startswith("balance of "):
+        return f"messages answered as {name.removeprefix('balance of ')}, or truly so"
+    return "any message"
+
+
+def _names(reasons: Iterable[Judgement]) -> list[str]:
+    return [reason.name for reason in reasons]
