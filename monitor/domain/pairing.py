@@ -5,7 +5,8 @@ release. What waits is a *voice* of the store, like a conversation that has vote
 evaluator is written at every evaluation, and would grow with the traffic. A voice is named by
 hashes alone, and holds no id of a prediction.
 
-* The first answer of a variant to a request counts; another one is ``repeated``.
+* The first answer of a variant to a request counts; another one within twice ``within_ms``, as long
+  as an answer that has met the first may wait, is ``repeated``.
 * Of more than two variants each pair counts, always the answers that are known by then.
 * One pair of two versions counts for each conversation, as with alerts: its messages are too much
   alike to be evidence each. The others are ``related``.
@@ -138,12 +139,14 @@ class _Meeting(NamedTuple):
         self._keep(_met(vote))
 
     def _others(self) -> Iterator[tuple[Side, int, bool]]:
-        """Answers to the request that still wait: whose, released when, right or not."""
+        """Answers to the request that still wait, and the variant's own: whose, when, if right."""
         vote = self.vote
         for side in self.book.sides:
+            is_own = side.variant == vote.key.variant
+            reach_ms = self._known_ms if is_own else self.rule.within_ms
             for hit in (False, True):
                 at_ms = self._released(_answer(vote, side, hit=hit))
-                if at_ms is not None and vote.release_ms < at_ms + self.rule.within_ms:
+                if at_ms is not None and vote.release_ms < at_ms + reach_ms:
                     yield side, at_ms, hit
 
     def _pair(self, me: Side, side: Side, *, is_other_hit: bool) -> None:
@@ -177,11 +180,15 @@ class _Meeting(NamedTuple):
 
     def _keep(self, name: str) -> None:
         """Voices are kept for a week from when they spoke: this one is to go sooner."""
-        self.new[name] = self.vote.release_ms - CONVERSATION_MS + self.rule.within_ms
+        self.new[name] = self.vote.release_ms - CONVERSATION_MS + self._known_ms
 
     def _released(self, name: str) -> int | None:
         at_ms = self.new.get(name, self.spoken.get(name))
-        return None if at_ms is None else at_ms + CONVERSATION_MS - self.rule.within_ms
+        return None if at_ms is None else at_ms + CONVERSATION_MS - self._known_ms
+
+    @property
+    def _known_ms(self) -> int:
+        return _known_ms(self.rule)
 
 
 def _let_go(rule: PairRule, book: PairBook, watermark_ms: int) -> None:
@@ -189,8 +196,14 @@ def _let_go(rule: PairRule, book: PairBook, watermark_ms: int) -> None:
     gone_ms = watermark_ms - rule.within_ms
     for hour in [hour for hour in book.waiting if (hour + 1) * HOUR_MS <= gone_ms]:
         book.unpaired += book.waiting.pop(hour)
+    gone_ms = watermark_ms - _known_ms(rule)
     for side in [side for side, last_ms in book.sides.items() if last_ms <= gone_ms]:
         del book.sides[side]
+
+
+def _known_ms(rule: PairRule) -> int:
+    """How long an answer is known: until one that has met it waits no longer."""
+    return 2 * rule.within_ms
 
 
 def _number_of(key: PairKey, pairs: Mapping[PairKey, PairState]) -> int:

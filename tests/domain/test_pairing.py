@@ -115,7 +115,15 @@ def test_answer_that_nobody_can_meet_any_more_is_unpaired() -> None:
     at_work = Evaluator()
     assert at_work.take([vote("r", A)], T0 + DAY_MS).waiting == {T0 // HOUR_MS: 1}
     book = at_work.take([], T0 + DAY_MS + HOUR_MS)
-    assert (book.waiting, book.unpaired, book.sides) == ({}, 1, {})
+    assert (book.waiting, book.unpaired) == ({}, 1)
+    assert at_work.take([], T0 + 2 * DAY_MS).sides == {}
+
+
+def test_answer_given_again_while_another_that_met_the_first_waits_is_repeated() -> None:
+    again = vote("r", A, at_ms=T0 + DAY_MS, name="again")
+    book = taken(vote("r", A), vote("r", B, at_ms=T0 + HOUR_MS), again, watermark_ms=FAR_MS)
+    assert (book.repeated, book.unpaired) == (1, 0)
+    assert [state.counts.n for state in book.pairs.values()] == [1]
 
 
 def test_second_answer_of_a_variant_is_repeated() -> None:
