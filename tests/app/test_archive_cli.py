@@ -17,6 +17,7 @@ from monitor.adapters.kafka import KafkaConnection, KafkaSink, KafkaTopics
 from monitor.app.archive import archived_topics, forget, kept_by
 from monitor.app.archive_cli import archive
 from monitor.app.brokers import open_log
+from monitor.app.history import Place, Where, opened_history
 from monitor.app.report import iso
 from monitor.app.settings import Settings, load_settings
 from monitor.app.wiring import codec_of
