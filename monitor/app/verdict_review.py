@@ -129,7 +129,10 @@ def reviewed(
         for pane in reader.pane_keys(HOUR_MS)
         if pane.clock is Clock.EVENT and spec.windows.is_kept(HOUR_MS, pane.start_ms, watermark_ms)
     ]
-    window_ms = None if told.window is None else in_ms(told.window)
+    window_ms = None
+    if told.window is not None:
+        kept_ms = spec.windows.keep_ms[HOUR_MS]
+        window_ms = min(in_ms(told.window), kept_ms - kept_ms % HOUR_MS)
     window = _window(panes, watermark_ms, window_ms, in_ms(told.maturity), asked)
     if asked.start_ms is not None:
         window_ms = window.end_ms - window.start_ms

@@ -114,9 +114,10 @@ def live(broker: KafkaConnection | None, redis_url: str | None, **changed: Any) 
 
 
 def create_topics(broker: KafkaConnection, settings: dict[str, Any]) -> None:
+    """The topics of the settings, which keep records however old their log time is."""
     names = [settings["kafka"][role]["topic"] for role in ("predictions", "labels")]
     with KafkaTopics(broker) as admin:
-        admin.ensure(dict.fromkeys(names, 1), log_append_time=False)
+        admin.ensure(dict.fromkeys(names, 1), log_append_time=False, retention_ms=-1)
 
 
 def arguments_of(command: str, folder: Path) -> list[object]:

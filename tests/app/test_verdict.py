@@ -20,7 +20,7 @@ from monitor.app.wiring import codec_of, spec_of
 from monitor.domain.advice import Approach
 from monitor.domain.traps import Sign
 from monitor.domain.verdict import Answer, Finding
-from monitor.domain.windows import HOUR_MS, Window
+from monitor.domain.windows import DAY_MS, HOUR_MS, Window
 from tests.app.captures import captured_story
 from tests.app.story import SETTINGS
 from tests.app.test_cli import Run, run
@@ -64,6 +64,13 @@ def test_window_ends_with_the_last_hour_that_has_a_prediction(
     verdict: dict[str, Any], asked: Asked, window: Window
 ) -> None:
     assert story(asked, **verdict).window == window
+
+
+def test_a_window_that_nobody_set_is_no_longer_than_hours_are_kept() -> None:
+    briefly = {"windows": {"keep": {"1m": "1h", "1h": "1470m", "1d": "35d"}}}
+    found = reviewed(undisturbed(), Settings.model_validate({**SETTINGS, **briefly}))
+    assert (found.window_ms, found.window.end_ms) == (DAY_MS, ANSWERED_MS)
+    assert reviewed(undisturbed(), settings()).window_ms == 7 * DAY_MS
 
 
 def test_only_what_was_answered_in_the_window_counts() -> None:

@@ -61,7 +61,8 @@ def load_candidates(path: Path, settings: Settings) -> Candidates:
             faults += [_moved(fault, ("rules", index)) for fault in faults_of(error, {})]
     tried = settings
     try:
-        tried = Settings.model_validate({**settings.model_dump(), "rules": list(usual.values())})
+        told = settings.model_dump(exclude_unset=True)
+        tried = Settings.model_validate({**told, "rules": list(usual.values())})
     except ValidationError as error:
         faults += [_as_in_file(fault, list(usual)) for fault in faults_of(error, {})]
     faults += _misreferred(rules, settings)

@@ -509,11 +509,11 @@ class Settings(Group):
         return self
 
     def _window_faults(self) -> Iterator[tuple[Loc, str]]:
-        """A verdict is given by full hours, as long as they are kept."""
+        """A verdict is given by full hours, as long as they are kept: the default gives way."""
         window, hours = self.verdict.window, self.windows.keep[HOUR]
         if window is not None and window % HOUR:
             yield ("verdict", "window"), "must be a whole number of hours"
-        elif window is not None and window > hours:
+        elif window is not None and window > hours and "window" in self.verdict.model_fields_set:
             yield ("verdict", "window"), "is longer than hours are kept (windows.keep)"
 
     def _signal_faults(self) -> Iterator[tuple[Loc, str]]:
