@@ -32,7 +32,6 @@ from dashboards.pipeline_models import PipelineView
 from dashboards.replay_models import Ask, Moments, Replayed
 from dashboards.variants_models import Asked as AskedVariants
 from dashboards.variants_models import Compared
-from monitor.app.wiring import verdict_limits_of
 from monitor.domain.engine import Spec
 from monitor.domain.errors import StoreError
 from monitor.domain.slices import ALL
@@ -209,8 +208,8 @@ def _long_compared(serial: int, choice: Choice, asked: AskedVariants) -> Picture
 
 
 def _variants_query(asked: AskedVariants) -> Query[Compared]:
-    limits = verdict_limits_of(source.current().settings)
-    return partial(variants_queries.compared, asked=asked, limits=limits)
+    settings = source.current().settings
+    return partial(variants_queries.compared, asked=asked, settings=settings)
 
 
 @st.cache_data(ttl=LONG_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
