@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from dashboards.banner import AlertView, Freshness
 from dashboards.models import Point
 from monitor.app.comparing import Paired
+from monitor.app.verdict_review import Reviews
 from monitor.domain.advice import Advice
 from monitor.domain.comparison import Comparison
 from monitor.domain.ledger import Gap
@@ -31,6 +32,20 @@ class Asked:
     serving: str = ""
     other: str = ""
     period: Period = Period.VERDICT
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdicts, read as one picture of the store. ``section`` is the report's ``verdicts``.
+
+    ``as_of_ms`` is log time. ``cut`` is how far the log was counted by then, None where a worker
+    committed all the time, so that not all of it is of one moment.
+    """
+
+    found: Reviews
+    section: Mapping[str, Any]
+    as_of_ms: int | None
+    cut: Mapping[str, int] | None
 
 
 class Unit(StrEnum):
@@ -119,21 +134,17 @@ class Pair:
 class Compared:
     """The page. ``variants`` are all that were ever counted; ``pair`` is None while there is one.
 
-    ``judged`` is the window of the verdicts, ``judged_ms`` long, None for all hours that are kept;
-    ``answer`` is the worst of all, ``advice`` and ``verdicts`` what ``recallwatch verdict`` says.
-    ``window`` is the range of the lines. In a comparison over the range, panes in which only one of
-    the pair answered are ``left_out``, of ``panes``. ``objective`` is that of the watched recall.
-    ``cut`` is how far the log was counted, None where that moved while the numbers were read.
+    ``judged`` has the verdicts with their window, advice and answer, as ``recallwatch verdict``
+    says them. ``window`` is the range of the lines. In a comparison over the range, panes in which
+    only one of the pair answered are ``left_out``, of ``panes``. ``objective`` is that of the
+    watched recall. ``cut`` is how far the log was counted for what is compared, None where that
+    moved meanwhile; ``as_of_ms`` is the log time of it.
     """
 
     freshness: Freshness
     of: str
     period: Period
-    judged: Window
-    judged_ms: int | None
-    answer: Answer
-    advice: Advice
-    verdicts: Mapping[str, Any]
+    judged: Judged
     window: Window
     rolling_ms: int
     pane_ms: int
@@ -141,10 +152,15 @@ class Compared:
     pair: Pair | None
     objective: float | None
     gaps: tuple[Gap, ...]
-    watermark_ms: int | None
+    as_of_ms: int | None
     cut: Mapping[str, int] | None = None
     panes: int = 0
     left_out: int = 0
+
+    @property
+    def advice(self) -> Advice:
+        """Who should serve, and what to do next."""
+        return self.judged.found.advice
 
     @property
     def shown(self) -> tuple[Variant, ...]:

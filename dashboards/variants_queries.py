@@ -18,6 +18,7 @@ from dashboards.queries import Grid, freshness_of, grid_of, points_of, read_pane
 from dashboards.variants_models import (
     Asked,
     Compared,
+    Judged,
     Measure,
     Pair,
     Period,
@@ -29,9 +30,11 @@ from dashboards.variants_models import (
 from monitor.app.comparing import Paired, pairs_of
 from monitor.app.report import cut_of
 from monitor.app.settings import Settings
+from monitor.app.still import Still, still_of
 from monitor.app.verdict_document import section_of
-from monitor.app.verdict_review import MODEL, PROMPT, Review, reviewed
-from monitor.domain.alerts import Status, Transition
+from monitor.app.verdict_review import MODEL, PROMPT, Review, Reviews, reviewed
+from monitor.app.wiring import spec_of
+from monitor.domain.alerts import Status, Transition, fingerprint
 from monitor.domain.comparison import Comparison, compare, compare_latency, compare_relevance
 from monitor.domain.counts import Counts, merge
 from monitor.domain.engine import Spec
@@ -57,13 +60,15 @@ def compared(
     recent_ms: int,
     now_ms: int,
     asked: Asked,
-    settings: Settings,
+    judged: Judged,
 ) -> Compared:
     """The page. Raises StoreError when the store is gone.
 
-    Read again while a worker commits in between; if that never ends, there is no cut.
+    A range is read again while a worker commits in between; if that never ends, there is no cut.
     """
-    ask = _Ask(spec, choice, recent_ms, now_ms, asked, settings)
+    ask = _Ask(spec, choice, recent_ms, now_ms, asked, judged)
+    if asked.period is Period.VERDICT:
+        return replace(_compared(reader, ask), cut=judged.cut, as_of_ms=judged.as_of_ms)
     for _ in range(TRIES):
         before = cut_of(reader)
         view = _compared(reader, ask)
@@ -72,19 +77,51 @@ def compared(
     return view
 
 
+def judged(reader: StateReader, settings: Settings) -> Judged:
+    """The verdicts of ``recallwatch verdict``. Raises StoreError when the store is gone.
+
+    All hours of a month may be read for it: seconds, of a store with many intents.
+    """
+    found: list[Reviews] = []
+
+    def read(still: Still) -> None:
+        found[:] = [reviewed(still, settings)]
+
+    still = still_of(reader, read)
+    reviews = found[0] if still.is_whole else reviewed(still, settings)
+    return Judged(
+        found=reviews,
+        section=section_of(reviews, spec_of(settings).groups),
+        as_of_ms=still.evaluation().watermark_ms,
+        cut=cut_of(still) if still.is_whole else None,
+    )
+
+
+def firing(reader: StateReader) -> tuple[str, ...]:
+    """The alerts that fire, and since when: verdicts of another time had other reasons."""
+    states = reader.evaluation().states.items()
+    return tuple(
+        sorted(
+            f"{fingerprint(alert)} {state.since_ms} {state.is_relieved}"
+            for alert, state in states
+            if state.status is Status.FIRING
+        )
+    )
+
+
 class _Ask(NamedTuple):
     spec: Spec
     choice: Choice
     recent_ms: int
     now_ms: int
     asked: Asked
-    settings: Settings
+    judged: Judged
 
 
 def _compared(reader: StateReader, ask: _Ask) -> Compared:
     spec, choice, asked = ask.spec, ask.choice, ask.asked
     freshness, evaluation = freshness_of(reader, ask.now_ms), reader.evaluation()
-    found = reviewed(reader, ask.settings)
+    found = ask.judged.found
     names = tuple(found.reviews)
     grid = grid_of(spec, choice.span, ask.recent_ms, freshness.as_of_ms or 0)
     chosen = _chosen(asked, found.reviews)
@@ -104,11 +141,7 @@ def _compared(reader: StateReader, ask: _Ask) -> Compared:
         freshness=freshness,
         of=choice.of,
         period=asked.period,
-        judged=found.window,
-        judged_ms=found.window_ms,
-        answer=found.answer(),
-        advice=found.advice,
-        verdicts=section_of(found, spec.groups),
+        judged=ask.judged,
         window=grid.window,
         rolling_ms=grid.warmup * grid.size_ms,
         pane_ms=grid.size_ms,
@@ -122,7 +155,7 @@ def _compared(reader: StateReader, ask: _Ask) -> Compared:
         else None,
         objective=_objective(spec, choice.of),
         gaps=tuple(gaps_of(reader.ledger())),
-        watermark_ms=evaluation.watermark_ms,
+        as_of_ms=evaluation.watermark_ms,
         panes=len(grid.starts) - grid.warmup,
         left_out=len(grid.starts) - grid.warmup - len(shared),
     )

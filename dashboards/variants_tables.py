@@ -83,13 +83,14 @@ def document(view: Compared) -> dict[str, Any]:
     It proves that the file was not changed by accident, not who made it: nothing is signed.
     """
     is_range = view.period is Period.RANGE
-    window = view.window if is_range else view.judged
+    window = view.window if is_range else view.judged.found.window
     told: dict[str, Any] = {
         "version": DOCUMENT_VERSION,
-        "as_of": iso(view.watermark_ms),
+        "as_of": iso(view.as_of_ms),
         "cut": view.cut,
         "watched": view.of,
-        "verdicts": view.verdicts,
+        "judged": {"as_of": iso(view.judged.as_of_ms), "cut": view.judged.cut},
+        "verdicts": view.judged.section,
         "period": str(view.period),
         "window": [iso(window.start_ms), iso(window.end_ms)],
         "windows": {"ms": view.pane_ms, "all": view.panes, "left_out": view.left_out}
@@ -120,6 +121,7 @@ def _row(measure: Measure, variant: str) -> Row:
         "95% high": high,
         "n": measure.n,
         "Finding": "",
+        "Method": "",
     }
 
 
@@ -136,6 +138,7 @@ def _difference(pair: Pair, name: str) -> Row:
         "95% high": _scaled(high, name),
         "n": min(found.n, found.other_n),
         "Finding": str(found.finding),
+        "Method": variants_words.basis(found),
     }
 
 

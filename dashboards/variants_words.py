@@ -73,8 +73,9 @@ def _tone(view: Compared) -> Tone:
 
 def judged_window(view: Compared) -> str:
     """How long the window of the verdicts is, and from when to when."""
-    start, end = words.moment(view.judged.start_ms), words.moment(view.judged.end_ms)
-    length = "every hour that is kept" if view.judged_ms is None else words.duration(view.judged_ms)
+    window, length_ms = view.judged.found.window, view.judged.found.window_ms
+    start, end = words.moment(window.start_ms), words.moment(window.end_ms)
+    length = "every hour that is kept" if length_ms is None else words.duration(length_ms)
     return f"{length}, {start.removesuffix(' UTC')} to {end}"
 
 
@@ -165,12 +166,12 @@ def name_of(variant: Variant) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of shares, signed, in points.
+    """A difference of shares, signed, in points; never a minus before zero.
 
-    >>> points(0.1234), points(-0.004)
-    ('+12.3', '-0.4')
+    >>> points(0.1234), points(-0.004), points(-0.0004)
+    ('+12.3', '-0.4', '+0.0')
     """
-    return f"{100 * difference:+.1f}"
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"
 
 
 def difference_bounds(found: Comparison) -> str:
@@ -216,9 +217,13 @@ def method(found: Comparison) -> str:
     >>> method(compare(proportion(1, 2), proportion(1, 2)))
     "Newcombe's hybrid score interval, unpaired, one look"
     """
-    if found.is_paired:
-        return f"{SEQUENTIAL}, paired, every look"
-    return f"{METHOD}, unpaired, one look"
+    return f"{SEQUENTIAL if found.is_paired else METHOD}, {basis(found)}"
+
+
+def basis(found: Comparison) -> str:
+    """Of what, and how often it may be looked at."""
+    made = "paired" if found.is_paired else "unpaired"
+    return f"{made}, {'every look' if found.is_watched else 'one look'}"
 
 
 def value(measure: Measure) -> str:

@@ -173,7 +173,7 @@ def _traps(view: Compared) -> None:
         for number, (variant, trap) in enumerate(zip(present, of_trap, strict=True)):
             sign, word = _SIGNS_OF_TRAPS[trap.sign]
             name = _head(trap.name, rows=len(present)) if number == 0 else ""
-            body += f"<tr>{name}{_cell(variants_words.name_of(variant))}{_cell(f'{sign} {word}')}"
+            body += f"<tr>{name}{_cell(variants_words.name_of(variant))}{_whole(f'{sign} {word}')}"
             body += f"{_text(trap.text)}</tr>"
     st.html(_region(["Trap", "Variant", "Finding", "Evidence"], body, "Traps by variant"))
 
@@ -193,7 +193,7 @@ def _changes(view: Compared) -> None:
             answer = change.verdict.answer
             said = f"{_SIGNS_OF_ANSWERS[answer]} {variants_words.VERDICTS[answer]}"
             name = _head(variants_words.name_of(variant), rows=len(shown)) if number == 0 else ""
-            body += f"<tr>{name}{_cell(words.moment(change.at_ms))}{_cell(said)}"
+            body += f"<tr>{name}{_whole(words.moment(change.at_ms))}{_whole(said)}"
             body += f"{_text(variants_words.why(change.verdict) or 'all limits are met')}</tr>"
     if not body:
         st.caption("No full hour is judged yet.")
@@ -284,6 +284,11 @@ def _head(name: str, rows: int) -> str:
     return f'<th scope="row" rowspan="{rows}" style="{style}">{escape(name)}</th>'
 
 
+def _whole(text: str) -> str:
+    """A cell in one line."""
+    return f'<td style="{_CELL};white-space:nowrap">{escape(text)}</td>'
+
+
 def _text(text: str) -> str:
     """A cell of evidence, wide enough to be read on a phone."""
     return f'<td style="{_CELL};min-width:17rem">{escape(words.in_full(text))}</td>'
@@ -295,7 +300,9 @@ def _compared(pair: Pair, measure: Measure) -> str:
         return _cell(words.NONE, "")
     value = variants_words.told(found.difference, measure.name)
     bounds = variants_words.told_bounds(found, measure.name)
-    paired = f"paired, n = {words.count(found.n)}" if found.is_paired else ""
+    paired = variants_words.basis(found)
+    if found.is_paired:
+        paired = f"{paired}, n = {words.count(found.n)}"
     return _cell(value, bounds, _sign(found, measure), paired)
 
 
