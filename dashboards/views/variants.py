@@ -123,7 +123,7 @@ def _verdicts(view: Compared) -> None:
     grid = st.grid(min(len(view.variants), 3), min_column_width=300, border=True)
     for variant in _ordered(view):
         with grid.cell():
-            _verdict(variant, _role(view, variant))
+            _verdict(view, variant)
     box = st.expander("Reasons, traps and changes as a table", key="verdicts", on_change="rerun")
     if box.open:
         rows = variants_tables.verdicts(view)
@@ -148,15 +148,18 @@ def _role(view: Compared, variant: Variant) -> str:
     return names.get(variant.name, "")
 
 
-def _verdict(variant: Variant, role: str) -> None:
+def _verdict(view: Compared, variant: Variant) -> None:
     st.header(common.plain(variants_words.name_of(variant)), anchor=False)
     badge, since = _BADGES[variant.verdict.answer], variants_words.since(variant)
-    st.badge(variants_words.VERDICTS[variant.verdict.answer], icon=badge.icon, color=badge.color)
+    is_doubtful = view.freshness.is_stale or bool(view.gaps or variant.alerts)
+    color = "gray" if is_doubtful and badge.color == "green" else badge.color
+    st.badge(variants_words.VERDICTS[variant.verdict.answer], icon=badge.icon, color=color)
     if not variant.is_present:
         st.caption("It answered nothing in this window, and does not count.")
         return
     st.markdown(common.plain(f"{since[:1].upper()}{since[1:]}."))
-    st.caption(common.plain(role))
+    if role := _role(view, variant):
+        st.caption(common.plain(role))
     for reason in variant.verdict.reasons:
         sign = _STANDS[reason.finding]
         st.markdown(f"{sign} **{reason.finding}** · {common.plain(words.in_full(reason.text))}")
@@ -173,9 +176,9 @@ def _traps(view: Compared) -> None:
         for number, (variant, trap) in enumerate(zip(present, of_trap, strict=True)):
             sign, word = _SIGNS_OF_TRAPS[trap.sign]
             name = _head(trap.name, rows=len(present)) if number == 0 else ""
-            body += f"<tr>{name}{_cell(variants_words.name_of(variant))}{_whole(f'{sign} {word}')}"
-            body += f"{_text(trap.text)}</tr>"
-    st.html(_region(["Trap", "Variant", "Finding", "Evidence"], body, "Traps by variant"))
+            finding = _cell(f"{sign} {word}", variants_words.name_of(variant))
+            body += f"<tr>{name}{finding}{_text(trap.text)}</tr>"
+    st.html(_region(["Trap", "Finding", "Evidence"], body, "Traps by variant"))
 
 
 def _changes(view: Compared) -> None:
@@ -193,12 +196,13 @@ def _changes(view: Compared) -> None:
             answer = change.verdict.answer
             said = f"{_SIGNS_OF_ANSWERS[answer]} {variants_words.VERDICTS[answer]}"
             name = _head(variants_words.name_of(variant), rows=len(shown)) if number == 0 else ""
-            body += f"<tr>{name}{_whole(words.moment(change.at_ms))}{_whole(said)}"
-            body += f"{_text(variants_words.why(change.verdict) or 'all limits are met')}</tr>"
+            why = variants_words.why(change.verdict) or "all limits are met"
+            since = _cell(said, f"from {words.moment(change.at_ms)}")
+            body += f"<tr>{name}{since}{_text(why)}</tr>"
     if not body:
         st.caption("No full hour is judged yet.")
         return
-    st.html(_region(["Variant", "From", "Verdict", "Why"], body, "Changes of verdicts"))
+    st.html(_region(["Variant", "Verdict", "Why"], body, "Changes of verdicts"))
     if left:
         st.caption(f"{words.count(left)} earlier changes are in the table above and in the JSON.")
 
@@ -284,14 +288,9 @@ def _head(name: str, rows: int) -> str:
     return f'<th scope="row" rowspan="{rows}" style="{style}">{escape(name)}</th>'
 
 
-def _whole(text: str) -> str:
-    """A cell in one line."""
-    return f'<td style="{_CELL};white-space:nowrap">{escape(text)}</td>'
-
-
 def _text(text: str) -> str:
     """A cell of evidence, wide enough to be read on a phone."""
-    return f'<td style="{_CELL};min-width:17rem">{escape(words.in_full(text))}</td>'
+    return f'<td style="{_CELL};min-width:10rem">{escape(words.in_full(text))}</td>'
 
 
 def _compared(pair: Pair, measure: Measure) -> str:

@@ -207,12 +207,21 @@ def _serving(known: Sequence[Candidate], paired: Paired) -> tuple[str | None, Gr
         return name, Ground.ALONE, f"{name} is the only variant: there is none to change to."
     fit = [one for one in known if one.verdict.answer is Answer.FIT]
     if len(fit) == 1:
-        (one,) = fit
-        return one.name, Ground.FIT, f"Let {one.name} serve: it alone is shown to be fit."
+        return fit[0].name, Ground.FIT, _alone(fit[0], known, paired)
     if fit:
         return _among_fit(fit, paired)
     # Of those none of which is shown to be fit, one that may be goes before one that is not.
     return _best_of(known, Ground.LESSER, paired)
+
+
+def _alone(one: Candidate, known: Sequence[Candidate], paired: Paired) -> str:
+    """That it alone is fit, and what differs beside: it may even be worse than others in that."""
+    told = [f"Let {one.name} serve: it alone is shown to be fit."]
+    for other in known:
+        way = better(one, other, paired)
+        if way.shown or way.against:
+            told.append(f"Against {other.name}: {'; '.join((*way.shown, *way.against))}.")
+    return " ".join(told)
 
 
 def _among_fit(fit: Sequence[Candidate], paired: Paired) -> tuple[str | None, Ground, str]:

@@ -247,7 +247,8 @@ def test_each_trap_is_shown_with_its_sign_and_evidence() -> None:
         for at, variant in enumerate(("fine_tuned", "prompt")):
             trap = command["variants"][variant]["traps"][number]
             name = [trap["name"]] if at == 0 else []
-            expected.append([*name, variant, signs[trap["sign"]], words.in_full(trap["text"])])
+            finding = f"{signs[trap['sign']]} {variant}"
+            expected.append([*name, finding, words.in_full(trap["text"])])
     assert rows_of(show(store), "Traps by variant") == expected
     assert len(expected) == 10
 
@@ -261,11 +262,12 @@ def test_a_trap_that_is_found_is_told() -> None:
             NOON_MS - 9 * MINUTE_MS + number, predicted="fees", actual="fees", variant="old"
         )
     app = show(scenes.filled(chat))
-    [found] = [row for row in rows_of(app, "Traps by variant") if "✖ found" in row]
-    assert found[-3:-1] == ["old", "✖ found"]
+    [found] = [row for row in rows_of(app, "Traps by variant") if "✖ found" in row[-2]]
+    assert found[-2] == "✖ found old"
     assert "looks good and hides that recall of urgent is 12.0%" in found[-1]
-    assert "old is not fit (recall of urgent, balance of urgent, accuracy paradox" in said_on_top(
-        app
+    assert (
+        "old is not fit (alert urgent-recall, recall of urgent, accuracy paradox)"
+        in said_on_top(app)
     )
 
 
@@ -275,9 +277,9 @@ def test_changes_of_the_verdict_are_told_with_their_reasons_the_latest_first() -
     told(chat, "old", 0, 600, from_ms=NOON_MS - 2 * HOUR_MS)
     app = show(scenes.filled(chat))
     history = rows_of(app, "Changes of verdicts")
-    assert [row[-3:-1] for row in history] == [
-        ["2026-11-22 11:00 UTC", "✖ not fit"],
-        ["2026-11-22 08:00 UTC", "✔ fit"],
+    assert [row[-2] for row in history] == [
+        "✖ not fit from 2026-11-22 11:00 UTC",
+        "✔ fit from 2026-11-22 08:00 UTC",
     ]
     assert history[0][-1].startswith("accuracy 33.3% (95% interval ")
     assert history[1][-1] == "all limits are met"
@@ -330,7 +332,7 @@ def test_a_variant_that_is_silent_in_the_window_is_listed_and_does_not_count() -
     assert "old answered nothing in the window" in said_on_top(app)
     assert said_on_top(app).startswith("new is the only variant")
     assert "It answered nothing in this window" in captions(app)
-    assert {row[-3] for row in rows_of(app, "Traps by variant")} == {"new"}
+    assert {row[-2].split()[-1] for row in rows_of(app, "Traps by variant")} == {"new"}
 
 
 # Numbers
@@ -436,7 +438,7 @@ def differs(store: MemoryStore, settings: Settings = SETTINGS) -> tuple[Tone, st
 def test_the_better_one_of_two_that_are_fit_serves_with_difference_n_and_method() -> None:
     tone, said = answer(store_with(old=(190, 210), new=(200, 200)))
     assert tone is Tone.OK
-    title = "Let new serve: recall of urgent 100.0% (n=200) against 90.5% (n=210), difference +5.9%"
+    title = "Let new serve: recall of urgent 100.0% (n=200) against 90.5% (n=210), difference +5.7%"
     assert said.startswith(title)
     assert "(unpaired)." in said
 
@@ -444,7 +446,7 @@ def test_the_better_one_of_two_that_are_fit_serves_with_difference_n_and_method(
 def test_the_comparison_tells_difference_interval_n_method_and_when() -> None:
     tone, said = differs(store_with(old=(180, 210), new=(196, 200)))
     assert tone is Tone.NEUTRAL
-    title = "new has the higher urgent recall than old: +12.3 points (95% +7.2 to +17.6)."
+    title = "new has the higher urgent recall than old: +12.3 points (95% +7.2 to +17.8)."
     assert said.startswith(title)
     assert "new 98.0% (95% 95.0–99.2%, n = 200) minus old 85.7% (95% 80.3–89.8%, n = 210)" in said
     assert "Newcombe's hybrid score interval, unpaired, one look · 7 d, 2026-11-15 12:00" in said
@@ -507,14 +509,9 @@ def test_no_labels_are_no_evidence() -> None:
     app = show(scenes.filled(chat))
     (tone, said), (_, differs) = notices(app)
     assert tone is Tone.NEUTRAL
-    assert said.startswith(
-        "No difference shown between new and old in recall of urgent (unpaired, too"
-    )
+    assert said.startswith("No difference shown between new and old in recall of urgent (unpaired")
     assert "new has not enough evidence (accuracy, recall of urgent" in said
-    assert "new too few labels (n=0), old too few labels (n=0)" in differs.replace(
-        "old too few labels (n=0), new too few labels (n=0)",
-        "new too few labels (n=0), old too few labels (n=0)",
-    )
+    assert "new too few labels (n=0), old too few labels (n=0)" in differs
     assert cells(app)["urgent recall"] == ["– n = 0", "– n = 0", "–"]
 
 
@@ -533,6 +530,18 @@ def test_old_numbers_say_so_and_are_not_green() -> None:
     assert (amber, grey) == (Tone.WARNING, Tone.NEUTRAL)
     assert stale.startswith("Stale — no new window for 4 min.")
     assert said.startswith("Last known: Let new serve: ")
+
+
+def badges(app: AppTest) -> list[str]:
+    """The colours of the badges of the verdicts."""
+    return re.findall(r":(\w+)-badge\[", "\n".join(line.value for line in app.markdown))
+
+
+def test_no_verdict_is_green_while_its_numbers_are_old_or_an_alert_about_it_is_up() -> None:
+    store = store_with(old=(190, 210), new=(196, 200))
+    assert badges(show(store)) == ["green", "green"]
+    assert badges(run(source(store, age_ms=4 * MINUTE_MS), "variants")) == ["gray", "gray"]
+    assert badges(show(scenes.store_of("firing"))) == ["red", "green"]
 
 
 def test_incomplete_numbers_say_so_and_are_not_green() -> None:
@@ -573,7 +582,7 @@ def test_the_page_says_that_it_is_unpaired_and_one_look() -> None:
     assert "Unpaired" in said
     assert "where the settings have such a comparison" in said
     assert "One look" in said
-    assert "Advice: fit goes before not fit" in said
+    assert "fit goes before not fit" in said
 
 
 def committing(until: int) -> MemoryStore:
@@ -680,7 +689,7 @@ def test_the_same_requests_decide_where_both_answered_them() -> None:
     assert found.pair.comparison.is_paired
     assert found.pair.comparison.finding is Finding.BETTER
     assert found.advice.serve == "new"
-    assert "(paired, 100 requests)" in found.advice.text
+    assert "is shown to be fit. Against old: recall of urgent differs by" in found.advice.text
     app = paired_page()
     assert "on the same requests (paired, 100 requests)" in said_on_top(app)
     [[_, said]] = [n for n in notices(app) if "new has the higher urgent recall" in n[1]]

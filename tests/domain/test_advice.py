@@ -279,6 +279,17 @@ def test_text_says_of_each_measure_whether_it_was_paired() -> None:
     )
 
 
+def test_what_differs_is_said_of_the_only_one_that_is_fit_also_where_it_is_worse() -> None:
+    candidates = [candidate("one", FIT), candidate("other", BLIND)]
+    for found, by in ((BETTER_IN, "+22.0%"), (WORSE_IN, "-22.0%")):
+        text = advise(candidates, paired(recall=found)).text
+        assert text.startswith(
+            "Let one serve: it alone is shown to be fit. Against other: recall of urgent differs "
+            f"by {by} ("
+        )
+        assert text.endswith("on the same requests (paired, 100 requests).")
+
+
 def test_no_difference_is_said_of_those_alone_that_nobody_betters() -> None:
     tied = advise([candidate("a", BLIND), candidate("b", SO_SO), candidate("c", SO_SO)])
     assert tied.text.startswith("No difference shown between b and c in recall of urgent")
