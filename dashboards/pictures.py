@@ -49,6 +49,9 @@ verdicts, for which all hours of a month are read.
 MOST_KEPT = 64
 """Pictures kept: a variant can be anything that stands in an address."""
 
+MOST_JUDGED = 4
+"""Verdicts kept: there is one at a time, and another one while alerts begin or cease to fire."""
+
 V = TypeVar("V")
 V_co = TypeVar("V_co", covariant=True)
 
@@ -213,33 +216,22 @@ def _variants_query(asked: AskedVariants) -> Query[Compared]:
         reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, now_ms: int
     ) -> Compared:
         judged = _judged(source.serial(), variants_queries.firing(reader))
-        if judged.view is None:
-            raise StoreError(judged.fault)
         return variants_queries.compared(
-            reader,
-            spec,
-            choice,
-            recent_ms=recent_ms,
-            now_ms=now_ms,
-            asked=asked,
-            judged=judged.view,
+            reader, spec, choice, recent_ms=recent_ms, now_ms=now_ms, asked=asked, judged=judged
         )
 
     return query
 
 
-@st.cache_data(ttl=JUDGED_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)
-def _judged(serial: int, firing: tuple[str, ...]) -> Picture[Judged]:
-    """Read anew at once when another alert fires."""
-    settings = source.current().settings
+@st.cache_data(ttl=JUDGED_S, refresh_mode="background", show_spinner=False, max_entries=MOST_JUDGED)
+def _judged(serial: int, firing: tuple[str, ...]) -> Judged:
+    """Read anew at once when other alerts fire.
 
-    def query(
-        reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, now_ms: int
-    ) -> Judged:
-        del spec, choice, recent_ms, now_ms
-        return variants_queries.judged(reader, settings)
-
-    return _take(("judged", serial, firing), query, Choice())
+    Raises StoreError when the store is gone: whoever asks caches that, and not for so long.
+    """
+    del serial, firing
+    found = source.current()
+    return variants_queries.judged(found.connect(), found.settings)
 
 
 @st.cache_data(ttl=LONG_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)

@@ -14,7 +14,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from dashboards import charts, tables, variants_queries, variants_tables, words
+from dashboards import charts, pictures, tables, variants_queries, variants_tables, words
 from dashboards.models import Choice
 from dashboards.source import Source
 from dashboards.theme import LIGHT, Tone
@@ -233,9 +233,13 @@ def test_an_alert_that_fires_makes_the_headline_not_fit_and_leaves_nothing_green
 
 
 def test_a_verdict_is_read_anew_when_an_alert_begins_to_fire() -> None:
-    store = scenes.store_of("firing")
-    assert len(variants_queries.firing(store)) == 1
-    assert variants_queries.firing(scenes.store_of("ok")) == ()
+    stores = [scenes.store_of("ok")]
+    app = run(replace(source(stores[0]), connect=lambda: stores[-1]), "variants")
+    assert "fine_tuned is fit" in said_on_top(app)
+    stores.append(scenes.store_of("firing"))
+    pictures._compared.clear()  # noqa: SLF001 - as if it were some seconds old, and nothing else
+    app.run()
+    assert "fine_tuned is not fit (alert urgent-recall)" in said_on_top(app)
 
 
 def test_each_trap_is_shown_with_its_sign_and_evidence() -> None:
