@@ -169,6 +169,8 @@ def _verdict(view: Compared, variant: Variant) -> None:
 def _traps(view: Compared) -> None:
     """Each trap, and below it each variant."""
     present = [variant for variant in _ordered(view) if variant.is_present]
+    if not present:
+        return
     st.header("The traps", anchor=False)
     st.caption("Ways in which a good number deceives, each checked. Unknown is never harmless.")
     body = ""

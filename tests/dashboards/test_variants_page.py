@@ -237,7 +237,7 @@ def test_a_verdict_is_read_anew_when_an_alert_begins_to_fire() -> None:
     app = run(replace(source(stores[0]), connect=lambda: stores[-1]), "variants")
     assert "fine_tuned is fit" in said_on_top(app)
     stores.append(scenes.store_of("firing"))
-    pictures._compared.clear()  # noqa: SLF001 - as if it were some seconds old, and nothing else
+    pictures._compared.clear()
     app.run()
     assert "fine_tuned is not fit (alert urgent-recall)" in said_on_top(app)
 
@@ -337,6 +337,14 @@ def test_a_variant_that_is_silent_in_the_window_is_listed_and_does_not_count() -
     assert said_on_top(app).startswith("new is the only variant")
     assert "It answered nothing in this window" in captions(app)
     assert {row[-2].split()[-1] for row in rows_of(app, "Traps by variant")} == {"new"}
+
+
+def test_a_window_in_which_nobody_answered_is_told_in_words() -> None:
+    app = show(store_with(old=(40, 40), new=(40, 40)), within(maturity="6h"))
+    assert said_on_top(app).startswith("No variant has answered anything in this window.")
+    assert "old answered nothing in the window" in said_on_top(app)
+    assert "The traps" not in [header.value for header in app.header]
+    assert cells(app)["urgent recall"] == ["– n = 0", "– n = 0", "–"]
 
 
 # Numbers
