@@ -25,6 +25,7 @@ MOST_CHANGES = 12
 """Of each variant, on the page; the table and the JSON file have all."""
 
 HEIGHT = 420
+_NBSP = "\N{NO-BREAK SPACE}"
 MOST = "most messages"
 """Stands for the variant that answered most; in an address, too."""
 
@@ -178,7 +179,7 @@ def _traps(view: Compared) -> None:
         for number, (variant, trap) in enumerate(zip(present, of_trap, strict=True)):
             sign, word = _SIGNS_OF_TRAPS[trap.sign]
             name = _head(trap.name, rows=len(present)) if number == 0 else ""
-            finding = _cell(f"{sign} {word}", variants_words.name_of(variant))
+            finding = _cell(f"{sign}{_NBSP}{word}", variants_words.name_of(variant))
             body += f"<tr>{name}{finding}{_text(trap.text)}</tr>"
     st.html(_region(["Trap", "Finding", "Evidence"], body, "Traps by variant"))
 
@@ -196,7 +197,7 @@ def _changes(view: Compared) -> None:
         left += len(variant.changes) - len(shown)
         for number, change in enumerate(shown):
             answer = change.verdict.answer
-            said = f"{_SIGNS_OF_ANSWERS[answer]} {variants_words.VERDICTS[answer]}"
+            said = f"{_SIGNS_OF_ANSWERS[answer]}{_NBSP}{variants_words.VERDICTS[answer]}"
             name = _head(variants_words.name_of(variant), rows=len(shown)) if number == 0 else ""
             why = variants_words.why(change.verdict) or "all limits are met"
             since = _cell(said, f"from {words.moment(change.at_ms)}")

@@ -86,11 +86,8 @@ def test_the_answer_its_numbers_and_both_lines_are_there_in_every_theme_and_widt
     expect(row.get_by_text(re.compile("▲ better"))).to_be_visible()
     for name in ("Measures by variant", "Traps by variant", "Changes of verdicts"):
         expect(page.get_by_role("region", name=name)).to_be_visible()
-    expect(
-        page.get_by_role(
-            "cell", name=re.compile(r"^(✖ found|✔ not found|\? unknown) ?(fine_tuned|prompt)$")
-        )
-    ).to_have_count(10)
+    sign = re.compile(r"^(✖\sfound|✔\snot found|\?\sunknown)\s*(fine_tuned|prompt)$")
+    expect(page.get_by_role("cell", name=sign)).to_have_count(10)
     legend = page.locator("[data-testid=stHtml] span[style*=dashed]")
     expect(legend).to_have_count(1)
     assert has_no_sideways_scroll(page)
