@@ -31,23 +31,26 @@ from dashboards.models import Choice, LabelsView, LiveNow, Trend
 from dashboards.pipeline_models import PipelineView
 from dashboards.replay_models import Ask, Moments, Replayed
 from dashboards.variants_models import Asked as AskedVariants
-from dashboards.variants_models import Compared
-from monitor.app.wiring import verdict_limits_of
+from dashboards.variants_models import Compared, Judged
 from monitor.domain.engine import Spec
 from monitor.domain.errors import StoreError
 from monitor.domain.slices import ALL
 from monitor.domain.windows import DAY_MS
 from monitor.ports import StateReader
 
-NOW_S, CHARTS_S, LONG_S = 1.5, 4, 20
+NOW_S, CHARTS_S, LONG_S, JUDGED_S = 1.5, 4, 20, 60
 """Seconds for which a picture is fresh; Streamlit hands it out for at most as long again.
 
 That is longer than pages wait between two looks, so that no look waits for the store. Long ranges
-are read rarely: their points are minutes apart, and a day of panes takes most of a second.
+are read rarely: their points are minutes apart, and a day of panes takes most of a second. So are
+verdicts, for which all hours of a month are read.
 """
 
 MOST_KEPT = 64
 """Pictures kept: a variant can be anything that stands in an address."""
+
+MOST_JUDGED = 4
+"""Verdicts kept: there is one at a time, and another one while alerts begin or cease to fire."""
 
 V = TypeVar("V")
 V_co = TypeVar("V_co", covariant=True)
@@ -209,8 +212,26 @@ def _long_compared(serial: int, choice: Choice, asked: AskedVariants) -> Picture
 
 
 def _variants_query(asked: AskedVariants) -> Query[Compared]:
-    limits = verdict_limits_of(source.current().settings)
-    return partial(variants_queries.compared, asked=asked, limits=limits)
+    def query(
+        reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, now_ms: int
+    ) -> Compared:
+        judged = _judged(source.serial(), variants_queries.firing(reader))
+        return variants_queries.compared(
+            reader, spec, choice, recent_ms=recent_ms, now_ms=now_ms, asked=asked, judged=judged
+        )
+
+    return query
+
+
+@st.cache_data(ttl=JUDGED_S, refresh_mode="background", show_spinner=False, max_entries=MOST_JUDGED)
+def _judged(serial: int, firing: tuple[str, ...]) -> Judged:
+    """Read anew at once when other alerts fire.
+
+    Raises StoreError when the store is gone: whoever asks caches that, and not for so long.
+    """
+    del serial, firing
+    found = source.current()
+    return variants_queries.judged(found.connect(), found.settings)
 
 
 @st.cache_data(ttl=LONG_S, refresh_mode="background", show_spinner=False, max_entries=MOST_KEPT)

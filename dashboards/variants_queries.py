@@ -1,11 +1,11 @@
 """From the store to the page "Variants". No Streamlit, no clock.
 
-All time is read from the panes that the report is made of, so that both say the same. The range is
-read from the panes of its lines, as far as both variants of the pair answered in them: what only
-one of them was asked, in an incident say, would not be a fair comparison.
+Verdicts, traps, history and advice are those of ``recallwatch verdict``, from the very same code.
+The range is read from the panes of its lines, as far as both variants of the pair answered in them:
+what only one of them was asked, in an incident say, would not be a fair comparison.
 
-Requests that both answered are compared as pairs, where settings watch them and of all time: pairs
-are kept as one sum.
+Requests that both answered are compared as pairs, where settings watch them and such came in the
+verdict's window: pairs are kept as one sum, so there are none of a range.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,27 +14,28 @@ from typing import NamedTuple
 
 from dashboards.banner import AlertView, alert_views, covers
 from dashboards.models import Choice
-from dashboards.queries import Grid, freshness_of, grid_of, points_of, read_panes, variants_of
+from dashboards.queries import Grid, freshness_of, grid_of, points_of, read_panes
 from dashboards.variants_models import (
     Asked,
     Compared,
+    Judged,
     Measure,
     Pair,
     Period,
+    Served,
     Unit,
     Variant,
     Version,
 )
-from monitor.app.comparing import Paired, pair_of
-from monitor.app.report import cut_of, estimates_of, variant_section
-from monitor.domain.alerts import Status, Transition
-from monitor.domain.comparison import (
-    Comparison,
-    advise,
-    compare,
-    compare_latency,
-    compare_relevance,
-)
+from monitor.app.comparing import Paired, pairs_of
+from monitor.app.report import cut_of
+from monitor.app.settings import Settings
+from monitor.app.still import Still, still_of
+from monitor.app.verdict_document import section_of
+from monitor.app.verdict_review import MODEL, PROMPT, Review, Reviews, reviewed
+from monitor.app.wiring import spec_of
+from monitor.domain.alerts import Status, Transition, fingerprint
+from monitor.domain.comparison import Comparison, compare, compare_latency, compare_relevance
 from monitor.domain.counts import Counts, merge
 from monitor.domain.engine import Spec
 from monitor.domain.evaluation import Evaluation
@@ -43,9 +44,8 @@ from monitor.domain.intervals import f1_interval, mean_interval, quantile_shares
 from monitor.domain.ledger import gaps_of
 from monitor.domain.rules import Metric
 from monitor.domain.scores import Score, fold, group_scores, headline, proportion
-from monitor.domain.slices import ALL, SliceKey
-from monitor.domain.verdict import VerdictLimits, verdict_of
-from monitor.domain.windows import ALL_TIME, Clock, PaneKey
+from monitor.domain.slices import ALL
+from monitor.domain.windows import Clock
 from monitor.ports import StateReader
 
 TRIES = 3
@@ -60,13 +60,15 @@ def compared(
     recent_ms: int,
     now_ms: int,
     asked: Asked,
-    limits: VerdictLimits,
+    judged: Judged,
 ) -> Compared:
     """The page. Raises StoreError when the store is gone.
 
-    Read again while a worker commits in between; if that never ends, there is no cut.
+    A range is read again while a worker commits in between; if that never ends, there is no cut.
     """
-    ask = _Ask(spec, choice, recent_ms, now_ms, asked, limits)
+    ask = _Ask(spec, choice, recent_ms, now_ms, asked, judged)
+    if asked.period is Period.VERDICT:
+        return replace(_compared(reader, ask), cut=judged.cut, as_of_ms=judged.as_of_ms)
     for _ in range(TRIES):
         before = cut_of(reader)
         view = _compared(reader, ask)
@@ -75,29 +77,62 @@ def compared(
     return view
 
 
+def judged(reader: StateReader, settings: Settings) -> Judged:
+    """The verdicts of ``recallwatch verdict``. Raises StoreError when the store is gone.
+
+    All hours of a month may be read for it: seconds, of a store with many intents.
+    """
+    found: list[Reviews] = []
+
+    def read(still: Still) -> None:
+        found[:] = [reviewed(still, settings)]
+
+    still = still_of(reader, read)
+    reviews = found[0] if still.is_whole else reviewed(still, settings)
+    return Judged(
+        found=reviews,
+        section=section_of(reviews, spec_of(settings).groups),
+        as_of_ms=still.evaluation().watermark_ms,
+        cut=cut_of(still) if still.is_whole else None,
+    )
+
+
+def firing(reader: StateReader) -> tuple[str, ...]:
+    """The alerts that fire, and since when: verdicts of another time had other reasons."""
+    states = reader.evaluation().states.items()
+    return tuple(
+        sorted(
+            f"{fingerprint(alert)} {state.since_ms} {state.is_relieved}"
+            for alert, state in states
+            if state.status is Status.FIRING
+        )
+    )
+
+
 class _Ask(NamedTuple):
     spec: Spec
     choice: Choice
     recent_ms: int
     now_ms: int
     asked: Asked
-    limits: VerdictLimits
+    judged: Judged
 
 
 def _compared(reader: StateReader, ask: _Ask) -> Compared:
     spec, choice, asked = ask.spec, ask.choice, ask.asked
-    freshness, names = freshness_of(reader, ask.now_ms), variants_of(reader)
+    freshness, evaluation = freshness_of(reader, ask.now_ms), reader.evaluation()
+    found = ask.judged.found
+    names = tuple(found.reviews)
     grid = grid_of(spec, choice.span, ask.recent_ms, freshness.as_of_ms or 0)
-    ever = _ever(reader, names)
-    chosen = _chosen(asked, ever)
-    lines = _lines(reader, names, grid, names if asked.period is Period.RANGE else chosen)
+    chosen = _chosen(asked, found.reviews)
+    is_range = asked.period is Period.RANGE
+    lines = _lines(reader, names, grid, names if is_range else chosen)
     shared = _shared([lines[name] for name in chosen], grid)
-    counts = ever
-    if asked.period is Period.RANGE:
+    counts = {name: review.counts for name, review in found.reviews.items()}
+    if is_range:
         counts = {name: merge(lines[name][at] for at in shared) for name in names}
-    evaluation = reader.evaluation()
-    look = _Look(spec, choice.of, ask.limits, evaluation, reader.transitions())
-    variants = {name: look.variant(name, counts[name]) for name in names}
+    look = _Look(spec, choice.of, evaluation, reader.transitions())
+    variants = {name: look.variant(one, counts[name]) for name, one in found.reviews.items()}
     group = spec.groups.of(choice.of)
     for name in chosen:
         points = tuple(points_of(lines[name], group, grid))
@@ -106,33 +141,33 @@ def _compared(reader: StateReader, ask: _Ask) -> Compared:
         freshness=freshness,
         of=choice.of,
         period=asked.period,
+        judged=ask.judged,
         window=grid.window,
         rolling_ms=grid.warmup * grid.size_ms,
         pane_ms=grid.size_ms,
         variants=tuple(variants.values()),
-        pair=look.pair(*(variants[name] for name in chosen), counts=counts, period=asked.period)
+        pair=look.pair(
+            *(variants[name] for name in chosen),
+            counts=counts,
+            since_ms=None if is_range else found.window.start_ms,
+        )
         if len(chosen) > 1
         else None,
         objective=_objective(spec, choice.of),
         gaps=tuple(gaps_of(reader.ledger())),
-        watermark_ms=evaluation.watermark_ms,
+        as_of_ms=evaluation.watermark_ms,
         panes=len(grid.starts) - grid.warmup,
         left_out=len(grid.starts) - grid.warmup - len(shared),
     )
 
 
-def _ever(reader: StateReader, names: Sequence[str]) -> dict[str, Counts]:
-    keys = [PaneKey(Clock.EVENT, ALL_TIME, 0, SliceKey(name)) for name in names]
-    return dict(zip(names, reader.panes(keys) if keys else (), strict=True))
-
-
-def _chosen(asked: Asked, ever: Mapping[str, Counts]) -> tuple[str, ...]:
-    """Who serves and whom it is compared with: as asked, else those that answered most, ever.
+def _chosen(asked: Asked, reviews: Mapping[str, Review]) -> tuple[str, ...]:
+    """Who serves and whom it is compared with: as asked, else who answered most in the window.
 
     One name where there is one, none where there is none.
     """
-    ranked = sorted(ever, key=lambda name: (-ever[name].predictions, name))
-    serving = [asked.serving] if asked.serving in ever else ranked[:1]
+    ranked = sorted(reviews, key=lambda name: (-reviews[name].counts.predictions, name))
+    serving = [asked.serving] if asked.serving in reviews else ranked[:1]
     others = [name for name in ranked if name not in serving]
     other = [asked.other] if asked.other in others else others[:1]
     return (*serving, *other)
@@ -156,27 +191,27 @@ def _objective(spec: Spec, of: str) -> float | None:
 
 
 class _Look(NamedTuple):
-    """What counts are judged by."""
+    """What else is known of variants, beside what counts say."""
 
     spec: Spec
     of: str
-    limits: VerdictLimits
     evaluation: Evaluation
     transitions: Sequence[Transition]
 
-    def variant(self, name: str, counts: Counts) -> Variant:
-        """One variant, without the points of its line, by the limits that are its own."""
-        limits = self.limits.of(name)
-        estimates = estimates_of(self.evaluation.signals, self.spec, name)
+    def variant(self, review: Review, counts: Counts) -> Variant:
+        """One variant, without the points of its line."""
         return Variant(
-            name=name,
+            name=review.variant,
             predictions=counts.predictions,
             labelled=counts.labelled,
             measures=tuple(_measures(counts, self.of, self.spec.groups.of(self.of))),
-            verdict=verdict_of(counts, self.spec.groups, limits),
-            versions=tuple(_versions(self.evaluation, name)),
-            section=variant_section(counts, self.spec, limits, estimates),
-            alerts=self._alerts(name),
+            verdict=review.verdict,
+            changes=tuple(review.changes),
+            traps=tuple(review.traps),
+            versions=tuple(_versions(self.evaluation, review.variant)),
+            served=tuple(_served(review)),
+            is_present=review.is_present,
+            alerts=self._alerts(review.variant),
         )
 
     def _alerts(self, name: str) -> tuple[AlertView, ...]:
@@ -185,11 +220,16 @@ class _Look(NamedTuple):
         return tuple(view for view in views if view.is_up and view.key.variant == name)
 
     def pair(
-        self, serving: Variant, other: Variant, *, counts: Mapping[str, Counts], period: Period
+        self,
+        serving: Variant,
+        other: Variant,
+        *,
+        counts: Mapping[str, Counts],
+        since_ms: int | None,
     ) -> Pair:
-        """Both, compared in each measure that has a test; the watched recall decides, or accuracy.
+        """Both, compared in each measure that has a test; the watched recall first, or accuracy.
 
-        What holds at every look does so of all time alone: a range moves on.
+        ``since_ms`` None stands for a range. It moves on, so nothing of it holds at every look.
         """
         named = zip(serving.measures, other.measures, strict=True)
         comparisons = {
@@ -198,31 +238,27 @@ class _Look(NamedTuple):
             if one.unit is Unit.SHARE and one.name != COVERAGE
         }
         comparisons |= _sketched(counts[other.name], counts[serving.name])
-        paired: dict[str, Paired] = {}
-        if period is Period.EVER:
-            paired = self._paired(other.name, serving.name)
-        else:
-            comparisons = {n: found._replace(is_watched=False) for n, found in comparisons.items()}
+        comparisons = {n: found._replace(is_watched=False) for n, found in comparisons.items()}
+        paired = {} if since_ms is None else self._paired(other.name, serving.name, since_ms)
         comparisons |= {name: pairs.found for name, pairs in paired.items() if name in comparisons}
-        decisive = recall_of(self.of) if self.of else ACCURACY
-        advised = advise(
-            serving.verdict.answer,
-            other.verdict.answer,
-            comparisons[decisive],
-            comparisons[ACCURACY],
+        return Pair(
+            serving, other, recall_of(self.of) if self.of else ACCURACY, comparisons, paired
         )
-        return Pair(serving, other, decisive, comparisons, advised, paired)
 
-    def _paired(self, other: str, serving: str) -> dict[str, Paired]:
+    def _paired(self, other: str, serving: str, since_ms: int) -> dict[str, Paired]:
         """Name of the measure -> what requests that both answered say."""
-        asked = [(ACCURACY, Metric.ACCURACY, "")]
+        asked = {(Metric.ACCURACY, ""): ACCURACY}
         if self.of:
-            asked.append((recall_of(self.of), Metric.RECALL, self.of))
-        found = {
-            name: pair_of(other, serving, metric, of, self.evaluation, self.spec)
-            for name, metric, of in asked
-        }
-        return {name: pairs for name, pairs in found.items() if pairs is not None}
+            asked[Metric.RECALL, self.of] = recall_of(self.of)
+        found = pairs_of(other, serving, self.evaluation, self.spec, since_ms=since_ms)
+        return {asked[of]: pairs for of, pairs in found.items() if of in asked}
+
+
+def _served(review: Review) -> Iterator[Served]:
+    """Slices of the window that are versions."""
+    for name, sliced in review.slices.items():
+        if name.startswith((MODEL, PROMPT)):
+            yield Served(name, sliced.evidence.predictions, sliced.verdict.answer)
 
 
 def _sketched(other: Counts, serving: Counts) -> dict[str, Comparison]:

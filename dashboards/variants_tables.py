@@ -1,4 +1,4 @@
-"""The comparison as table rows, and as a document to take away."""
+"""Verdicts and comparison as table rows, and as a document to take away."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from monitor.app.report import iso
 from monitor.codec.snapshots import canonical
 from monitor.domain.comparison import Comparison
 
-DOCUMENT_VERSION = 1
+DOCUMENT_VERSION = 2
 
 
 def measures(view: Compared) -> list[Row]:
@@ -26,6 +26,37 @@ def measures(view: Compared) -> list[Row]:
     if view.pair is not None:
         rows += [_difference(view.pair, name) for name in view.pair.comparisons]
     return rows
+
+
+def verdicts(view: Compared) -> list[Row]:
+    """One row for each reason, trap and change of each variant's verdict, changes newest first."""
+    rows: list[Row] = []
+    for variant in view.variants:
+        name = variants_words.name_of(variant)
+        for reason in variant.verdict.reasons:
+            low, high = reason.interval or (None, None)
+            rows.append({
+                **_part(name, "reason", reason.name, str(reason.finding), reason.text),
+                "Value": reason.value, "Limit": reason.limit, "95% low": low, "95% high": high,
+                "n": reason.n,
+            })  # fmt: skip
+        rows += [_part(name, "trap", t.name, str(t.sign), t.text) for t in variant.traps]
+        for change in reversed(variant.changes):
+            said = variants_words.VERDICTS[change.verdict.answer]
+            why = variants_words.why(change.verdict)
+            rows.append(_part(name, "change", words.iso(change.at_ms), said, why))
+    return rows
+
+
+def _part(variant: str, part: str, name: str, stands: str, text: str) -> Row:
+    return {
+        "Variant": variant,
+        "Part": part,
+        "Name": name,
+        "Stands": stands,
+        "Evidence": words.in_full(text),
+        **dict.fromkeys(("Value", "Limit", "95% low", "95% high", "n")),
+    }
 
 
 def lines(view: Compared) -> list[Row]:
@@ -52,13 +83,16 @@ def document(view: Compared) -> dict[str, Any]:
     It proves that the file was not changed by accident, not who made it: nothing is signed.
     """
     is_range = view.period is Period.RANGE
+    window = view.window if is_range else view.judged.found.window
     told: dict[str, Any] = {
         "version": DOCUMENT_VERSION,
-        "as_of": iso(view.watermark_ms),
+        "as_of": iso(view.as_of_ms),
         "cut": view.cut,
         "watched": view.of,
+        "judged": {"as_of": iso(view.judged.as_of_ms), "cut": view.judged.cut},
+        "verdicts": view.judged.section,
         "period": str(view.period),
-        "window": [iso(view.window.start_ms), iso(view.window.end_ms)] if is_range else None,
+        "window": [iso(window.start_ms), iso(window.end_ms)],
         "windows": {"ms": view.pane_ms, "all": view.panes, "left_out": view.left_out}
         if is_range
         else None,
@@ -66,7 +100,6 @@ def document(view: Compared) -> dict[str, Any]:
         "comparison": None if view.pair is None else _pair(view.pair),
         "measures": {variant.name: _measures(variant) for variant in view.variants},
         "versions": {variant.name: _versions(variant) for variant in view.variants},
-        "variants": {variant.name: variant.section for variant in view.variants},
         "code": __version__,
     }
     return {**told, "digest": digest_of(told)}
@@ -88,6 +121,7 @@ def _row(measure: Measure, variant: str) -> Row:
         "95% high": high,
         "n": measure.n,
         "Finding": "",
+        "Method": "",
     }
 
 
@@ -104,6 +138,7 @@ def _difference(pair: Pair, name: str) -> Row:
         "95% high": _scaled(high, name),
         "n": min(found.n, found.other_n),
         "Finding": str(found.finding),
+        "Method": variants_words.basis(found),
     }
 
 
@@ -122,9 +157,7 @@ def _pair(pair: Pair) -> dict[str, Any]:
     return {
         "serving": pair.serving.name,
         "other": pair.other.name,
-        "advice": str(pair.advised.advice),
-        "ground": str(pair.advised.ground),
-        "decisive": pair.decisive,
+        "watched": pair.watched,
         "method": f"{variants_words.method(pair.comparison)}, 95%",
         "differences": {name: _compared(found) for name, found in pair.comparisons.items()},
         "pairs": {name: _paired(paired) for name, paired in pair.paired.items()},

@@ -1,4 +1,4 @@
-"""What the page "Variants" says first: which variant should serve, and how sure that is."""
+"""What the page "Variants" says: who should serve, since when each is fit, what differs."""
 
 from dashboards import words
 from dashboards.banner import Notice
@@ -6,20 +6,21 @@ from dashboards.theme import Tone
 from dashboards.variants_models import Compared, Measure, Pair, Period, Unit, Variant
 from monitor.app.comparing import Paired
 from monitor.domain.alerts import Status
-from monitor.domain.comparison import Advice, Comparison, Finding, Ground
+from monitor.domain.comparison import Comparison, Finding
 from monitor.domain.pairs import Side
-from monitor.domain.verdict import Answer
+from monitor.domain.verdict import Answer, Verdict
 from monitor.domain.verdict import Finding as Stand
 
 METHOD, SEQUENTIAL = "Newcombe's hybrid score interval", "mixture test of pairs that differ"
 PAIRED = (
     "Paired: both variants are judged by the same requests, those that both answered. Only the "
-    "requests on which they differ tell which is better."
+    "requests on which they differ tell which is better. All count since the first of these "
+    "versions, not those of the window alone."
 )
 UNPAIRED = (
     "Unpaired: each variant is judged by the messages that it answered itself, and these may "
-    "differ. Both are compared on the same requests, of all time, where the settings have such a "
-    "comparison and both answered a request."
+    "differ. Both are compared on the same requests, outside of a range, where the settings have "
+    "such a comparison and both answered enough requests."
 )
 EVERY_LOOK = (
     "Every look: the finding may be watched. If there is no difference, one is ever claimed at "
@@ -30,8 +31,8 @@ ONE_LOOK = (
     "a difference is shown finds one by chance more often than 5% of the time."
 )
 PRINCIPLE = (
-    "Fit goes before not fit, whatever the difference; then the decisive measure, unless accuracy "
-    "shows the opposite."
+    "Advice: fit goes before not fit, whatever the difference; of those that are fit the cheapest; "
+    "then recall of watched groups, then accuracy, as far as a difference is shown."
 )
 
 VERDICTS = {
@@ -39,40 +40,122 @@ VERDICTS = {
     Answer.NOT_FIT: "not fit",
     Answer.NOT_ENOUGH_EVIDENCE: "not enough evidence",
 }
-_TONES = {
-    Advice.PREFER: Tone.OK,
-    Advice.KEEP: Tone.OK,
-    Advice.NO_CHOICE: Tone.WARNING,
-    Advice.NO_DIFFERENCE: Tone.NEUTRAL,
-    Advice.NOT_ENOUGH_EVIDENCE: Tone.NEUTRAL,
-}
 
 
-def verdict(view: Compared, span: str) -> Notice | None:
-    """The sentence on top; None while there is no variant.
+def advice(view: Compared) -> Notice | None:
+    """The sentence on top, of the verdict's window; None while there is no variant.
 
-    Never green while the numbers are old or incomplete, which it says, or while an alert is up.
+    Green only while the variant that should serve is fit; never while the numbers are old or
+    incomplete, which it says, or while an alert is up.
     """
     if not view.variants:
         return None
-    said = _single(view.variants[0]) if view.pair is None else _advised(view, view.pair, span)
+    title = words.in_full(view.advice.text)
+    body = " · ".join([*map(_judged, view.variants), f"verdicts of {judged_window(view)}"])
     is_doubtful = view.freshness.is_stale or view.gaps or view.alerts
-    tone = Tone.NEUTRAL if said.tone is Tone.OK and is_doubtful else said.tone
+    tone = Tone.NEUTRAL if is_doubtful and _tone(view) is Tone.OK else _tone(view)
     if not view.freshness.is_stale and not view.gaps:
-        return Notice(tone, said.title, said.body)
+        return Notice(tone, title, body)
     whose = "Last known" if view.freshness.is_stale else "As far as counted"
-    return Notice(tone, f"{whose}: {said.title}", said.body)
+    return Notice(tone, f"{whose}: {title}", body)
+
+
+def _tone(view: Compared) -> Tone:
+    """What should serve is fit, or nothing can that is, or nobody knows."""
+    answers = {v.name: v.verdict.answer for v in view.variants if v.is_present}
+    serve = view.advice.serve
+    if serve is not None and answers.get(serve) is Answer.FIT:
+        return Tone.OK
+    if set(answers.values()) == {Answer.FIT}:
+        return Tone.OK
+    return Tone.WARNING if Answer.NOT_FIT in answers.values() else Tone.NEUTRAL
+
+
+def judged_window(view: Compared) -> str:
+    """How long the window of the verdicts is, and from when to when."""
+    window, length_ms = view.judged.found.window, view.judged.found.window_ms
+    start, end = words.moment(window.start_ms), words.moment(window.end_ms)
+    length = "every hour that is kept" if length_ms is None else words.duration(length_ms)
+    return f"{length}, {start.removesuffix(' UTC')} to {end}"
+
+
+def _judged(variant: Variant) -> str:
+    """``old is not fit (recall of urgent)``: the names of what decided."""
+    if not variant.is_present:
+        return f"{name_of(variant)} answered nothing in the window"
+    answer = variant.verdict.answer
+    names = variant.reasons(Stand.MISSED if answer is Answer.NOT_FIT else Stand.OPEN)
+    said = f"{VERDICTS[answer]} ({', '.join(names)})" if names else VERDICTS[answer]
+    verb = "has" if answer is Answer.NOT_ENOUGH_EVIDENCE else "is"
+    return f"{name_of(variant)} {verb} {said}"
+
+
+def since(variant: Variant) -> str:
+    """Since when the verdict is what it is, and what it was before.
+
+    Alerts are not in the history: where one decides, it says so.
+    """
+    if not variant.changes:
+        return "no hour is judged yet"
+    last = variant.changes[-1]
+    when = words.moment(last.at_ms)
+    answer, by_labels = variant.verdict.answer, last.verdict.answer
+    if answer is not by_labels:
+        return f"{VERDICTS[answer]} by an alert that fires; {VERDICTS[by_labels]} since {when}"
+    if len(variant.changes) == 1:
+        return f"{VERDICTS[answer]} since {when}, the first hour that is judged"
+    before = VERDICTS[variant.changes[-2].verdict.answer]
+    return f"{VERDICTS[answer]} since {when}, {before} before"
+
+
+def why(verdict: Verdict) -> str:
+    """The reasons that decided, in full; "" where all is met."""
+    missed = verdict.found(Stand.MISSED)
+    return "; ".join(words.in_full(reason.text) for reason in missed or verdict.found(Stand.OPEN))
+
+
+def served(variant: Variant) -> str:
+    """The versions of the window, and those that alerts tell apart."""
+    told = [
+        f"{words.one_line(one.name)}: {words.count(one.predictions)} messages, "
+        f"{VERDICTS[one.answer]}"
+        for one in variant.served
+    ]
+    told += [
+        f"{words.one_line(found.name)} "
+        f"({'in use' if found.is_in_use else f'last label {words.moment(found.last_ms)}'})"
+        for found in variant.versions
+    ]
+    if not told:
+        return "No version known: no slice has them, and no rule has had a label of one."
+    return f"Versions: {'; '.join(told)}"
+
+
+def finding(view: Compared, span: str) -> Notice | None:
+    """What the comparison of the chosen pair has found, with interval, n, method and when.
+
+    None while there is no pair. It is no verdict, so never green.
+    """
+    if view.pair is None:
+        return None
+    found = view.pair.comparison
+    parts = [_difference(view.pair), method(found), window(view, span)]
+    if found.finding is Finding.TOO_FEW:
+        parts.insert(0, _few(view.pair))
+    return Notice(Tone.NEUTRAL, _TITLES[found.finding](view.pair), " · ".join(parts))
 
 
 def up(view: Compared) -> Notice | None:
-    """What to say of alerts about those that are compared; None while nothing is up."""
+    """What to say of alerts about variants of the page; None while nothing is up."""
     if not view.alerts:
         return None
     is_firing = any(alert.status is Status.FIRING for alert in view.alerts)
     named = ", ".join(f"{alert.whose} {alert.status} ({alert.rule.name})" for alert in view.alerts)
-    body = "What follows is of the range."
-    if view.period is Period.EVER:
-        body = "What follows is of all time: choose the range to compare the present."
+    body = (
+        "One that fires about all of a variant makes it not fit."
+        if is_firing
+        else "The verdicts do not count it until it fires."
+    )
     when = "Last known" if view.freshness.is_stale else "Now"
     return Notice(Tone.CRITICAL if is_firing else Tone.WARNING, f"{when}: {named}.", body)
 
@@ -83,12 +166,12 @@ def name_of(variant: Variant) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of shares, signed, in points.
+    """A difference of shares, signed, in points; never a minus before zero.
 
-    >>> points(0.1234), points(-0.004)
-    ('+12.3', '-0.4')
+    >>> points(0.1234), points(-0.004), points(-0.0004)
+    ('+12.3', '-0.4', '+0.0')
     """
-    return f"{100 * difference:+.1f}"
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"
 
 
 def difference_bounds(found: Comparison) -> str:
@@ -134,9 +217,13 @@ def method(found: Comparison) -> str:
     >>> method(compare(proportion(1, 2), proportion(1, 2)))
     "Newcombe's hybrid score interval, unpaired, one look"
     """
-    if found.is_paired:
-        return f"{SEQUENTIAL}, paired, every look"
-    return f"{METHOD}, unpaired, one look"
+    return f"{SEQUENTIAL if found.is_paired else METHOD}, {basis(found)}"
+
+
+def basis(found: Comparison) -> str:
+    """Of what, and how often it may be looked at."""
+    made = "paired" if found.is_paired else "unpaired"
+    return f"{made}, {'every look' if found.is_watched else 'one look'}"
 
 
 def value(measure: Measure) -> str:
@@ -162,8 +249,8 @@ def bounds(measure: Measure) -> str:
 
 def window(view: Compared, span: str) -> str:
     """Of when the compared numbers are."""
-    if view.period is Period.EVER:
-        return "all time"
+    if view.period is Period.VERDICT:
+        return judged_window(view)
     start = words.clock(view.window.start_ms, near_ms=view.window.end_ms).removesuffix(" UTC")
     until = words.clock(view.window.end_ms)
     parts = f"{start}–{until} ({span})"
@@ -175,29 +262,12 @@ def window(view: Compared, span: str) -> str:
     return f"{parts}, without the {left} of {whole} windows of {length} that one did not answer in"
 
 
-def _single(variant: Variant) -> Notice:
-    title = f"There is one variant, {name_of(variant)}: nothing to compare it with."
-    return Notice(Tone.NEUTRAL, title, f"It is judged by its limits: {_judged(variant)}.")
-
-
-def _judged(variant: Variant) -> str:
-    answer = variant.verdict.answer
-    names = variant.reasons(Stand.MISSED if answer is Answer.NOT_FIT else Stand.OPEN)
-    return f"{VERDICTS[answer]} ({', '.join(names)})" if names else VERDICTS[answer]
-
-
-def _advised(view: Compared, pair: Pair, span: str) -> Notice:
-    title = _TITLES[pair.advised.advice](pair)
-    parts = [_difference(pair), method(pair.comparison), window(view, span)]
-    return Notice(_TONES[pair.advised.advice], title, " · ".join(parts))
-
-
 def _difference(pair: Pair) -> str:
     found = pair.comparison
-    name = pair.decisive[:1].upper() + pair.decisive[1:]
-    if paired := pair.paired.get(pair.decisive):
+    name = pair.watched[:1].upper() + pair.watched[1:]
+    if paired := pair.paired.get(pair.watched):
         return f"{name} {same_requests(paired)}"
-    sides = " minus ".join(_side(variant, pair.decisive) for variant in (pair.other, pair.serving))
+    sides = " minus ".join(_side(variant, pair.watched) for variant in (pair.other, pair.serving))
     if found.difference is None:
         return f"{name}: {sides}"
     difference = f"{points(found.difference)} points (95% {difference_bounds(found)})"
@@ -234,70 +304,40 @@ def _side(variant: Variant, name: str) -> str:
     return f"{name_of(variant)} {value(found)} ({ground})"
 
 
-def _prefer(pair: Pair) -> str:
+def _higher(pair: Pair) -> str:
     serving, other = name_of(pair.serving), name_of(pair.other)
-    if pair.advised.ground is Ground.MEASURE:
-        return f"Prefer {other}: {_higher(pair, serving)}."
-    return f"Prefer {other}: it is fit, and {serving} is not ({_missed(pair.serving)})."
+    return f"{other} has the higher {pair.watched} than {serving}: {_by(pair)}."
 
 
-def _keep(pair: Pair) -> str:
+def _lower(pair: Pair) -> str:
     serving, other = name_of(pair.serving), name_of(pair.other)
-    if pair.advised.ground is Ground.MEASURE:
-        return f"Keep {serving}: {_higher(pair, other)}."
-    return f"Keep {serving}: {other} is not fit ({_missed(pair.other)})."
+    return f"{other} has the lower {pair.watched} than {serving}: {_by(pair)}."
 
 
-def _higher(pair: Pair, than: str) -> str:
-    """By how much the better one is better, as a positive number."""
+def _by(pair: Pair) -> str:
     found = pair.comparison
-    low, high = found.interval or (0.0, 0.0)
-    difference = found.difference or 0.0
-    if difference < 0:
-        difference, low, high = -difference, -high, -low
-    by = f"{100 * difference:.1f} points (95% {100 * low:.1f} to {100 * high:.1f})"
-    return f"its {pair.decisive} is higher than that of {than} by {by}"
+    return f"{points(found.difference or 0.0)} points (95% {difference_bounds(found)})"
 
 
 def _no_difference(pair: Pair) -> str:
     names = f"{name_of(pair.serving)} and {name_of(pair.other)}"
-    return f"No difference shown in {pair.decisive} between {names}."
+    return f"No difference shown in {pair.watched} between {names}."
 
 
-def _not_enough(pair: Pair) -> str:
-    if pair.advised.ground is Ground.OPEN:
-        still = ", ".join(pair.other.reasons(Stand.OPEN))
-        return f"Not enough evidence to prefer {name_of(pair.other)}: still open ({still})."
+def _too_few(pair: Pair) -> str:
+    names = f"{name_of(pair.serving)} and {name_of(pair.other)}"
+    return f"Too few labels to compare {names} in {pair.watched}."
+
+
+def _few(pair: Pair) -> str:
     found = pair.comparison
-    if found.is_paired:
-        return (
-            f"Not enough evidence: both answered {words.count(found.n)} labelled requests so far."
-        )
     sides = ((pair.serving, found.other_n), (pair.other, found.n))
-    few = [f"{name_of(side)} {words.too_few(n)}" for side, n in sides if n < words.FEW]
-    return f"Not enough evidence: {', '.join(few)}."
-
-
-def _no_choice(pair: Pair) -> str:
-    pair_of = (pair.serving, pair.other)
-    if all(variant.verdict.answer is Answer.NOT_FIT for variant in pair_of):
-        return f"No clear choice: neither {name_of(pair.serving)} nor {name_of(pair.other)} is fit."
-    is_other = pair.comparison.finding is Finding.BETTER
-    best, rest = (pair.other, pair.serving) if is_other else pair_of
-    head = f"No clear choice: {name_of(best)} has the higher {pair.decisive}"
-    if pair.advised.ground is Ground.ACCURACY:
-        return f"{head}, {name_of(rest)} the higher accuracy."
-    return f"{head}, but is not fit ({_missed(best)})."
-
-
-def _missed(variant: Variant) -> str:
-    return ", ".join(variant.reasons(Stand.MISSED))
+    return ", ".join(f"{name_of(side)} {words.too_few(n)}" for side, n in sides if n < words.FEW)
 
 
 _TITLES = {
-    Advice.PREFER: _prefer,
-    Advice.KEEP: _keep,
-    Advice.NO_DIFFERENCE: _no_difference,
-    Advice.NOT_ENOUGH_EVIDENCE: _not_enough,
-    Advice.NO_CHOICE: _no_choice,
+    Finding.BETTER: _higher,
+    Finding.WORSE: _lower,
+    Finding.NO_DIFFERENCE: _no_difference,
+    Finding.TOO_FEW: _too_few,
 }

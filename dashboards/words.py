@@ -170,7 +170,7 @@ def one_line(text: str) -> str:
     >>> one_line("rolling back\n# now\u202e")
     'rolling back # now'
     """
-    shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    shown = _printable(text)
     return shown if len(shown) <= MOST_CHARACTERS else f"{shown[: MOST_CHARACTERS - 1]}…"
 
 
@@ -183,9 +183,18 @@ def told(reason: str) -> str:
     return re.sub(r"(?<=\d) %", "%", one_line(reason))
 
 
+def in_full(reason: str) -> str:
+    """The same of evidence that must not be cut."""
+    return re.sub(r"(?<=\d) %", "%", _printable(reason))
+
+
 def too_few(n: int) -> str:
     """Why there is no verdict."""
     return f"too few labels (n={count(n)})"
+
+
+def _printable(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _two(first: float, first_unit: str, second: float, second_unit: str) -> str:

@@ -16,11 +16,16 @@ from dashboards.views import common
 from monitor.app.comparing import told_evidence
 from monitor.app.console import dump
 from monitor.domain.comparison import Comparison, Finding
+from monitor.domain.traps import Sign
 from monitor.domain.verdict import Answer
 from monitor.domain.verdict import Finding as Stand
 
 EVERY_S = 10
+MOST_CHANGES = 12
+"""Of each variant, on the page; the table and the JSON file have all."""
+
 HEIGHT = 420
+_NBSP = "\N{NO-BREAK SPACE}"
 MOST = "most messages"
 """Stands for the variant that answered most; in an address, too."""
 
@@ -40,6 +45,12 @@ _STANDS = {
     Stand.MISSED: ":red[:material/cancel:]",
     Stand.OPEN: ":gray[:material/help:]",
 }
+_SIGNS_OF_TRAPS = {
+    Sign.FOUND: ("✖", "found"),
+    Sign.NOT_FOUND: ("✔", "not found"),
+    Sign.UNKNOWN: ("?", "unknown"),
+}
+_SIGNS_OF_ANSWERS = {Answer.FIT: "✔", Answer.NOT_FIT: "✖", Answer.NOT_ENOUGH_EVIDENCE: "?"}
 
 
 def page(choice: Choice) -> None:
@@ -54,10 +65,10 @@ def _asked() -> Asked:
         is_choice = len(known) > 2 or "other" in st.query_params  # noqa: PLR2004 - a pair
         other = _one_of("Compare with", "other", known) if is_choice else ""
         period = st.radio(
-            "Outcomes of", list(map(str, Period)), key="counted", bind="query-params",
+            "Compare outcomes of", list(map(str, Period)), key="counted", bind="query-params",
             horizontal=True,
-            help="All time is what the report tells; the range is what the sidebar says, as far "
-            "as both variants answered.",
+            help="The verdict's window is that of recallwatch verdict; the range is what the "
+            "sidebar says, as far as both variants answered. Verdicts are of their window always.",
         )  # fmt: skip
     return Asked(serving, other, Period(period))
 
@@ -83,28 +94,46 @@ def _drawn(choice: Choice, asked: Asked) -> None:
     if lost := incomplete(view.gaps):
         common.notice(lost)
     if picture.fault is None:
-        _answer(view, choice.span)
+        _answer(view)
     palette = common.colours_of(picture)
     _verdicts(view)
-    _lines(view, palette)
+    _traps(view)
+    _changes(view)
+    _finding(view, choice.span)
     _measures(view, choice.span)
+    _lines(view, palette)
     _method(view)
     common.last_known(picture)
 
 
-def _answer(view: Compared, span: str) -> None:
-    if said := variants_words.verdict(view, span):
+def _answer(view: Compared) -> None:
+    if said := variants_words.advice(view):
         common.notice(said)
     if now := variants_words.up(view):
         common.notice(now)
         common.to_alert(view.alerts[0].alert)
+    if view.advice.steps:
+        st.header("What to do next", anchor=False)
+        steps = (words.in_full(step.text) for step in view.advice.steps)
+        st.markdown("\n".join(f"* {common.plain(step)}" for step in steps))
 
 
 def _verdicts(view: Compared) -> None:
+    st.header("Fit for production?", anchor=False)
+    st.caption(common.plain(f"Verdicts of {variants_words.judged_window(view)}, by event time"))
     grid = st.grid(min(len(view.variants), 3), min_column_width=300, border=True)
     for variant in _ordered(view):
         with grid.cell():
-            _verdict(variant, _role(view, variant))
+            _verdict(view, variant)
+    box = st.expander("Reasons, traps and changes as a table", key="verdicts", on_change="rerun")
+    if box.open:
+        rows = variants_tables.verdicts(view)
+        with box:
+            st.dataframe(rows, hide_index=True, height=260, alt="Reasons, traps and changes")
+            st.download_button(
+                "CSV", tables.csv_of(rows), "recallwatch-verdicts.csv", "text/csv",
+                key="verdicts-csv", icon=":material/download:", on_click="ignore",
+            )  # fmt: skip
 
 
 def _ordered(view: Compared) -> list[Variant]:
@@ -120,25 +149,73 @@ def _role(view: Compared, variant: Variant) -> str:
     return names.get(variant.name, "")
 
 
-def _verdict(variant: Variant, role: str) -> None:
+def _verdict(view: Compared, variant: Variant) -> None:
     st.header(common.plain(variants_words.name_of(variant)), anchor=False)
-    badge = _BADGES[variant.verdict.answer]
-    st.badge(variants_words.VERDICTS[variant.verdict.answer], icon=badge.icon, color=badge.color)
-    n = f"{words.count(variant.labelled)} labelled of {words.count(variant.predictions)} messages"
-    st.caption(common.plain(" · ".join(part for part in (role, n) if part)))
+    badge, since = _BADGES[variant.verdict.answer], variants_words.since(variant)
+    is_doubtful = view.freshness.is_stale or bool(view.gaps or variant.alerts)
+    color = "gray" if is_doubtful and badge.color == "green" else badge.color
+    st.badge(variants_words.VERDICTS[variant.verdict.answer], icon=badge.icon, color=color)
+    if not variant.is_present:
+        st.caption("It answered nothing in this window, and does not count.")
+        return
+    st.markdown(common.plain(f"{since[:1].upper()}{since[1:]}."))
+    if role := _role(view, variant):
+        st.caption(common.plain(role))
     for reason in variant.verdict.reasons:
-        st.markdown(f"{_STANDS[reason.finding]} {common.plain(reason.text)}")
-    st.caption(common.plain(_versions(variant)))
+        sign = _STANDS[reason.finding]
+        st.markdown(f"{sign} **{reason.finding}** · {common.plain(words.in_full(reason.text))}")
+    st.caption(common.plain(variants_words.served(variant)))
 
 
-def _versions(variant: Variant) -> str:
-    if not variant.versions:
-        return "No version known: records name none, or no rule has had a label of one."
-    told = []
-    for found in variant.versions:
-        until = "in use" if found.is_in_use else f"last label {words.moment(found.last_ms)}"
-        told.append(f"{words.one_line(found.name)} ({until})")
-    return f"Versions that rules have had labels of: {', '.join(told)}"
+def _traps(view: Compared) -> None:
+    """Each trap, and below it each variant."""
+    present = [variant for variant in _ordered(view) if variant.is_present]
+    if not present:
+        return
+    st.header("The traps", anchor=False)
+    st.caption("Ways in which a good number deceives, each checked. Unknown is never harmless.")
+    body = ""
+    for of_trap in zip(*(variant.traps for variant in present), strict=True):
+        for number, (variant, trap) in enumerate(zip(present, of_trap, strict=True)):
+            sign, word = _SIGNS_OF_TRAPS[trap.sign]
+            name = _head(trap.name, rows=len(present)) if number == 0 else ""
+            finding = _cell(f"{sign}{_NBSP}{word}", variants_words.name_of(variant))
+            body += f"<tr>{name}{finding}{_text(trap.text)}</tr>"
+    st.html(_region(["Trap", "Finding", "Evidence"], body, "Traps by variant"))
+
+
+def _changes(view: Compared) -> None:
+    """When the verdicts changed, the latest first."""
+    st.header("How the verdicts changed", anchor=False)
+    st.caption(
+        "The same judgement at each full hour of the past, with all labels that are known now. "
+        "Alerts are not in it."
+    )
+    body, left = "", 0
+    for variant in _ordered(view):
+        shown = list(reversed(variant.changes))[:MOST_CHANGES]
+        left += len(variant.changes) - len(shown)
+        for number, change in enumerate(shown):
+            answer = change.verdict.answer
+            said = f"{_SIGNS_OF_ANSWERS[answer]}{_NBSP}{variants_words.VERDICTS[answer]}"
+            name = _head(variants_words.name_of(variant), rows=len(shown)) if number == 0 else ""
+            why = variants_words.why(change.verdict) or "all limits are met"
+            since = _cell(said, f"from {words.moment(change.at_ms)}")
+            body += f"<tr>{name}{since}{_text(why)}</tr>"
+    if not body:
+        st.caption("No full hour is judged yet.")
+        return
+    st.html(_region(["Variant", "Verdict", "Why"], body, "Changes of verdicts"))
+    if left:
+        st.caption(f"{words.count(left)} earlier changes are in the table above and in the JSON.")
+
+
+def _finding(view: Compared, span: str) -> None:
+    if view.pair is None:
+        return
+    st.header("What differs", anchor=False)
+    if said := variants_words.finding(view, span):
+        common.notice(said)
 
 
 def _lines(view: Compared, palette: Palette) -> None:
@@ -149,6 +226,9 @@ def _lines(view: Compared, palette: Palette) -> None:
         f"Rolling {words.duration(view.rolling_ms)} by event time, with 95% interval; paler while "
         "fewer than half the labels are in."
     )
+    if not any(point.recall.value is not None for v in view.shown for point in v.points):
+        st.caption(f"No {common.plain(view.of)} label in this range: there is no line to draw.")
+        return
     _legend(view, palette)
     common.chart(charts.compared(view, palette), key="compared", alt=charts.compared_alt(view))
     common.same_numbers(partial(variants_tables.lines, view), key="variant-lines")
@@ -188,20 +268,32 @@ def _table(view: Compared) -> str:
     names = [variants_words.name_of(variant) for variant in variants]
     if pair is not None:
         names.append(f"{names[1]} − {names[0]}")
-    head = "".join(
-        f'<th scope="col" style="{_CELL}">{escape(name)}</th>' for name in ["Measure", *names]
-    )
     body = ""
     for row in zip(*(variant.measures for variant in variants), strict=True):
         body += f'<tr><th scope="row" style="{_CELL};font-weight:600">{escape(row[0].name)}</th>'
         body += "".join(map(_measured, row))
         body += "" if pair is None else _compared(pair, row[0])
         body += "</tr>"
+    return _region(["Measure", *names], body, "Measures by variant")
+
+
+def _region(columns: Sequence[str], body: str, label: str) -> str:
+    """A table of these rows, reached by the keyboard, so that a wide one can be scrolled by it."""
+    head = "".join(f'<th scope="col" style="{_CELL}">{escape(name)}</th>' for name in columns)
     style = "width:100%;border-collapse:collapse;font-size:.95rem"
     table = f'<table style="{style}"><tr>{head}</tr>{body}</table>'
-    # Reached by the keyboard, so that a wide one can be scrolled by it.
-    region = 'tabindex="0" role="region" aria-label="Measures by variant"'
+    region = f'tabindex="0" role="region" aria-label="{escape(label)}"'
     return f'<div style="overflow-x:auto" {region}>{table}</div>'
+
+
+def _head(name: str, rows: int) -> str:
+    style = f"{_CELL};font-weight:600"
+    return f'<th scope="row" rowspan="{rows}" style="{style}">{escape(name)}</th>'
+
+
+def _text(text: str) -> str:
+    """A cell of evidence, wide enough to be read on a phone."""
+    return f'<td style="{_CELL};min-width:10rem">{escape(words.in_full(text))}</td>'
 
 
 def _compared(pair: Pair, measure: Measure) -> str:
@@ -210,7 +302,9 @@ def _compared(pair: Pair, measure: Measure) -> str:
         return _cell(words.NONE, "")
     value = variants_words.told(found.difference, measure.name)
     bounds = variants_words.told_bounds(found, measure.name)
-    paired = f"paired, n = {words.count(found.n)}" if found.is_paired else ""
+    paired = variants_words.basis(found)
+    if found.is_paired:
+        paired = f"{paired}, n = {words.count(found.n)}"
     return _cell(value, bounds, _sign(found, measure), paired)
 
 
@@ -242,12 +336,11 @@ def _method(view: Compared) -> None:
     told = [variants_words.UNPAIRED, variants_words.ONE_LOOK]
     if view.pair is not None and view.pair.paired:
         told = [variants_words.PAIRED, variants_words.EVERY_LOOK, *told, *_pairs(view.pair)]
-    if view.pair is not None:
-        told.append(f"Decided by {view.pair.decisive}. {variants_words.PRINCIPLE}")
+    told.append(variants_words.PRINCIPLE)
     told.append(
         "Intervals are of 95%: Wilson's of shares, the same carried over to F1, Hoeffding's of "
         "relevance, Woodruff's of latency, which is known to 1%. Differences in latency and "
-        "relevance have wider ones of their own, which of all time hold at every look."
+        "relevance have wider ones of their own."
     )
     st.markdown("\n".join(f"* {common.plain(line)}" for line in told))
 

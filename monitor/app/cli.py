@@ -349,7 +349,7 @@ app.command(
 )(verdict)
 app.command(epilog="Example: recallwatch card --leakage leakage.json > card.md")(card)
 app.command(epilog="Example: recallwatch forget 4c1d9e --archive /var/lib/recallwatch")(forget)
-app.command(epilog=LEAKAGE_EXAMPLE)(leakage)
+app.command(cls=Gate, epilog=LEAKAGE_EXAMPLE)(leakage)
 app.add_typer(alerts)
 app.add_typer(archive_commands)
 app.add_typer(audit)

@@ -7,7 +7,13 @@ from typing import NamedTuple
 
 from monitor.app.instants import iso
 from monitor.domain import pairs
-from monitor.domain.comparison import Comparison, compare, compare_latency, compare_relevance
+from monitor.domain.comparison import (
+    Comparison,
+    Finding,
+    compare,
+    compare_latency,
+    compare_relevance,
+)
 from monitor.domain.counts import Counts
 from monitor.domain.engine import Spec
 from monitor.domain.evaluation import Evaluation
@@ -84,11 +90,12 @@ def compared(
 ) -> Iterator[Measured]:
     """``one`` minus ``other`` in the recall of each group, in accuracy, latency and relevance.
 
-    Paired where a comparison watches the measure and both answered the same requests.
+    Paired where ``pairs_of`` has the measure.
     """
     mine, theirs = counts[one], counts[other]
+    met = pairs_of(one, other, evaluation, spec)
     for name, metric, of in _shares(spec):
-        pair = pair_of(one, other, metric, of, evaluation, spec)
+        pair = met.get((metric, of))
         if pair is None:
             unpaired = (_share(each, metric, of, spec) for each in (mine, theirs))
             yield Measured(name, compare(*unpaired))
@@ -113,21 +120,27 @@ def _share(counts: Counts, metric: Metric, of: str, spec: Spec) -> Score:
     return group_scores(counts.confusion, spec.groups.of(of)).recall
 
 
-def pair_of(
-    one: str, other: str, metric: Metric, of: str, evaluation: Evaluation, spec: Spec
-) -> Paired | None:
-    """What the first comparison that watches the measure has of the two; None for no pair."""
+def pairs_of(
+    one: str, other: str, evaluation: Evaluation, spec: Spec, *, since_ms: int = 0
+) -> dict[tuple[Metric, str], Paired]:
+    """What requests that both answered say, by metric and what it is of, as watched first.
+
+    Left out are pairs of which the last was released before ``since_ms``, and those that are too
+    few to say anything: until then each variant is judged by its own messages.
+    """
+    found: dict[tuple[Metric, str], Paired] = {}
     for rule in spec.comparisons:
-        book = evaluation.pairs.get(rule.name)
-        if book is None or (rule.metric, rule.of) != (metric, of):
-            continue
+        book = evaluation.pairs.get(rule.name, PairBook())
         key = pairs.present(book.pairs, one, other)
-        if key is not None:
-            is_swapped = key.one.variant != one
-            state, number = book.pairs[key], len(spec.comparisons)
-            found = compare_pairs(state, number, is_swapped=is_swapped)
-            return Paired(rule.name, key, is_swapped, judge(state, number), found)
-    return None
+        if key is None or (rule.metric, rule.of) in found or book.pairs[key].last_ms < since_ms:
+            continue
+        is_swapped = key.one.variant != one
+        state, number = book.pairs[key], len(spec.comparisons)
+        told = compare_pairs(state, number, is_swapped=is_swapped)
+        if told.finding is not Finding.TOO_FEW:
+            judged = judge(state, number)
+            found[rule.metric, rule.of] = Paired(rule.name, key, is_swapped, judged, told)
+    return found
 
 
 def _watched(rule: PairRule, book: PairBook, comparisons: int) -> dict[str, object]:

@@ -123,7 +123,10 @@ def print_report(report: Mapping[str, Any], *, width: int | None = None) -> None
     console.print(f"As of {report['as_of'] or 'no record yet'}   {report['digest']}")
     for line in _standing(report["transitions"]):
         console.print(printable(line))
-    console.print("All numbers are since the namespace was created.")
+    console.print(
+        "All numbers are since the namespace was created, the verdict on them too; "
+        "recallwatch verdict judges the latest window, with traps, history and advice."
+    )
     console.print(_ledger_table(report["ledger"]))
     for gap in report["ledger"]["gaps"]:
         console.print(printable(_lost(gap)), style="bold red")

@@ -10,7 +10,7 @@ import typer
 
 from monitor.adapters.training import TrainingError, TrainingFormat
 from monitor.app.console import dump, note, print_json, progress_of
-from monitor.app.options import NO, USAGE, Archived, Config, Form, Format, Offline
+from monitor.app.options import EX_USAGE, NO, OPEN, Archived, Config, Form, Format, Offline
 from monitor.app.settings import SettingsError, load_settings
 from monitor.app.telemetry import printable
 from monitor.domain.likeness import LEAST_WORDS, LIMIT, THRESHOLD, HashedForm, Hashing, HashScheme
@@ -98,7 +98,7 @@ def leakage(
 
     Shares of each variant and group, and accuracy, recall and precision with and without them.
     Examples are masked. Exit codes: 0 within the limit, 1 a leaked share is above it, 2 not enough
-    evidence or a usage error, 3 the world failed.
+    evidence, 3 the world failed, 64 wrong usage or settings.
     """
     if files is not None and (archive or offline or start):
         raise typer.BadParameter("--files is read whole: no --archive, --offline or --from")
@@ -137,7 +137,7 @@ def _found(
             library.fill(meter)
     except TrainingError as error:
         note(printable(str(error)))
-        raise typer.Exit(USAGE) from None
+        raise typer.Exit(EX_USAGE) from None
     with progress_of("Comparing") as meter:
         return searched(settings, history, library, asked, variants, shown, meter)
 
@@ -154,7 +154,7 @@ def _answer(found: "Leakage", out: Path | None, form: Form) -> None:
     else:
         for line in lines_of(found):
             print(printable(line))
-    raise typer.Exit({Finding.WITHIN: 0, Finding.ABOVE: NO, Finding.OPEN: USAGE}[found.answer])
+    raise typer.Exit({Finding.WITHIN: 0, Finding.ABOVE: NO, Finding.OPEN: OPEN}[found.answer])
 
 
 def _write(out: Path, text: str) -> None:

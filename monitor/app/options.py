@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 NO, USAGE, WORLD, STOPPED = 1, 2, 3, 130
+OPEN, EX_USAGE = 2, 64
+"""Of commands of which 2 is an answer, not enough evidence."""
 
 
 class Form(StrEnum):

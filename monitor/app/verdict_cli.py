@@ -11,13 +11,13 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperCommand
 
+from monitor.adapters.files import CaptureError
 from monitor.app.console import note, print_json, progress_of
-from monitor.app.options import Archived, Config, Form, Format, Offline
+from monitor.app.options import EX_USAGE, NO, OPEN, Archived, Config, Form, Format, Offline
 from monitor.app.settings import Settings, SettingsError, load_settings
 from monitor.app.telemetry import printable
 
-EX_USAGE = 64
-CODES = {"fit": 0, "not_fit": 1, "not_enough_evidence": 2}
+CODES = {"fit": 0, "not_fit": NO, "not_enough_evidence": OPEN}
 
 Named = Annotated[
     str | None,
@@ -71,7 +71,7 @@ class Gate(TyperCommand):
 def _usage() -> Iterator[None]:
     try:
         yield
-    except SettingsError as error:
+    except (SettingsError, CaptureError) as error:
         note(str(error))
         raise typer.Exit(EX_USAGE) from None
     except typer.TyperException as error:

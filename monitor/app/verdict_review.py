@@ -4,10 +4,12 @@ The **window** ends with the last hour that has a prediction, so that a verdict 
 ended is not one on silence. All of it is a function of the panes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import NamedTuple
 
+from monitor.app.comparing import pairs_of
 from monitor.app.instants import iso
 from monitor.app.settings import Settings, VariantSettings
 from monitor.app.still import Still
@@ -18,6 +20,7 @@ from monitor.domain.alerts import Status
 from monitor.domain.counts import Counts, merge
 from monitor.domain.engine import Spec
 from monitor.domain.evaluation import Evaluation
+from monitor.domain.rules import Metric
 from monitor.domain.slices import ALL
 from monitor.domain.trailing import Change, changes_of, window_at
 from monitor.domain.traps import Offline, Trap
@@ -154,7 +157,10 @@ def reviewed(
         name: look.review(name, counts.get(name, {}), told.variants.get(name, VariantSettings()))
         for name in variants
     }
-    return Reviews(window, window_ms, reviews, _advice(reviews.values(), look.span_ms(panes)))
+    # Pairs are kept as one sum: what they say now says nothing about an earlier end, either.
+    paired = _paired(variants, evaluation, look) if asked.end_ms is None else advice.NO_PAIRS
+    candidates = [_candidate(one, look.span_ms(panes)) for one in reviews.values()]
+    return Reviews(window, window_ms, reviews, advice.advise(candidates, paired))
 
 
 def _firing(evaluation: Evaluation, spec: Spec) -> dict[str, list[Judgement]]:
@@ -287,8 +293,18 @@ class _Look(NamedTuple):
         return self.window.end_ms - min(starts, default=self.window.end_ms)
 
 
-def _advice(reviews: Iterable[Review], span_ms: int) -> Advice:
-    return advice.advise([_candidate(one, span_ms) for one in reviews])
+def _paired(variants: Sequence[str], evaluation: Evaluation, look: _Look) -> advice.Paired:
+    """What requests say that two of them answered, as long as such come in the window."""
+    since_ms = look.window.start_ms
+    return {
+        (one, other): {
+            advice.ACCURACY if metric is Metric.ACCURACY else advice.recall_of(of): paired.found
+            for (metric, of), paired in pairs_of(
+                one, other, evaluation, look.spec, since_ms=since_ms
+            ).items()
+        }
+        for one, other in permutations(variants, 2)
+    }
 
 
 def _candidate(one: Review, span_ms: int) -> Candidate:

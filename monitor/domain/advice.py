@@ -7,7 +7,9 @@ better in the recall of a watched group, and in no other watched group worse; wh
 differs, what is shown to be better in accuracy. No difference shown is an answer: nothing speaks
 for a change.
 
-Intervals are Newcombe's of independent proportions, each by itself at 95 %.
+Where two variants answered the same requests, what these pairs say decides about the measure that
+they were watched in, and that holds at every look. Elsewhere it is Newcombe's interval of
+independent proportions, each by itself at 95 %, for one look. The text says which it was.
 
 **What next** follows from why the limits are open or missed: a prompt that is known not to reach
 them is no case for more labels, and one that is not known is no case for fine-tuning.
@@ -16,11 +18,13 @@ them is no case for more labels, and one that is not known is no case for fine-t
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from itertools import combinations
 from typing import NamedTuple
 
-from monitor.domain.scores import Score, difference_interval
+from monitor.domain import comparison
+from monitor.domain.comparison import Comparison, compare
+from monitor.domain.scores import Score
 from monitor.domain.verdict import (
-    LEAST_LABELS,
     PARADOX,
     Answer,
     Evidence,
@@ -32,6 +36,17 @@ from monitor.domain.verdict import (
 )
 
 DAY_MS = 86_400_000
+ACCURACY = "accuracy"
+
+Paired = Mapping[tuple[str, str], Mapping[str, Comparison]]
+"""(One, other) -> measure -> the one minus the other on the requests that both answered."""
+
+NO_PAIRS: Paired = {}
+
+
+def recall_of(group: str) -> str:
+    """What the recall of a group is called."""
+    return f"recall of {group}"
 
 
 class Approach(StrEnum):
@@ -99,14 +114,16 @@ class Advice(NamedTuple):
     steps: tuple[Item, ...]
 
 
-def advise(candidates: Sequence[Candidate]) -> Advice:
+def advise(candidates: Sequence[Candidate], paired: Paired = NO_PAIRS) -> Advice:
     """What to do, from all variants; those that answered nothing in the window are left out.
+
+    ``paired`` has both directions of each two variants that met, in each measure that was watched.
 
     >>> advise([]).ground
     <Ground.NOTHING: 'nothing is known yet'>
     """
     known = [one for one in candidates if one.evidence.predictions or one.evidence.accuracy.support]
-    serve, ground, text = _serving(known)
+    serve, ground, text = _serving(known, paired)
     steps = [item for one in known for item in _steps_of(one, known)]
     return Advice(serve, ground, text, tuple(steps))
 
@@ -117,36 +134,71 @@ class Better(NamedTuple):
     shown: tuple[str, ...]
     against: tuple[str, ...]
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether it is better in something and worse in nothing."""
+        return bool(self.shown) and not self.against
 
-def better(one: Candidate, other: Candidate) -> Better:
+
+def better(one: Candidate, other: Candidate, paired: Paired = NO_PAIRS) -> Better:
     """In which measures ``one`` is shown to be better, and in which worse; recall comes first."""
-    shared = [group for group in one.limits.groups if group in other.limits.groups]
-    shown: list[str] = []
-    against: list[str] = []
-    for group in shared:
-        name = f"recall of {group}"
-        of = one.evidence.recall(group), other.evidence.recall(group)
-        _enter(name, *of, shown, against)
-    if not shown and not against:
-        _enter("accuracy", one.evidence.accuracy, other.evidence.accuracy, shown, against)
-    return Better(tuple(shown), tuple(against))
+    groups = [recall_of(group) for group in _shared((one, other))]
+    found = _better(one, other, groups, paired)
+    return found if found.shown or found.against else _better(one, other, [ACCURACY], paired)
 
 
-def _enter(name: str, one: Score, other: Score, shown: list[str], against: list[str]) -> None:
-    bounds = difference_interval(one, other)
-    if bounds is None or min(one.support, other.support) < LEAST_LABELS:
-        return
-    low, high = bounds
-    if low <= 0 <= high:
-        return
-    text = (
-        f"{name} {one.value:.1%} (n={one.support:,}) against {other.value:.1%} "
-        f"(n={other.support:,}), difference {low:+.1%} to {high:+.1%}"
+def difference(
+    one: Candidate, other: Candidate, measure: str, paired: Paired = NO_PAIRS
+) -> Comparison:
+    """``one`` minus ``other``: on the same requests where they met, else each by its own."""
+    found = paired.get((one.name, other.name), {}).get(measure)
+    return compare(_score(one, measure), _score(other, measure)) if found is None else found
+
+
+def _better(one: Candidate, other: Candidate, measures: Iterable[str], paired: Paired) -> Better:
+    said: dict[comparison.Finding, list[str]] = {}
+    for measure in measures:
+        found = difference(one, other, measure, paired)
+        said.setdefault(found.finding, []).append(_said(one, other, measure, found))
+    better_in, worse_in = comparison.Finding.BETTER, comparison.Finding.WORSE
+    return Better(tuple(said.get(better_in, ())), tuple(said.get(worse_in, ())))
+
+
+def _said(one: Candidate, other: Candidate, measure: str, found: Comparison) -> str:
+    low, high = found.interval or (-1.0, 1.0)
+    if found.is_paired:
+        return (
+            f"{measure} differs by {found.difference or 0.0:+.1%} ({low:+.1%} to {high:+.1%}) on "
+            f"the same requests ({_method(found)})"
+        )
+    mine, theirs = _score(one, measure), _score(other, measure)
+    return (
+        f"{measure} {mine.value or 0.0:.1%} (n={mine.support:,}) against "
+        f"{theirs.value or 0.0:.1%} (n={theirs.support:,}), difference {low:+.1%} to {high:+.1%} "
+        f"({_method(found)})"
     )
-    (shown if low > 0 else against).append(text)
 
 
-def _serving(known: Sequence[Candidate]) -> tuple[str | None, Ground, str]:
+def _method(found: Comparison) -> str:
+    """Paired or not, and that it is little where it is."""
+    if found.is_paired:
+        return f"paired, {found.n:,} requests"
+    is_few = found.finding is comparison.Finding.TOO_FEW
+    return "unpaired, too few labels" if is_few else "unpaired"
+
+
+def _score(one: Candidate, measure: str) -> Score:
+    if measure == ACCURACY:
+        return one.evidence.accuracy
+    return one.evidence.recall(measure.removeprefix(recall_of("")))
+
+
+def _shared(known: Sequence[Candidate]) -> list[str]:
+    """The groups in which all of them have a limit."""
+    return [g for g in known[0].limits.groups if all(g in one.limits.groups for one in known)]
+
+
+def _serving(known: Sequence[Candidate], paired: Paired) -> tuple[str | None, Ground, str]:
     """Whom to prefer, why, and in words."""
     if not known:
         return None, Ground.NOTHING, "No variant has answered anything in this window."
@@ -155,15 +207,24 @@ def _serving(known: Sequence[Candidate]) -> tuple[str | None, Ground, str]:
         return name, Ground.ALONE, f"{name} is the only variant: there is none to change to."
     fit = [one for one in known if one.verdict.answer is Answer.FIT]
     if len(fit) == 1:
-        (one,) = fit
-        return one.name, Ground.FIT, f"Let {one.name} serve: it alone is shown to be fit."
+        return fit[0].name, Ground.FIT, _alone(fit[0], known, paired)
     if fit:
-        return _among_fit(fit)
+        return _among_fit(fit, paired)
     # Of those none of which is shown to be fit, one that may be goes before one that is not.
-    return _best_of(known, Ground.LESSER)
+    return _best_of(known, Ground.LESSER, paired)
 
 
-def _among_fit(fit: Sequence[Candidate]) -> tuple[str | None, Ground, str]:
+def _alone(one: Candidate, known: Sequence[Candidate], paired: Paired) -> str:
+    """That it alone is fit, and what differs beside: it may even be worse than others in that."""
+    told = [f"Let {one.name} serve: it alone is shown to be fit."]
+    for other in known:
+        way = better(one, other, paired)
+        if way.shown or way.against:
+            told.append(f"Against {other.name}: {'; '.join((*way.shown, *way.against))}.")
+    return " ".join(told)
+
+
+def _among_fit(fit: Sequence[Candidate], paired: Paired) -> tuple[str | None, Ground, str]:
     costs = {one.name: one.cost for one in fit}
     priced = [(cost, name) for name, cost in costs.items() if cost is not None]
     if len(priced) == len(fit) and len({cost for cost, _ in priced}) > 1:
@@ -174,32 +235,44 @@ def _among_fit(fit: Sequence[Candidate]) -> tuple[str | None, Ground, str]:
             f"({cost:g} for 1,000 answers; {others})."
         )
         return name, Ground.CHEAPER, text
-    return _best_of(fit, Ground.BETTER)
+    return _best_of(fit, Ground.BETTER, paired)
 
 
-def _best_of(known: Sequence[Candidate], ground: Ground) -> tuple[str | None, Ground, str]:
+def _best_of(
+    known: Sequence[Candidate], ground: Ground, paired: Paired
+) -> tuple[str | None, Ground, str]:
     """The one that is shown to be better than every other, if there is one."""
     ahead = "" if ground is Ground.BETTER else ", though it is not shown to be fit"
-    for one in known:
-        ways = [better(one, other) for other in known if other is not one]
-        if all(way.shown and not way.against for way in ways):
-            why = "; ".join(way.shown[0] for way in ways)
-            return one.name, ground, f"Let {one.name} serve{ahead}: {why}."
-    conflicts = [
-        found
+    found = {
+        (one.name, other.name): better(one, other, paired)
         for one in known
         for other in known
-        if other is not one and (found := better(one, other)).shown and found.against
-    ]
-    if conflicts:
-        found = conflicts[0]
-        return None, Ground.CONFLICT, f"No clear choice: {found.shown[0]}, but {found.against[0]}."
+        if other is not one
+    }
+    for one in known:
+        ways = [way for (name, _), way in found.items() if name == one.name]
+        if all(way.is_clear for way in ways):
+            why = "; ".join(way.shown[0] for way in ways)
+            return one.name, ground, f"Let {one.name} serve{ahead}: {why}."
+    for (name, other_name), way in found.items():
+        if way.shown and way.against:
+            said = f"No clear choice between {name} and {other_name}"
+            return None, Ground.CONFLICT, f"{said}: {way.shown[0]}, but {way.against[0]}."
+    beaten = {name for (_, name), way in found.items() if way.is_clear}
+    return None, Ground.SAME, _alike([one for one in known if one.name not in beaten], paired)
+
+
+def _alike(known: Sequence[Candidate], paired: Paired) -> str:
+    """That nothing is shown, in which measures, and how each was looked at."""
+    if len(known) < 2:  # noqa: PLR2004 - a pair
+        return "None is shown to be better than every other: nothing speaks for a change."
     names = " and ".join(one.name for one in known)
-    text = (
-        f"No difference shown between {names} in recall of watched groups or in accuracy: "
-        "nothing speaks for a change."
-    )
-    return None, Ground.SAME, text
+    told = []
+    for measure in [*map(recall_of, _shared(known)), ACCURACY]:
+        found = (difference(one, other, measure, paired) for one, other in combinations(known, 2))
+        told.append(f"{measure} ({' or '.join(dict.fromkeys(map(_method, found)))})")
+    where = " or in ".join(told)
+    return f"No difference shown between {names} in {where}: nothing speaks for a change."
 
 
 def _steps_of(one: Candidate, known: Sequence[Candidate]) -> Iterable[Item]:

@@ -1,4 +1,4 @@
-"""Which of two variants is better, and which should serve?
+"""Which of two variants is better, and in what?
 
 Two proportions are compared by Newcombe's hybrid score interval of their difference
 (R. G. Newcombe, Statistics in Medicine 17, 1998, 873-890, method 10), made of the Wilson intervals
@@ -14,15 +14,14 @@ most 2.5 %, and a difference is shown when the two are apart. That takes more th
 difference itself would, for which values would have to be kept.
 """
 
-import math
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 from monitor.domain.counts import Counts
-from monitor.domain.scores import Score
+from monitor.domain.scores import Score, difference_interval
 from monitor.domain.sequential import mean_bounds, rank_bounds
-from monitor.domain.verdict import LEAST_LABELS, Answer
+from monitor.domain.verdict import LEAST_LABELS
 
 
 class Finding(StrEnum):
@@ -53,35 +52,6 @@ class Comparison(NamedTuple):
     claimed_ms: int | None = None
 
 
-class Advice(StrEnum):
-    """What to do about the variant that serves now, when there is another."""
-
-    PREFER = "prefer"
-    KEEP = "keep"
-    NO_DIFFERENCE = "no difference shown"
-    NOT_ENOUGH_EVIDENCE = "not enough evidence"
-    NO_CHOICE = "no clear choice"
-
-
-class Ground(StrEnum):
-    """What an advice stands on."""
-
-    MEASURE = "the difference that is shown"
-    LIMITS = "one reaches its limits, the other does not"
-    UNFIT = "not fit"
-    OPEN = "a limit that is still open"
-    ACCURACY = "accuracy speaks against it"
-    LABELS = "too few labels"
-    NOTHING = "no difference"
-
-
-class Advised(NamedTuple):
-    """The advice and its ground."""
-
-    advice: Advice
-    ground: Ground
-
-
 def compare(one: Score, other: Score) -> Comparison:
     """``one`` minus ``other``, two independent proportions with their 95 % intervals.
 
@@ -91,14 +61,11 @@ def compare(one: Score, other: Score) -> Comparison:
     ('better', [0.0524, 0.3339])
     """
     n, other_n = one.support, other.support
-    if one.value is None or other.value is None or one.interval is None or other.interval is None:
+    interval = difference_interval(one, other)
+    if one.value is None or other.value is None or interval is None:
         return Comparison(Finding.TOO_FEW, None, None, n, other_n)
-    difference = one.value - other.value
-    (low, high), (other_low, other_high) = one.interval, other.interval
-    down = math.hypot(one.value - low, other_high - other.value)
-    up = math.hypot(high - one.value, other.value - other_low)
-    least, most = max(-1.0, difference - down), min(1.0, difference + up)
-    return Comparison(_finding(min(n, other_n), least, most), difference, (least, most), n, other_n)
+    finding = _finding(min(n, other_n), *interval)
+    return Comparison(finding, one.value - other.value, interval, n, other_n)
 
 
 def compare_latency(one: Counts, other: Counts, share: float) -> Comparison:
@@ -147,52 +114,6 @@ def _apart(
     if least > 0 or most < 0:
         finding = Finding.BETTER if (most < 0) == is_lower_better else Finding.WORSE
     return Comparison(finding, value - other, (least, most), n, other_n, is_watched=True)
-
-
-def advise(serving: Answer, other: Answer, measure: Comparison, accuracy: Comparison) -> Advised:
-    """Which should serve, by the verdicts on both and by what ``other`` has over ``serving``.
-
-    A variant that is fit goes before one that is not, whatever the difference; none that is not fit
-    is ever preferred. Between the rest the measure decides, unless accuracy shows the opposite. To
-    stay takes less than to change: what is preferred must be fit.
-    """
-    verdicts = (serving, other)
-    if verdicts == (Answer.FIT, Answer.NOT_FIT):
-        is_measured = measure.finding is Finding.WORSE
-        return Advised(Advice.KEEP, Ground.MEASURE if is_measured else Ground.LIMITS)
-    if verdicts == (Answer.NOT_FIT, Answer.FIT):
-        is_measured = measure.finding is Finding.BETTER
-        return Advised(Advice.PREFER, Ground.MEASURE if is_measured else Ground.LIMITS)
-    if verdicts == (Answer.NOT_FIT, Answer.NOT_FIT):
-        return Advised(Advice.NO_CHOICE, Ground.UNFIT)
-    if measure.finding is Finding.TOO_FEW:
-        return Advised(Advice.NOT_ENOUGH_EVIDENCE, Ground.LABELS)
-    if measure.finding is Finding.NO_DIFFERENCE:
-        return _alike(serving, other)
-    return _different(serving, other, measure.finding, accuracy.finding)
-
-
-def _alike(serving: Answer, other: Answer) -> Advised:
-    if other is Answer.NOT_FIT:
-        return Advised(Advice.KEEP, Ground.LIMITS)
-    if serving is Answer.NOT_FIT:
-        return Advised(Advice.NOT_ENOUGH_EVIDENCE, Ground.OPEN)
-    return Advised(Advice.NO_DIFFERENCE, Ground.NOTHING)
-
-
-def _different(serving: Answer, other: Answer, measure: Finding, accuracy: Finding) -> Advised:
-    is_other = measure is Finding.BETTER
-    best = other if is_other else serving
-    if best is Answer.NOT_FIT:
-        return Advised(Advice.NO_CHOICE, Ground.UNFIT)
-    is_against = accuracy is (Finding.WORSE if is_other else Finding.BETTER)
-    if is_against and Answer.NOT_FIT not in {serving, other}:
-        return Advised(Advice.NO_CHOICE, Ground.ACCURACY)
-    if not is_other:
-        return Advised(Advice.KEEP, Ground.MEASURE)
-    if best is Answer.NOT_ENOUGH_EVIDENCE:
-        return Advised(Advice.NOT_ENOUGH_EVIDENCE, Ground.OPEN)
-    return Advised(Advice.PREFER, Ground.MEASURE)
 
 
 def _finding(n: int, least: float, most: float) -> Finding:

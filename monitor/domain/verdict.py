@@ -363,7 +363,8 @@ def _balance(group: str, evidence: Evidence, limit: float) -> Judgement:
     interval = difference_interval(precision, recall)
     if precision.value is None or recall.value is None or interval is None:
         text = f"{name}: precision and recall are not both known yet"
-        return Judgement(name, Finding.OPEN, text, None, limit, None, n, Lacking.LABELS)
+        least = max(1, LEAST_LABELS - n)
+        return Judgement(name, Finding.OPEN, text, None, limit, None, n, Lacking.LABELS, least)
     value, (low, high) = precision.value - recall.value, interval
     finding = _within(interval, limit) if n >= LEAST_LABELS else Finding.OPEN
     lacking, needed = None, None

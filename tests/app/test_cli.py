@@ -36,8 +36,8 @@ COMMANDS = (
     *("leakage", "verdict", "card"),
 )
 WITH_SETTINGS = tuple(name for name in COMMANDS if name != "demo")
-USAGE = dict.fromkeys(COMMANDS, 2) | {"verdict": 64}
-"""Of a verdict 2 is an answer."""
+USAGE = dict.fromkeys(COMMANDS, 2) | {"verdict": 64, "leakage": 64}
+"""Of these 2 is an answer."""
 SECRET = "hunter2"
 
 

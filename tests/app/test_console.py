@@ -39,6 +39,12 @@ def row(text: str, *names: str) -> list[str]:
     raise AssertionError(f"no row of {names} in {text}")
 
 
+def test_report_names_the_command_that_judges_the_latest_window(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "recallwatch verdict judges the latest window" in printed(undisturbed(), capsys, 200)
+
+
 # Progress
 
 

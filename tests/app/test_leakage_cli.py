@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 from benchmarks.planted import EDITS, messages
+from monitor.adapters.archive import Folder, copy_topics
 from monitor.adapters.kafka import KafkaConnection
 from monitor.app.leakage_report import load_checks
 from monitor.app.replay import replay_files
 from monitor.app.report import iso, present_report
 from monitor.app.settings import Settings, SettingsError
-from monitor.domain.events import Record
+from monitor.domain.events import Kind, Partition, Record
 from monitor.domain.leakage import Finding
+from monitor.domain.windows import DAY_MS
+from tests.adapters.histories import ListSource
 from tests.app.captures import captured
 from tests.app.test_cli import Ended, Run, run, written
 from tests.app.test_cli import live as live_settings
@@ -152,7 +155,7 @@ def test_a_variant_can_be_chosen_and_an_unknown_one_is_named(run: Run, tmp_path:
     assert list(document["variants"]) == ["ALL", "prompt"]
     assert document["variants"]["ALL"]["leaked"]["n"] == 334
     ended = ended_with(run, tmp_path, records, "--variant", "claude")
-    assert (ended.code, "no prediction of claude" in ended.err) == (2, True)
+    assert (ended.code, "no prediction of claude" in ended.err) == (64, True)
 
 
 def test_examples_are_masked_unless_texts_are_asked_for(run: Run, tmp_path: Path) -> None:
@@ -277,7 +280,7 @@ def test_training_files_that_cannot_be_used_are_a_usage_error(
     train.write_text(training)
     files = captured(tmp_path / "captured", [])
     ended = run("leakage", "--train", train, "--files", files)
-    assert (ended.code, ended.out) == (2, "")
+    assert (ended.code, ended.out) == (64, "")
     assert named in ended.err
 
 
@@ -288,12 +291,12 @@ def test_an_end_may_be_named_for_captured_records_and_a_start_may_not(
     document = answered(run, tmp_path, live(), "--to", end)
     assert document["variants"]["ALL"]["leaked"]["n"] == 5
     ended = ended_with(run, tmp_path, live(), "--from", end)
-    assert (ended.code, "--files is read whole" in ended.err) == (2, True)
+    assert (ended.code, "--files is read whole" in ended.err) == (64, True)
 
 
 def test_an_out_file_that_cannot_be_written_is_a_usage_error(run: Run, tmp_path: Path) -> None:
     ended = ended_with(run, tmp_path, live()[:2], "--out", tmp_path / "none" / "leakage.json")
-    assert (ended.code, "cannot be written" in ended.err) == (2, True)
+    assert (ended.code, "cannot be written" in ended.err) == (64, True)
 
 
 def test_no_predictions_are_not_enough(run: Run, tmp_path: Path) -> None:
@@ -318,6 +321,43 @@ def test_what_kafka_holds_gives_the_answer_of_the_captured_records_from_a_time_o
     later = json.loads(run("leakage", *options, "--from", iso(T0 + EXACT * MINUTE_MS)).out)
     leaked = later["variants"]["ALL"]["leaked"]
     assert (leaked["exact"], leaked["n"]) == (0, NEAR + len(NEW))
+
+
+def test_an_archive_gives_the_answer_of_the_captured_records(run: Run, tmp_path: Path) -> None:
+    train, config = tmp_path / "train.txt", written(tmp_path, SETTINGS)
+    train.write_text("\n".join(TRAINING))
+    place, files = tmp_path / "archive", captured(tmp_path / "captured", live())
+    kept = {
+        Partition(topic, 0): ListSource([each for each in live() if each.topic == topic])
+        for topic in Kind
+    }
+    copy_topics(
+        Folder.at(str(place)), {str(kind): str(kind) for kind in Kind}, kept, now_ms=T0 + DAY_MS
+    )
+    options = ["--config", config, "--train", train, "--format", "json"]
+    archived = run("leakage", *options, "--archive", place, "--offline")
+    assert archived.code == 1
+    plain = json.loads(run("leakage", *options, "--files", files).out)
+    assert json.loads(archived.out)["variants"] == plain["variants"]
+
+
+@pytest.mark.parametrize("wrong", [["--no-such-option"], ["--limit", 2], ["--config", "none"]])
+def test_a_persons_mistake_is_told_apart_from_not_enough_evidence(
+    run: Run, tmp_path: Path, wrong: list[object]
+) -> None:
+    train = tmp_path / "train.txt"
+    train.write_text("\n".join(TRAINING))
+    ended = run("leakage", "--train", train, *wrong)
+    assert (ended.code, "Traceback" in ended.err) == (64, False)
+
+
+def test_captured_records_that_are_none_are_a_usage_error(run: Run, tmp_path: Path) -> None:
+    files = captured(tmp_path / "captured", [])
+    (files / "predictions.jsonl").write_text("{")
+    train = tmp_path / "train.txt"
+    train.write_text("\n".join(TRAINING))
+    ended = run("leakage", "--train", train, "--files", files)
+    assert (ended.code, "predictions.jsonl:1" in ended.err) == (64, True)
 
 
 def test_a_broker_that_is_not_reached_ends_with_3(

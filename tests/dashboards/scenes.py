@@ -12,6 +12,7 @@ from typing import cast
 
 from dashboards.source import Source
 from monitor.adapters.memory import MemoryStore
+from monitor.app.settings import Settings
 from monitor.domain import alerts, engine, ledger, signals
 from monitor.domain.counts import bucket_of
 from monitor.domain.cut import Progress
@@ -59,6 +60,22 @@ RULE = AlertRule("urgent-recall", "urgent", URGENT, 0.80, is_glance=True)
 SPEC = Spec(groups=Groups({"urgent": URGENT}), rules=(RULE,))
 BY_EVIDENCE = replace(RULE, is_glance=False, baseline=0.92, evidence=36_000.0)
 SLOW = SignalRule("slow-answers", Signal.LATENCY_P95, window_ms=HOUR_MS, above=120.0)
+SETTINGS = Settings.model_validate(
+    {
+        "intents": {"groups": {"urgent": sorted(URGENT)}},
+        "rules": [
+            {
+                "name": RULE.name,
+                "of": RULE.of,
+                "per": ["variant"],
+                "objective": RULE.objective,
+                "detector": "glance",
+            }
+        ],
+    }
+)
+"""Those that ``SPEC`` is made of."""
+
 WATCHED = Spec(groups=SPEC.groups, rules=(BY_EVIDENCE,), signals=(SLOW,))
 """With the e-detector, and a signal that all scenes of ``bank`` make warn."""
 

@@ -44,6 +44,7 @@ def main(scene: str, port: str, switch: str, settings: str = "{}") -> None:
         held = scenes.store_of(scene.removeprefix(ACTING))
         store = scenes.flaky(held, lambda: told() == "down")
         found = scenes.source_of(store, spec=scenes.spec_of(scene))
+        found = replace(found, settings=scenes.SETTINGS)
         if scene.startswith(ACTING):
             found = replace(found, act=held.act, text_of=lambda miss: f"I said {miss.actual}!")
             identity.viewer = lambda: Viewer("ana")

@@ -2,16 +2,19 @@
 
 import pytest
 
+from monitor.domain import comparison as difference
 from monitor.domain.advice import (
     DAY_MS,
     Advice,
     Approach,
     Candidate,
     Ground,
+    Paired,
     Step,
     advise,
     better,
 )
+from monitor.domain.comparison import Comparison
 from monitor.domain.counts import Counts, bucket_of, merge
 from monitor.domain.slices import Groups
 from monitor.domain.verdict import Evidence, VerdictLimits, evidence_of, judged
@@ -159,6 +162,137 @@ def test_of_three_the_one_that_beats_every_other_serves() -> None:
     assert found.serve == "c"
     tied = advise([candidate("a", BLIND), candidate("b", SO_SO), candidate("c", SO_SO)])
     assert (tied.serve, tied.ground) == (None, Ground.SAME)
+
+
+# On the same requests
+
+MET = {
+    difference.Finding.BETTER: Comparison(
+        difference.Finding.BETTER, 0.22, (0.05, 0.35), 100, 100, is_paired=True, is_watched=True
+    ),
+    difference.Finding.WORSE: Comparison(
+        difference.Finding.WORSE, -0.22, (-0.35, -0.05), 100, 100, is_paired=True, is_watched=True
+    ),
+    difference.Finding.NO_DIFFERENCE: Comparison(
+        difference.Finding.NO_DIFFERENCE, 0.0, (-0.1, 0.1), 100, 100, is_paired=True
+    ),
+}
+
+
+def paired(**found: difference.Finding) -> Paired:
+    """Of ``one`` minus ``other`` and the other way round, by measure."""
+    opposite = {
+        difference.Finding.BETTER: difference.Finding.WORSE,
+        difference.Finding.WORSE: difference.Finding.BETTER,
+    }
+    names = {"recall": "recall of urgent", "accuracy": "accuracy"}
+    return {
+        ("one", "other"): {names[name]: MET[told] for name, told in found.items()},
+        ("other", "one"): {
+            names[name]: MET[opposite.get(told, told)] for name, told in found.items()
+        },
+    }
+
+
+BETTER_IN, WORSE_IN, SAME_IN = MET
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "found", "serve", "ground", "said"),
+    [
+        (FIT, FIT, {"recall": BETTER_IN}, "one", Ground.BETTER, "paired, 100 requests"),
+        (FIT, FIT, {"recall": WORSE_IN}, "other", Ground.BETTER, "paired, 100 requests"),
+        (FIT, BETTER_FIT, {}, "other", Ground.BETTER, "(unpaired)"),
+        (
+            FIT,
+            BETTER_FIT,
+            {"recall": SAME_IN, "accuracy": SAME_IN},
+            None,
+            Ground.SAME,
+            "urgent (paired, 100 requests)",
+        ),
+        (FIT, BETTER_FIT, {"recall": SAME_IN}, "other", Ground.BETTER, "accuracy 99.0%"),
+        (FIT, BETTER_FIT, {"recall": BETTER_IN}, "one", Ground.BETTER, "paired, 100 requests"),
+        (FIT, FIT, {"accuracy": WORSE_IN}, "other", Ground.BETTER, "accuracy differs by +22.0%"),
+        (
+            FIT,
+            FIT,
+            {"recall": BETTER_IN, "accuracy": WORSE_IN},
+            "one",
+            Ground.BETTER,
+            "recall of urgent differs",
+        ),
+        (FIT, FIT, {}, None, Ground.SAME, "in recall of urgent (unpaired) or in accuracy"),
+        (FEW, FEW, {}, None, Ground.SAME, "in recall of urgent (unpaired, too few labels) or in"),
+        (FEW, FEW, {"recall": BETTER_IN}, "one", Ground.LESSER, "paired, 100 requests"),
+        (BLIND, WEAK, {"recall": BETTER_IN}, "one", Ground.LESSER, "paired, 100 requests"),
+        (FIT, BLIND, {"recall": WORSE_IN}, "one", Ground.FIT, "it alone is shown to be fit"),
+    ],
+    ids=[
+        "pairs show what the intervals do not",
+        "the same for the other",
+        "no pairs, so intervals",
+        "pairs show no difference, in place of intervals that do",
+        "pairs show none in recall, so accuracy decides",
+        "pairs show the opposite of an interval",
+        "recall alike, pairs show accuracy",
+        "recall comes before accuracy",
+        "neither pairs nor intervals show one",
+        "too few labels are said",
+        "pairs tell where labels in the window are few",
+        "neither fit, pairs decide about the lesser evil",
+        "fit goes before not fit whatever the pairs say",
+    ],
+)
+def test_what_the_same_requests_say_stands_in_place_of_the_interval(
+    one: Evidence,
+    other: Evidence,
+    found: dict[str, difference.Finding],
+    serve: str | None,
+    ground: Ground,
+    said: str,
+) -> None:
+    candidates = [candidate("one", one), candidate("other", other)]
+    told = advise(candidates, paired(**found))
+    assert (told.serve, told.ground) == (serve, ground)
+    assert said in told.text
+    # Whoever is named first makes no difference.
+    again = advise(candidates[::-1], paired(**found))
+    assert (again.serve, again.ground) == (serve, ground)
+
+
+def test_text_says_of_each_measure_whether_it_was_paired() -> None:
+    found = advise([candidate("one", FIT), candidate("other", FIT)], paired(recall=SAME_IN))
+    assert found.text == (
+        "No difference shown between one and other in recall of urgent (paired, 100 requests) or "
+        "in accuracy (unpaired): nothing speaks for a change."
+    )
+    shown = advise([candidate("one", FIT), candidate("other", BETTER_FIT)])
+    assert shown.text == (
+        "Let other serve: recall of urgent 99.5% (n=2,000) against 95.0% (n=200), difference "
+        "+2.2% to +8.5% (unpaired)."
+    )
+    met = advise([candidate("one", FIT), candidate("other", FIT)], paired(recall=BETTER_IN))
+    assert met.text == (
+        "Let one serve: recall of urgent differs by +22.0% (+5.0% to +35.0%) on the same requests "
+        "(paired, 100 requests)."
+    )
+
+
+def test_what_differs_is_said_of_the_only_one_that_is_fit_also_where_it_is_worse() -> None:
+    candidates = [candidate("one", FIT), candidate("other", BLIND)]
+    for found, by in ((BETTER_IN, "+22.0%"), (WORSE_IN, "-22.0%")):
+        text = advise(candidates, paired(recall=found)).text
+        assert text.startswith(
+            "Let one serve: it alone is shown to be fit. Against other: recall of urgent differs "
+            f"by {by} ("
+        )
+        assert text.endswith("on the same requests (paired, 100 requests).")
+
+
+def test_no_difference_is_said_of_those_alone_that_nobody_betters() -> None:
+    tied = advise([candidate("a", BLIND), candidate("b", SO_SO), candidate("c", SO_SO)])
+    assert tied.text.startswith("No difference shown between b and c in recall of urgent")
 
 
 # What next

@@ -1,22 +1,13 @@
-"""Two variants compared: published numbers, every case counted out, and what is advised."""
+"""Two variants compared: published numbers, and every case counted out."""
 
 import math
 from itertools import product
 
 import pytest
 
-from monitor.domain.comparison import (
-    Advice,
-    Advised,
-    Comparison,
-    Finding,
-    Ground,
-    advise,
-    compare,
-)
+from monitor.domain.comparison import Comparison, Finding, compare
 from monitor.domain.intervals import f1_interval, mean_interval, quantile_shares
 from monitor.domain.scores import proportion
-from monitor.domain.verdict import Answer
 
 # Difference
 
@@ -157,74 +148,3 @@ def test_a_quantile_has_an_interval_once_values_lie_beyond_it_almost_surely(
     assert found is not None
     assert found[0] < share < found[1]
     assert quantile_shares(share, 0) is None
-
-
-# Advice
-
-FIT, UNFIT, OPEN = Answer.FIT, Answer.NOT_FIT, Answer.NOT_ENOUGH_EVIDENCE
-BETTER, WORSE, SAME, FEW = (
-    Finding.BETTER, Finding.WORSE, Finding.NO_DIFFERENCE, Finding.TOO_FEW,
-)  # fmt: skip
-
-CASES = [
-    # serving, other, measure, accuracy -> advice, ground
-    (FIT, FIT, BETTER, SAME, Advice.PREFER, Ground.MEASURE),
-    (FIT, FIT, WORSE, SAME, Advice.KEEP, Ground.MEASURE),
-    (FIT, FIT, SAME, BETTER, Advice.NO_DIFFERENCE, Ground.NOTHING),
-    (FIT, FIT, FEW, BETTER, Advice.NOT_ENOUGH_EVIDENCE, Ground.LABELS),
-    (FIT, FIT, BETTER, WORSE, Advice.NO_CHOICE, Ground.ACCURACY),
-    (FIT, FIT, WORSE, BETTER, Advice.NO_CHOICE, Ground.ACCURACY),
-    (FIT, UNFIT, BETTER, BETTER, Advice.KEEP, Ground.LIMITS),
-    (FIT, UNFIT, WORSE, SAME, Advice.KEEP, Ground.MEASURE),
-    (FIT, UNFIT, FEW, SAME, Advice.KEEP, Ground.LIMITS),
-    (UNFIT, FIT, WORSE, SAME, Advice.PREFER, Ground.LIMITS),
-    (UNFIT, FIT, BETTER, SAME, Advice.PREFER, Ground.MEASURE),
-    (UNFIT, FIT, SAME, SAME, Advice.PREFER, Ground.LIMITS),
-    (UNFIT, UNFIT, BETTER, BETTER, Advice.NO_CHOICE, Ground.UNFIT),
-    (UNFIT, OPEN, BETTER, SAME, Advice.NOT_ENOUGH_EVIDENCE, Ground.OPEN),
-    (UNFIT, OPEN, SAME, SAME, Advice.NOT_ENOUGH_EVIDENCE, Ground.OPEN),
-    (UNFIT, OPEN, WORSE, SAME, Advice.NO_CHOICE, Ground.UNFIT),
-    (OPEN, UNFIT, BETTER, SAME, Advice.NO_CHOICE, Ground.UNFIT),
-    (OPEN, UNFIT, SAME, SAME, Advice.KEEP, Ground.LIMITS),
-    (OPEN, UNFIT, WORSE, BETTER, Advice.KEEP, Ground.MEASURE),
-    (FIT, OPEN, BETTER, SAME, Advice.NOT_ENOUGH_EVIDENCE, Ground.OPEN),
-    (FIT, OPEN, WORSE, SAME, Advice.KEEP, Ground.MEASURE),
-    (OPEN, FIT, BETTER, SAME, Advice.PREFER, Ground.MEASURE),
-    (OPEN, OPEN, SAME, SAME, Advice.NO_DIFFERENCE, Ground.NOTHING),
-]
-
-
-def finding(of: Finding) -> Comparison:
-    return Comparison(of, 0.0, (0.0, 0.0), 100, 100)
-
-
-@pytest.mark.parametrize(("serving", "other", "measure", "accuracy", "advice", "ground"), CASES)
-def test_what_is_advised_follows_from_verdicts_and_findings(
-    serving: Answer,
-    other: Answer,
-    measure: Finding,
-    accuracy: Finding,
-    advice: Advice,
-    ground: Ground,
-) -> None:
-    found = advise(serving, other, finding(measure), finding(accuracy))
-    assert found == Advised(advice, ground)
-
-
-EVERY = list(product(Answer, Answer, Finding, Finding))
-
-
-def test_what_is_not_fit_is_never_preferred_and_only_what_is_fit_is() -> None:
-    for serving, other, measure, accuracy in EVERY:
-        found = advise(serving, other, finding(measure), finding(accuracy))
-        if found.advice is Advice.PREFER:
-            assert other is Answer.FIT
-        if found.advice is Advice.KEEP:
-            assert serving is not Answer.NOT_FIT
-
-
-def test_too_few_labels_never_speak_for_either() -> None:
-    for serving, other, measure, accuracy in EVERY:
-        found = advise(serving, other, finding(measure), finding(accuracy))
-        if measure is Finding.TOO_FEW:
-            assert found.ground in {Ground.LABELS, Ground.LIMITS, Ground.UNFIT}

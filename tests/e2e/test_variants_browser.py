@@ -72,8 +72,11 @@ def test_the_answer_its_numbers_and_both_lines_are_there_in_every_theme_and_widt
 ) -> None:
     address = f"{firing.url}/variants?counted=range&range=1h"
     page = opened(browser, address, width=width, scheme=scheme)
-    told = re.compile(r"^Prefer prompt: its urgent recall is higher than that of fine_tuned by \d")
+    told = re.compile(r"^Let prompt serve: it alone is shown to be fit\.")
     expect(page.get_by_text(told)).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^fine_tuned is not fit \(alert")).first).to_be_visible()
+    differs = re.compile(r"^prompt has the higher urgent recall than fine_tuned: \+\d")
+    expect(page.get_by_text(differs)).to_be_visible()
     expect(page.get_by_text(re.compile("Now: fine_tuned firing"))).to_be_visible()
     expect(page.locator(".stMarkdownBadge", has_text="fit")).to_have_count(2)
     described = re.compile("^urgent recall by variant, rolling 15 min; fine_tuned: last .*; prompt")
@@ -81,7 +84,10 @@ def test_the_answer_its_numbers_and_both_lines_are_there_in_every_theme_and_widt
     row = page.get_by_role("row", name=re.compile("^urgent recall"))
     expect(row.get_by_role("cell")).to_have_count(3)
     expect(row.get_by_text(re.compile("▲ better"))).to_be_visible()
-    expect(page.get_by_role("region", name="Measures by variant")).to_be_visible()
+    for name in ("Measures by variant", "Traps by variant", "Changes of verdicts"):
+        expect(page.get_by_role("region", name=name)).to_be_visible()
+    sign = re.compile(r"^(✖\sfound|✔\snot found|\?\sunknown)\s*(fine_tuned|prompt)$")
+    expect(page.get_by_role("cell", name=sign)).to_have_count(10)
     legend = page.locator("[data-testid=stHtml] span[style*=dashed]")
     expect(legend).to_have_count(1)
     assert has_no_sideways_scroll(page)
@@ -105,7 +111,15 @@ def test_the_document_that_is_taken_away_says_what_the_page_says(
     row = page.get_by_role("row", name=re.compile("^urgent recall"))
     said = f"{100 * found['other_minus_serving']:+.1f} points"
     expect(row.get_by_role("cell").last).to_contain_text(said)
+    told = document["verdicts"]["advice"]
+    expect(page.get_by_text(re.compile(f"^{re.escape(told['text'])[:60]}"))).to_be_visible()
+    for name, section in document["verdicts"]["variants"].items():
+        answer = section["answer"].replace("_", " ")
+        expect(page.get_by_text(re.compile(f"{name} is {answer}")).first).to_be_visible()
+        assert len(section["traps"]) == 5
+    page.get_by_text("Reasons, traps and changes as a table").click()
+    expect(page.locator("[data-testid=stDataFrame] canvas").first).to_be_visible()
     page.get_by_text("Same numbers as a table").click()
     expect(page.locator("[data-testid=stDataFrame] canvas").first).to_be_visible()
-    whole(page, shots / "variants-all-time.png")
+    whole(page, shots / "variants-verdict-window.png")
     page.context.close()
