@@ -21,16 +21,15 @@ Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 ``tag:e:BUCKET``                        hash      prediction id -> packed entry
 ``tag:names``                           hash      code -> name, see ``codec.vocabulary``
 ``tag:ledger``                          hash      counter -> count
-``tag:p:CLOCK:SIZE:START:KEY``          hash      cell -> count, one pane, without its sketches
-``tag:l:CLOCK:SIZE:START:KEY``          hash      bucket -> count, its sketch of latencies
-``tag:d:CLOCK:SIZE:START:KEY``          hash      bucket -> count, its sketch of delays; all three
-                                                  have ``v``, see ``redis_panes``
+``tag:p:CLOCK:SIZE:START:KEY``          string    one pane, in pieces: see ``redis_panes``
 ``tag:panes:SIZE``                      zset      panes by the log time at which they are dropped
 ``tag:commits``                         hash      commits begun and ended, to tell half of one
 ``tag:keys``                            set       variants and slices counted so far
 ``tag:votes``                           zset      waiting votes by release
 ``tag:misses``                          zset      the newest misses by event time
 ``tag:erased``                          hash      the last request carried out -> cut at that moment
+``tag:dropped``                         string    how often entries were dropped, as they are when
+                                                  they expire or are forgotten
 ``tag:sweep``                           string    bucket at which sweeping goes on
 ``tag:probe``                           any       tried and removed when a worker starts
 ``tag:whole``                           none      never there; see ``redis_scripts``
