@@ -15,10 +15,11 @@ import secrets
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import count
+from itertools import chain, count
 from typing import Any, cast
 
 import msgspec
+import numpy as np
 
 from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis_client import RedisClient, RedisConnection
@@ -171,7 +172,8 @@ class RedisStore:
 
     def _packed(self, shard: int, ids: Sequence[PredictionId]) -> tuple[bytes, list[bytes | None]]:
         """The state of the shard, and the entries of these ids as they are held, in their order."""
-        payload = _pack([part for key in ids for part in (self._bucket(key), key)])
+        places = self._buckets_of([key.encode() for key in ids])
+        payload = _pack([*chain.from_iterable(zip(places, ids, strict=True))])
         answer = self._load(keys=self._space.keys(shard), args=[self._space.key(shard), payload])
         state, *found = cast(list[Any], answer)
         return state, found
@@ -281,9 +283,15 @@ class RedisStore:
             ],
             "misses_kept": MISSES_KEPT,
         }
-        arguments: list[bytes | str | int] = [_pack(told)]
-        for key, entry in changes.entries.items():
-            arguments += (self._bucket(key), key, self._new(key, entry))
+        keys = [key.encode() for key in changes.entries]
+        news = [self._new(key, entry) for key, entry in changes.entries.items()]
+        sizes = np.array([self._buckets_of(keys), [*map(len, keys)], [*map(len, news)]], "<u4")
+        arguments: list[bytes | str | int] = [
+            _pack(told),
+            sizes.T.tobytes(),
+            b"".join(keys),
+            b"".join(news),
+        ]
         for pane, cells in changes.cells.items():
             arguments += (pane_member(pane), pane.size_ms, self._drop_at(pane), piece_of(cells))
         for code, name in names.items():
@@ -789,7 +797,13 @@ class RedisStore:
         self._save_delivery, self._act = register(scripts.SAVE_DELIVERY), register(scripts.ACT)
 
     def _bucket(self, prediction_id: str) -> int:
-        return zlib.adler32(prediction_id.encode()) * 2_654_435_761 % 2**32 % self._buckets
+        return self._buckets_of([prediction_id.encode()])[0]
+
+    def _buckets_of(self, ids: Sequence[bytes]) -> list[int]:
+        """Knuth's multiplicative hash of a checksum: ids that count up are spread as well."""
+        sums = np.fromiter(map(zlib.adler32, ids), np.uint64, len(ids))
+        found = sums * np.uint64(2_654_435_761) % np.uint64(2**32) % np.uint64(self._buckets)
+        return cast(list[int], found.tolist())
 
     def _old(self, key: PredictionId, entry: Entry) -> bytes:
         """What the script must find: the bytes as they were loaded, b"" for nothing at all."""

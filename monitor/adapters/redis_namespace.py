@@ -43,7 +43,6 @@ import msgspec
 from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis_client import KEEPS_ALL, RedisClient
 from monitor.codec import snapshots
-from monitor.domain.counts import Cell
 from monitor.domain.cut import Progress
 from monitor.domain.errors import StoreError
 from monitor.domain.events import Partition
@@ -179,11 +178,6 @@ def progress_field(progress: Progress | None) -> str:
 def progress_of(value: bytes) -> Progress:
     """What ``progress_field`` wrote; never ""."""
     return Progress(*map(int, value.split(b",")))
-
-
-def cell_field(cell: Cell) -> str:
-    """A cell as a field of its pane."""
-    return msgspec.json.encode(cell).decode()
 
 
 def vote_field(vote: Vote | None) -> str:

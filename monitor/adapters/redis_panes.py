@@ -14,15 +14,14 @@ behind it. Nothing here goes by time.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis_client import RedisClient
-from monitor.adapters.redis_namespace import RedisNamespace, cell_field, pane_member
+from monitor.adapters.redis_namespace import RedisNamespace, pane_member
 from monitor.domain.counts import (
     DELAY_CELLS,
     LATENCY_CELLS,
@@ -30,6 +29,7 @@ from monitor.domain.counts import (
     Cells,
     Counts,
     Part,
+    part_of,
 )
 from monitor.domain.windows import PaneKey
 
@@ -59,48 +59,47 @@ VERSION_BYTES = 16
 UNREAD = b"?"
 """A version that no pane has; that of a pane that is not there is b""."""
 
-Piece = tuple[dict[str, int], dict[str, int], dict[str, int]]
-"""Field -> count for each part, in the order of ``Part``."""
+Piece = dict[str, int]
+"""Field -> count. A field of a sketch is its first letter and the bucket, others are JSON."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpacked = msgspec.msgpack.Decoder(Piece).decode
-_field_of = lru_cache(MOST_CELLS)(cell_field)
 _answer_of = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+class _Fields(dict[Cell, str]):
+    """Cell -> field, encoded once; begun anew when it is full."""
+
+    def __missing__(self, cell: Cell) -> str:
+        if len(self) >= MOST_CELLS:
+            self.clear()
+        sketch = _LETTERS.get(cell[0])
+        field = sketch + cell[1] if sketch else msgspec.json.encode(cell).decode()
+        self[cell] = field
+        return field
 
 
 class _Named(dict[str, Cell]):
     """Field -> cell, decoded once; begun anew when it is full."""
 
-    def __init__(self, decode: Callable[[str], Cell]) -> None:
-        super().__init__()
-        self._decode = decode
-
     def __missing__(self, field: str) -> Cell:
         if len(self) >= MOST_CELLS:
             self.clear()
-        self[field] = cell = self._decode(field)
+        buckets = _BUCKETS.get(field[0])
+        cell = _answer_of(field) if buckets is None else buckets[int(field[1:])]
+        self[field] = cell
         return cell
 
 
-_CELLS: tuple[Mapping[str, Cell], ...] = (
-    _Named(_answer_of),
-    _Named(lambda bucket: LATENCY_CELLS[int(bucket)]),
-    _Named(lambda bucket: DELAY_CELLS[int(bucket)]),
-)
-_PARTS = tuple(Part)
+_LETTERS = {"latency": "l", "delay": "d"}
+_BUCKETS: Mapping[str, Mapping[int, Cell]] = {"l": LATENCY_CELLS, "d": DELAY_CELLS}
+_FIELDS, _CELLS = _Fields(), _Named()
 
 
 def piece_of(cells: Cells) -> bytes:
     """What a commit adds to a pane, but for the version, which the server knows."""
-    answers, latency, delay = piece = dict[str, int](), dict[str, int](), dict[str, int]()
-    sketches = {"latency": latency, "delay": delay}
-    for cell, n in cells.items():
-        into = sketches.get(cell[0])
-        if into is None:
-            answers[_field_of(cell)] = n
-        else:
-            into[cell[1]] = n
-    return _framed(piece)
+    fields = _FIELDS
+    return _framed({fields[cell]: n for cell, n in cells.items()})
 
 
 def _framed(piece: Piece) -> bytes:
@@ -130,23 +129,17 @@ def folded(held: bytes) -> bytes:
 def whole_of(held: Iterable[bytes | None]) -> Counts:
     """A pane from what each shard holds of it, None for nothing."""
     total = _summed(piece for one in held if one for piece in pieces_in(one))
-    return Counts({cell: n for cells in map(_named, _CELLS, total) for cell, n in cells.items()})
+    return Counts({_CELLS[field]: n for field, n in total.items()})
 
 
 def _summed(pieces: Iterable[Piece]) -> Piece:
     """All added up, without zeros."""
-    total: Piece = ({}, {}, {})
+    total: Piece = {}
+    get = total.get
     for piece in pieces:
-        for into, part in zip(total, piece, strict=True):
-            get = into.get
-            for field, n in part.items():
-                into[field] = get(field, 0) + n
-    answers, latency, delay = ({f: n for f, n in part.items() if n} for part in total)
-    return answers, latency, delay
-
-
-def _named(cells: Mapping[str, Cell], part: Mapping[str, int]) -> Cells:
-    return {cells[field]: n for field, n in part.items()}
+        for field, n in piece.items():
+            total[field] = get(field, 0) + n
+    return {field: n for field, n in total.items() if n}
 
 
 class _Held(NamedTuple):
@@ -160,7 +153,7 @@ class _Held(NamedTuple):
 
     @property
     def weight(self) -> int:
-        return PANE_WEIGHT + sum(len(part) for piece in self.pieces for part in piece)
+        return PANE_WEIGHT + sum(map(len, self.pieces))
 
 
 class _Shelf:
@@ -238,11 +231,8 @@ class RedisPanes:
         return [known[pane].parts[part] for pane in keys]
 
     def _unread(self, pane: PaneKey) -> _Held:
-        nothing: Piece = ({}, {}, {})
-        shards = self._shards
-        return _Held(
-            pane_member(pane), (0,) * shards, (UNREAD,) * shards, (nothing,) * shards, _parts_of([])
-        )
+        name, shards = pane_member(pane), self._shards
+        return _Held(name, (0,) * shards, (UNREAD,) * shards, ({},) * shards, _parts_of([]))
 
     def _changed(self, shard: int, asked: Sequence[_Held]) -> Iterator[tuple[int, int, bytes]]:
         """What has another version now: its place in ``asked``, from where on, and what is new."""
@@ -271,5 +261,8 @@ def _renewed(held: _Held, read: Mapping[int, tuple[int, bytes]]) -> _Held:
 
 def _parts_of(pieces: Sequence[Piece]) -> Mapping[Part, Counts]:
     total = pieces[0] if len(pieces) == 1 else _summed(pieces)
-    named = zip(_PARTS, map(_named, _CELLS, total), strict=True)
-    return {part: Counts(cells) for part, cells in named}
+    parts: dict[Part, dict[Cell, int]] = {part: {} for part in Part}
+    for field, n in total.items():
+        cell = _CELLS[field]
+        parts[part_of(cell)][cell] = n
+    return {part: Counts(cells) for part, cells in parts.items()}

@@ -37,8 +37,9 @@ LOAD = """#!lua flags=no-writes
 local wanted = cmsgpack.unpack(ARGV[2])
 local out = {(redis.call('HGET', ARGV[1] .. 'commits', 'begun') or '0')
   .. '/' .. (redis.call('GET', ARGV[1] .. 'dropped') or '0')}
+local entries = ARGV[1] .. 'e:'
 for i = 1, #wanted, 2 do
-  out[#out + 1] = redis.call('HGET', ARGV[1] .. 'e:' .. wanted[i], wanted[i + 1])
+  out[#out + 1] = redis.call('HGET', entries .. wanted[i], wanted[i + 1])
 end
 return out
 """
@@ -47,8 +48,8 @@ and whatever drops entries, then one packed entry or nil for each id."""
 
 COMMIT = """#!lua
 local p, c = ARGV[1], cmsgpack.unpack(ARGV[2])
-local entries = 3
-local panes = entries + 3 * c.entries
+local places, ids, news = ARGV[3], ARGV[4], ARGV[5]
+local panes = 6
 local names = panes + 4 * c.panes
 local expected = names + 2 * c.names
 local commits = redis.call('HMGET', p .. 'commits', 'begun', 'ended')
@@ -59,10 +60,13 @@ end
 local state = (commits[1] or '0') .. '/' .. (redis.call('GET', p .. 'dropped') or '0')
 if c.state ~= state then
   if expected + c.entries ~= #ARGV + 1 then return {'MOVED'} end
+  local id = 1
   for i = 0, c.entries - 1 do
-    local at = entries + 3 * i
-    local held = redis.call('HGET', p .. 'e:' .. ARGV[at], ARGV[at + 1]) or ''
-    if held ~= ARGV[expected + i] then return {'ENTRY ' .. ARGV[at + 1]} end
+    local bucket, length = struct.unpack('<I4I4', places, 12 * i + 1)
+    local key = string.sub(ids, id, id + length - 1)
+    local held = redis.call('HGET', p .. 'e:' .. bucket, key) or ''
+    if held ~= ARGV[expected + i] then return {'ENTRY ' .. key} end
+    id = id + length
   end
 end
 local unnamed = {}
@@ -74,8 +78,12 @@ end
 local begun = redis.call('HINCRBY', p .. 'commits', 'begun', 1)
 local version, done = c.opening .. string.format('%08x', begun), {'OK'}
 for _, i in ipairs(unnamed) do redis.call('HSET', p .. 'names', ARGV[i], ARGV[i + 1]) end
-for i = entries, panes - 1, 3 do
-  redis.call('HSET', p .. 'e:' .. ARGV[i], ARGV[i + 1], ARGV[i + 2])
+local id, new = 1, 1
+for i = 1, 12 * c.entries, 12 do
+  local bucket, length, size = struct.unpack('<I4I4I4', places, i)
+  redis.call('HSET', p .. 'e:' .. bucket, string.sub(ids, id, id + length - 1),
+    string.sub(news, new, new + size - 1))
+  id, new = id + length, new + size
 end
 for _, row in ipairs(c.cut) do redis.call('HSET', p .. 'cut', row[1], row[3]) end
 for i = 1, #c.ledger, 2 do redis.call('HINCRBY', p .. 'ledger', c.ledger[i], c.ledger[i + 1]) end
@@ -102,10 +110,11 @@ if #c.misses > 0 then redis.call('ZREMRANGEBYRANK', p .. 'misses', 0, -c.misses_
 redis.call('HSET', p .. 'commits', 'ended', begun)
 return done
 """
-"""ARGV: key prefix, changes; for each entry bucket, id and new bytes; for each pane its name, size,
-when it is dropped and what is added, without the version; for each name its code and itself; and,
-where the shard may have moved since they were loaded, the bytes expected of each entry ('' for
-none). Binary strings do not fit the MessagePack of Lua.
+"""ARGV: key prefix, changes; of each entry bucket, length of the id and length of the new bytes, of
+four bytes each; all ids; all new bytes; for each pane its name, size, when it is dropped and what
+is added, without the version; for each name its code and itself; and, where the shard may have
+moved since they were loaded, the bytes expected of each entry ('' for none). Binary strings do not
+fit the MessagePack of Lua.
 
 Returns OK and the panes that have become long, or what differed: CUT, ENTRY (load and step again),
 MOVED (send what is expected of the entries), CLASH (refuse), or HALF: commits begun (counted) and

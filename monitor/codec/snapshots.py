@@ -233,13 +233,11 @@ class Unpacker:
 
 def names_in(entries: Iterable[Entry]) -> set[str]:
     """Every name that ``pack_entry`` writes as a code, in any of these entries."""
-    traits, names = set[Traits](), set[str]()
-    for prediction, labels in entries:
-        if prediction is not None:
-            traits.add(prediction[3])
-        for label in labels:
-            names.add(label[1])
-    for variant, predicted, slices, version, scores in traits:
+    entries = list(entries)
+    names = {label[1] for _, labels in entries for label in labels}
+    # By identity: most of them are shared, and to compare them takes longer than to look twice.
+    traits = {id(said[3]): said[3] for said, _ in entries if said is not None}
+    for variant, predicted, slices, version, scores in traits.values():
         names.update((variant, predicted, version, *slices))
         names.update(name for name, _ in scores)
     return names
