@@ -68,7 +68,9 @@ def test_whoever_logs_in_can_act_under_the_name_of_the_provider_until_logging_ou
         page.get_by_role("button", name="Acknowledge…").click()
         page.get_by_label("What you do about it").fill("rolling back")
         page.get_by_label("What you do about it").press("Enter")
-        acknowledged = page.get_by_text("Acknowledged by ana@example.com: rolling back")
+        acknowledged = page.get_by_text(
+            re.compile(r"Acknowledged by ana@example\.com at \d\d:\d\d UTC: rolling back")
+        )
         expect(acknowledged).to_be_visible(timeout=PATIENCE_MS)
 
         page.get_by_role("button", name="Log out").click()
