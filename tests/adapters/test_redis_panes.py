@@ -24,7 +24,7 @@ from monitor.adapters.redis_panes import (
 )
 from monitor.domain.counts import Cell, Counts, Part, merge, without_zeros
 from monitor.domain.errors import CommitConflict
-from monitor.domain.events import PredictionId
+from monitor.domain.events import Partition, PredictionId
 from monitor.domain.slices import SliceKey
 from monitor.domain.windows import ALL_TIME, Clock, PaneKey
 from tests.contracts.state_store import KEEP_MS, T0_MS, label, prediction, prepared, write
@@ -172,7 +172,7 @@ def test_two_loads_before_a_commit_do_not_vouch_for_each_other(
     write(store, prediction("p1", predicted="fraud"))
     stale = prepared(store, 0, [label("p1", actual="fraud")])
     with closing(opened(valkey_url, namespace)) as other:
-        write(other, label("p1", at_ms=T0_MS + 2))
+        write(other, label("p1", at_ms=T0_MS + 2), partition=Partition("labels", 1))
     store.load(0, [PredictionId("p1"), PredictionId("p2")])
     with pytest.raises(CommitConflict):
         store.commit(*stale)
