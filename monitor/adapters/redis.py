@@ -141,6 +141,7 @@ class RedisStore:
         self._panes = RedisPanes(self._connected, self._space, self._shards)
         self._opening = secrets.token_urlsafe(OPENING_BYTES)
         self._states: dict[int, bytes] = {}
+        self._is_crowded = False
         self._register()
         self._names: list[dict[bytes, str]] = [{NOTHING: ""} for _ in range(self._shards)]
         self._unpackers = [snapshots.Unpacker(self._name_of(n)) for n in range(self._shards)]
@@ -194,13 +195,16 @@ class RedisStore:
         state = self._states.pop(shard, UNKNOWN)
         told = self._additions(expected, changes, names, state)
         answer = [b"MOVED"]
-        if state != UNKNOWN:
+        if state != UNKNOWN and not self._is_crowded:
             answer = self._told(shard, told)
         if answer[0] == b"MOVED":
             olds = [self._old(key, changes.loaded[key]) for key in changes.entries]
             answer = self._told(shard, [*told, *olds])
         done, *long = answer
-        if done == b"OK":
+        if done in (b"OK", b"COMPARED"):
+            if changes.entries and state != UNKNOWN:
+                # Where several workers share a shard it moves again and again: do not ask twice.
+                self._is_crowded = done == b"COMPARED"
             self._names[shard].update(names)
             if long:
                 with self._reaching():

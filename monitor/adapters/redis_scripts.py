@@ -76,7 +76,8 @@ for i = names, expected - 1, 2 do
   elseif held ~= ARGV[i + 1] then return {'CLASH ' .. held .. ' / ' .. ARGV[i + 1]} end
 end
 local begun = redis.call('HINCRBY', p .. 'commits', 'begun', 1)
-local version, done = c.opening .. string.format('%08x', begun), {'OK'}
+local version = c.opening .. string.format('%08x', begun)
+local done = {c.state == state and 'OK' or 'COMPARED'}
 for _, i in ipairs(unnamed) do redis.call('HSET', p .. 'names', ARGV[i], ARGV[i + 1]) end
 local id, new = 1, 1
 for i = 1, 12 * c.entries, 12 do
@@ -116,7 +117,8 @@ is added, without the version; for each name its code and itself; and, where the
 moved since they were loaded, the bytes expected of each entry ('' for none). Binary strings do not
 fit the MessagePack of Lua.
 
-Returns OK and the panes that have become long, or what differed: CUT, ENTRY (load and step again),
+Returns OK, or COMPARED where the shard had moved and the entries had not, and the panes that have
+become long; or what differed: CUT, ENTRY (load and step again),
 MOVED (send what is expected of the entries), CLASH (refuse), or HALF: commits begun (counted) and
 ended (set) differ, as they do on a server whose append-only file was cut off in the middle of a
 commit and is loaded for the second time."""

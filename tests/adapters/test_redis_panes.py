@@ -162,8 +162,10 @@ def test_a_commit_holds_when_others_have_committed_something_else_since_its_load
     with closing(opened(valkey_url, namespace)) as other:
         write(other, prediction("p2", predicted="balance"))
     store.commit(*mine)
+    for number in range(3):
+        write(store, prediction(f"after-{number}", predicted="fees"))
     assert store.panes([EVER])[0].confusion == {("fraud", "fraud"): 1}
-    assert store.panes([EVER])[0].predicted == {"fraud": 1, "balance": 1}
+    assert store.panes([EVER])[0].predicted == {"fraud": 1, "balance": 1, "fees": 3}
 
 
 def test_two_loads_before_a_commit_do_not_vouch_for_each_other(
