@@ -5,13 +5,16 @@ the worker, which counts exactly once into Redis, read it in turn, each from the
 and on a core of its own; broker and Redis have the other one. Redis writes an append-only file that
 is synchronised each second. All must give the same confusion matrices, cell by cell.
 
-``latency`` then feeds a worker at a steady rate and looks at the store: how long from the moment
+``growth`` runs the worker over streams that are longer, or have more partitions, intents or slices.
+``latency`` feeds a worker at a steady rate and looks at the store: how long from the moment
 before a record is sent until what it says is counted, and until an alert that it raises is there.
 
     python -m benchmarks live --events 200000
+    python -m benchmarks live --parts growth --most 5000000
     python -m benchmarks live --parts latency --rate 5000
 
-Needs Java 17 and Maven for the broker, and ``redis-server``, as the tests do.
+Needs Java 17 and Maven for the broker, and ``redis-server``, as the tests do. Quix Streams is run
+beside them where ``quixstreams`` is installed.
 """
 
 import argparse
@@ -24,6 +27,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from importlib.util import find_spec
 from pathlib import Path
 
 import redis
@@ -35,6 +39,7 @@ from benchmarks.replay_stream import (
     EVENTS_A_PREDICTION,
     INTENTS,
     PARTITIONS,
+    Shape,
     capture,
     settings_of,
     stream,
@@ -49,10 +54,26 @@ from monitor.ports import OutRecord, StateReader
 from tests.servers.kafka import ApacheKafka
 from tests.servers.redis import RedisServer
 
+SMALL = 200_000
 NAMES = {
     "loop": "plain loop: kafka-python, json, dict, river; nothing kept",
     "worker": "worker: exactly once, durable in Redis",
+    "quix": "Quix Streams with changelog: the join alone, at least once",
 }
+GROWN = {
+    **{
+        f"{events:,} events": (events, Shape())
+        for events in (200_000, 1_000_000, 5_000_000, 20_000_000)
+    },
+    **{f"{n} partitions": (SMALL, Shape(partitions=n)) for n in (1, 16, 64)},
+    **{f"{n} intents": (SMALL, Shape(intents=n)) for n in (1, 77, 200)},
+    **{
+        f"{n} channels, sliced and watched": (SMALL, Shape(channels=n, is_sliced=True))
+        for n in (1, 10, 100, 1_000)
+    },
+}
+"""Name of a stream -> about how many events, and what is unusual about it."""
+
 DURABLE = {"appendonly": "yes", "appendfsync": "everysec"}
 TICK_S = 0.05
 """Between two sends of the feed, and the grain of what is measured of it."""
@@ -66,11 +87,15 @@ def main(argv: list[str]) -> None:
     """Write the stream, measure, and print the tables."""
     chosen = _options(argv)
     keep_off_the_measured_core()
+    if "growth" in chosen.parts:
+        print("\n".join(_growth(chosen.most)), flush=True)
+    if set(chosen.parts) <= {"growth"}:
+        return
     with ExitStack() as stack:
         kafka = stack.enter_context(ApacheKafka(properties={"log.retention.ms": "-1"}))
         server = stack.enter_context(RedisServer(options=DURABLE))
         bootstrap = kafka.bootstrap_servers[0]
-        parts = [part for part in chosen.parts if part != "latency"]
+        parts = [part for part in chosen.parts if part in NAMES]
         rate = chosen.rate
         if parts:
             rate = _side_by_side(parts, chosen, bootstrap, server, stack) / 2
@@ -86,10 +111,12 @@ def _options(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--events", type=int, default=200_000, help="about so many (200,000)")
     parser.add_argument("--rounds", type=int, default=3, help="of all parts in turn (3)")
-    parser.add_argument("--parts", nargs="+", choices=[*NAMES, "latency"])
+    parser.add_argument("--parts", nargs="+", choices=[*NAMES, "growth", "latency"])
+    parser.add_argument("--most", type=int, default=1_000_000, help="events of growth (1,000,000)")
     parser.add_argument("--rate", type=float, default=5_000, help="events/s, without the worker")
     parser.add_argument("--seconds", type=float, default=30, help="of latency (30)")
-    parser.set_defaults(parts=[*NAMES, "latency"])
+    here = [part for part in NAMES if part != "quix" or find_spec("quixstreams")]
+    parser.set_defaults(parts=[*here, "latency"])
     return parser.parse_args(argv)
 
 
@@ -121,6 +148,37 @@ def _side_by_side(
     if not runs["worker"]:
         return float(2 * chosen.rate)
     return events / min(found.wall_s for found in runs["worker"])
+
+
+def _growth(most: int) -> Iterator[str]:
+    """What an event costs the worker when there is more of something."""
+    yield "| stream | events | CPU us an event | of Redis | evaluation ms | peak MB | Redis MB |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    for name, (events, shape) in GROWN.items():
+        if events <= most:
+            with ExitStack() as stack:
+                yield _grown(name, events, shape, stack)
+
+
+def _grown(name: str, events: int, shape: Shape, stack: ExitStack) -> str:
+    kafka = stack.enter_context(ApacheKafka(properties={"log.retention.ms": "-1"}))
+    server = stack.enter_context(RedisServer(options=DURABLE))
+    client = stack.enter_context(closing(server.client()))
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    capture(stream(round(events / EVENTS_A_PREDICTION), shape=shape), folder)
+    told = sum(lines(path) for path in (folder / "plain").iterdir())
+    bootstrap = kafka.bootstrap_servers[0]
+    fill(bootstrap, folder, shape.partitions)
+    before = _cpu_s(client)
+    order = Order("worker", str(folder), bootstrap, told, server.url, is_sliced=shape.is_sliced)
+    found = run(order)
+    of_redis = (_cpu_s(client) - before) / told * 1e6
+    held = client.info("memory")["used_memory"] / 1e6
+    print(f"  {name}: {found}", file=sys.stderr, flush=True)
+    return (
+        f"| {name} | {told:,} | {found.cpu_s / told * 1e6:.1f} | {of_redis:.1f} "
+        f"| {found.evaluation_s * 1e3:.1f} | {found.peak_mb:,.0f} | {held:,.0f} |"
+    )
 
 
 def _cpu_s(client: "redis.Redis") -> float:

@@ -24,6 +24,7 @@ from monitor.app.history import Where, opened_history
 from monitor.app.live import Worker, world_of
 from monitor.app.replay import History, Replay
 from monitor.app.report import report_of
+from monitor.app.settings import Settings
 from monitor.app.telemetry import configure_logging
 from monitor.app.wiring import open_reader, spec_of, topics_of, verdict_limits_of
 from monitor.domain.events import Kind
@@ -48,12 +49,14 @@ class Order(msgspec.Struct):
     events: int
     redis_url: str = ""
     namespace: str = "bench"
+    is_sliced: bool = False
 
 
 class Run(msgspec.Struct):
     """What a run took: seconds of the wall and of CPU, and the greatest memory in MB.
 
     ``cells`` is a digest of the confusion matrices of each minute, ``digest`` that of the report.
+    ``evaluation_s`` is how long a worker's evaluation took on average.
     """
 
     wall_s: float
@@ -61,6 +64,7 @@ class Run(msgspec.Struct):
     peak_mb: float
     cells: str
     digest: str = ""
+    evaluation_s: float = 0.0
 
 
 def plain_loop(order: Order) -> list[Cell]:
@@ -138,25 +142,48 @@ def replay(order: Order) -> StateReader:
     return run.store
 
 
-def worker(order: Order) -> StateReader:
-    """The product's worker, as ``recallwatch run --until-caught-up`` does it; durable in Redis."""
-    settings = settings_of(order.bootstrap, redis_url=order.redis_url, namespace=order.namespace)
-    Worker(settings, world_of(settings, in_group=False)).run(until_caught_up=True)
-    return open_reader(settings)
+def worker(order: Order) -> tuple[StateReader, float]:
+    """The product's worker, as ``recallwatch run --until-caught-up`` does it; durable in Redis.
+
+    Also returns how long an evaluation took.
+    """
+    settings = _settings_of(order)
+    worker = Worker(settings, world_of(settings, in_group=False))
+    worker.run(until_caught_up=True)
+    (family,) = worker.metrics.evaluation_seconds.collect()
+    told = {sample.name.rpartition("_")[2]: sample.value for sample in family.samples}
+    return open_reader(settings), told["sum"] / told["count"]
+
+
+def _settings_of(order: Order) -> Settings:
+    return settings_of(
+        order.bootstrap,
+        redis_url=order.redis_url,
+        namespace=order.namespace,
+        is_sliced=order.is_sliced,
+    )
 
 
 def measured(order: Order) -> Run:
     """Run and measure; what came of it is digested afterwards."""
     if order.what == "loop":
         counted, wall_s, cpu_s = _timed(lambda: plain_loop(order))
-        return Run(wall_s, cpu_s, _peak_mb(), _digest(counted))
-    run = worker if order.what == "worker" else replay
-    store, wall_s, cpu_s = _timed(lambda: run(order))
-    peak_mb, settings = _peak_mb(), settings_of()
+        return Run(wall_s, cpu_s, _peak_mb(), digest_of(counted))
+    if order.what == "quix":
+        from benchmarks import quix  # noqa: PLC0415 - not everybody has it
+
+        counted, wall_s, cpu_s = _timed(lambda: quix.run(order))
+        return Run(wall_s, cpu_s, _peak_mb(), digest_of(counted))
+    evaluation_s = 0.0
+    if order.what == "worker":
+        (store, evaluation_s), wall_s, cpu_s = _timed(lambda: worker(order))
+    else:
+        store, wall_s, cpu_s = _timed(lambda: replay(order))
+    peak_mb, settings = _peak_mb(), _settings_of(order)
     report = report_of(store, spec_of(settings), verdict_limits_of(settings))
-    cells = _digest(_cells_of(store))
+    cells = digest_of(_cells_of(store))
     store.close()
-    return Run(wall_s, cpu_s, peak_mb, cells, str(report["digest"]))
+    return Run(wall_s, cpu_s, peak_mb, cells, str(report["digest"]), evaluation_s)
 
 
 def _timed(run: Callable[[], Result]) -> tuple[Result, float, float]:
@@ -187,7 +214,8 @@ def _minute(start_ms: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M", time.gmtime(start_ms // 1000))
 
 
-def _digest(cells: Iterable[Cell]) -> str:
+def digest_of(cells: Iterable[Cell]) -> str:
+    """How many cells, and a digest of them all."""
     found = list(cells)
     return f"{len(found)}:{hashlib.sha256(json.dumps(found).encode()).hexdigest()}"
 

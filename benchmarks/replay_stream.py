@@ -40,12 +40,37 @@ TEXTS = (
 _MIX = 0x9E3779B97F4A7C15
 
 
+class Shape(msgspec.Struct, frozen=True):
+    """What a stream is like: how many partitions, intents and channels there are.
+
+    When it ``is_sliced``, channels are counted apart, and watched apart.
+    """
+
+    partitions: int = PARTITIONS
+    intents: int = len(INTENTS)
+    channels: int = len(CHANNELS)
+    is_sliced: bool = False
+
+    def intent(self, number: int) -> str:
+        """The name of an intent; numbers begin anew."""
+        return f"intent_{number % self.intents:02d}"
+
+    def channel(self, number: int) -> str:
+        """The name of a channel; numbers begin anew."""
+        number %= self.channels
+        return CHANNELS[number] if number < len(CHANNELS) else f"channel_{number:03d}"
+
+
+USUAL = Shape()
+
+
 def settings_of(
     bootstrap: str = "127.0.0.1:9092",
     *,
     is_short: bool = False,
     redis_url: str = "redis://127.0.0.1:6379/0",
     namespace: str = "bench",
+    is_sliced: bool = False,
 ) -> Settings:
     """A rule on the urgent intents, for each variant; a horizon of a day.
 
@@ -55,6 +80,8 @@ def settings_of(
     rule = {"name": "urgent-recall", "of": "urgent", "per": ["variant"], "objective": 0.8}
     if is_short:
         rule["hindsight"] = "12h"
+    if is_sliced:
+        rule["per"] = ["channel"]
     return Settings.model_validate(
         {
             "kafka": {"bootstrap_servers": bootstrap},
@@ -65,12 +92,16 @@ def settings_of(
                 "keep": dict(zip(("1m", "1h", "1d"), keep, strict=True)),
             },
             "rules": [rule],
+            "slices": ["variant", "channel"] if is_sliced else ["variant"],
         }
     )
 
 
 def stream(
-    predictions: int, seed: int = 1, predictions_a_day: int = PREDICTIONS_A_DAY
+    predictions: int,
+    seed: int = 1,
+    predictions_a_day: int = PREDICTIONS_A_DAY,
+    shape: Shape = USUAL,
 ) -> Iterator[Record]:
     """All records, each topic in log order; of a label to come a number alone is kept."""
     dice = random.Random(seed)
@@ -79,7 +110,7 @@ def stream(
     offsets: dict[tuple[Kind, int], int] = {}
 
     def record(kind: Kind, key: str, log_ms: int, value: str) -> Record:
-        partition = crc32(key.encode()) % PARTITIONS
+        partition = crc32(key.encode()) % shape.partitions
         offset = offsets.get((kind, partition), 0)
         offsets[kind, partition] = offset + 1
         return Record(kind.value, partition, offset, log_ms, key.encode(), value.encode())
@@ -88,7 +119,8 @@ def stream(
         numbers = due.pop(minute, ())
         for place, number in enumerate(numbers):
             log_ms = minute * MINUTE_MS + MINUTE_MS * place // len(numbers)
-            yield record(Kind.LABELS, _key(number), log_ms, _label(number, log_ms - 70))
+            value = _label(number, log_ms - 70, shape)
+            yield record(Kind.LABELS, _key(number), log_ms, value)
 
     minute = START_MS // MINUTE_MS
     for number in range(predictions):
@@ -96,7 +128,8 @@ def stream(
         while minute < log_ms // MINUTE_MS:
             minute += 1
             yield from labels(minute - 1)
-        yield record(Kind.PREDICTIONS, _key(number), log_ms, _prediction(number, log_ms - 90))
+        value = _prediction(number, log_ms - 90, shape)
+        yield record(Kind.PREDICTIONS, _key(number), log_ms, value)
         if dice.random() < LABELLED:
             delay_ms = min(MOST_DELAY_MS, int(dice.lognormvariate(0, 1) * MEDIAN_DELAY_MS))
             due.setdefault((log_ms + delay_ms) // MINUTE_MS + 1, array("Q")).append(number)
@@ -145,26 +178,26 @@ def _mixed(number: int) -> int:
     return number * _MIX >> 13 & 0xFFFFFFFF
 
 
-def _prediction(number: int, event_ms: int) -> str:
+def _prediction(number: int, event_ms: int, shape: Shape) -> str:
     mixed, key = _mixed(number), _key(number)
     variant, model, prompt = VARIANTS[mixed & 1]
     is_right = mixed % 20 != 0
-    predicted = INTENTS[(mixed >> 8) + (not is_right) & 15]
+    predicted = shape.intent((mixed >> 8) + (not is_right))
     return (
         f'{{"schema_version": 1, "prediction_id": "{key}", "request_id": "r{key[1:]}", '
         f'"event_time": "{iso(event_ms)}", "variant": "{variant}", "model_version": {model}, '
         f'"prompt_version": {prompt}, "predicted_intent": "{predicted}", '
         f'"confidence": {0.3 + mixed % 7000 / 10_000:.4f}, '
-        f'"latency_ms": {5 + mixed % 90_000 / 1e3}, "channel": "{CHANNELS[mixed % 3]}", '
+        f'"latency_ms": {5 + mixed % 90_000 / 1e3}, "channel": "{shape.channel(mixed)}", '
         f'"text_hash": "{mixed:016x}", '
         f'"text": "{TEXTS[mixed >> 4 & 3]}"}}'
     )
 
 
-def _label(number: int, label_ms: int) -> str:
+def _label(number: int, label_ms: int, shape: Shape) -> str:
     mixed, key = _mixed(number), _key(number)
     return (
         f'{{"schema_version": 1, "label_id": "l{key[1:]}", "prediction_id": "{key}", '
-        f'"true_intent": "{INTENTS[mixed >> 8 & 15]}", "label_time": "{iso(label_ms)}", '
+        f'"true_intent": "{shape.intent(mixed >> 8)}", "label_time": "{iso(label_ms)}", '
         f'"annotator": "a{mixed % 30:02d}", "source": "review_queue", "revision": 1}}'
     )

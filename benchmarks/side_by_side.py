@@ -21,12 +21,12 @@ def keep_off_the_measured_core() -> None:
     os.sched_setaffinity(0, (os.sched_getaffinity(0) - {CORE}) or {CORE})
 
 
-def fill(bootstrap: str, folder: Path) -> None:
+def fill(bootstrap: str, folder: Path, partitions: int = PARTITIONS) -> None:
     """Write the captured stream to the topics, with its log times and partitions."""
     settings = settings_of(bootstrap)
     connection, topics = KafkaConnection((bootstrap,)), topics_of(settings)
     with KafkaTopics(connection) as admin:
-        admin.ensure(dict.fromkeys(topics.values(), PARTITIONS), log_append_time=False)
+        admin.ensure(dict.fromkeys(topics.values(), partitions), log_append_time=False)
     sink, files = KafkaSink(connection), FilesLog(folder / "plain", topics)
     while records := files.poll(10_000):
         sink.publish(

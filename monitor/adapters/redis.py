@@ -15,10 +15,11 @@ import secrets
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import count
+from itertools import chain, count
 from typing import Any, cast
 
 import msgspec
+import numpy as np
 
 from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis_client import RedisClient, RedisConnection
@@ -33,7 +34,13 @@ from monitor.adapters.redis_namespace import (
     progress_of,
     vote_field,
 )
-from monitor.adapters.redis_panes import PREFIXES, RedisPanes, parts_of, whole_of
+from monitor.adapters.redis_panes import (
+    LONG_BYTES,
+    MOST_FOLDED,
+    RedisPanes,
+    piece_of,
+    whole_of,
+)
 from monitor.codec import snapshots
 from monitor.codec.journal import pack_journal_entry, unpack_journal_entry
 from monitor.codec.notices import without_ids
@@ -84,7 +91,11 @@ VOTES_LOOKED_AT = 10_000
 """Votes that are looked at in one round trip for those that are to be forgotten."""
 
 OPENING_BYTES = 6
-"""Random bytes that tell the commits of one opening of the store from those of another."""
+"""Random bytes that tell the commits of one opening of the store from those of another; as text,
+half of a version."""
+
+UNKNOWN = b""
+"""A state that no shard has."""
 
 _NONE = ("", "", "")
 """What a script is given for a journal entry where there is none."""
@@ -128,9 +139,12 @@ class RedisStore:
                 self._shards, self._buckets = self._space.open(shards, buckets, shape or {})
             opened.pop_all()
         self._panes = RedisPanes(self._connected, self._space, self._shards)
-        self._opening = f"{secrets.token_urlsafe(OPENING_BYTES)}."
+        self._opening = secrets.token_urlsafe(OPENING_BYTES)
+        self._states: dict[int, bytes] = {}
+        self._is_crowded = False
         self._register()
         self._names: list[dict[bytes, str]] = [{NOTHING: ""} for _ in range(self._shards)]
+        self._unpackers = [snapshots.Unpacker(self._name_of(n)) for n in range(self._shards)]
         if not read_only:
             self._connected.seal()
 
@@ -145,20 +159,25 @@ class RedisStore:
         if not wanted:
             return {}
         with self._reaching():
-            found = self._packed(shard, wanted)
+            state, found = self._packed(shard, wanted)
+        # Of two loads before one commit nobody knows which of them it is made of.
+        self._states[shard] = state if self._states.get(shard, state) == state else UNKNOWN
         self._raw.clear()
         entries: dict[PredictionId, Entry] = {}
+        unpacked = self._unpackers[shard].entry
         for key, raw in zip(wanted, found, strict=True):
             if raw is not None:
-                entries[key] = snapshots.unpack_entry(key, raw, self._name_of(shard))
+                entries[key] = unpacked(key, raw)
                 self._raw[key] = entries[key], raw
         return entries
 
-    def _packed(self, shard: int, ids: Sequence[PredictionId]) -> list[bytes | None]:
-        """The entries of these ids as they are held, in their order."""
-        payload = _pack([part for key in ids for part in (self._bucket(key), key)])
-        found = self._load(keys=self._space.keys(shard), args=[self._space.key(shard), payload])
-        return cast(list[bytes | None], found)
+    def _packed(self, shard: int, ids: Sequence[PredictionId]) -> tuple[bytes, list[bytes | None]]:
+        """The state of the shard, and the entries of these ids as they are held, in their order."""
+        places = self._buckets_of([key.encode() for key in ids])
+        payload = _pack([*chain.from_iterable(zip(places, ids, strict=True))])
+        answer = self._load(keys=self._space.keys(shard), args=[self._space.key(shard), payload])
+        state, *found = cast(list[Any], answer)
+        return state, found
 
     def _by_shard(self, ids: Iterable[PredictionId]) -> dict[int, list[PredictionId]]:
         """Each id once."""
@@ -168,36 +187,50 @@ class RedisStore:
         return dict(sorted(found.items()))
 
     def commit(self, shard: int, expected: Cut, changes: Changes) -> None:
-        """Apply at once, or raise CommitConflict and apply nothing."""
+        """Apply at once, or raise CommitConflict and apply nothing.
+
+        What the entries were is compared where the shard has moved since they were loaded.
+        """
         names = self._names_in(changes)
-        arguments: list[bytes | str | int] = [
-            self._space.key(shard),
-            _pack(self._additions(expected, changes)),
-        ]
-        for key, entry in changes.entries.items():
-            old = self._old(key, changes.loaded[key])
-            arguments += (self._bucket(key), key, old, snapshots.pack_entry(entry))
-        for code, name in names.items():
-            arguments += (code, name)
-        with self._reaching():
-            answer = self._commit(keys=self._space.keys(shard), args=arguments)
-        if answer == b"OK":
+        state = self._states.pop(shard, UNKNOWN)
+        told = self._additions(expected, changes, names, state)
+        answer = [b"MOVED"]
+        if state != UNKNOWN and not self._is_crowded:
+            answer = self._told(shard, told)
+        if answer[0] == b"MOVED":
+            olds = [self._old(key, changes.loaded[key]) for key in changes.entries]
+            answer = self._told(shard, [*told, *olds])
+        done, *long = answer
+        if done in (b"OK", b"COMPARED"):
+            if changes.entries and state != UNKNOWN:
+                # Where several workers share a shard it moves again and again: do not ask twice.
+                self._is_crowded = done == b"COMPARED"
             self._names[shard].update(names)
-        elif answer == b"HALF":
+            if long:
+                with self._reaching():
+                    self._panes.fold(shard, [name.decode() for name in long])
+        elif done == b"HALF":
             raise self._half(f"shard {shard}")
-        elif answer.startswith(b"CLASH"):
-            raise self._clash(answer[6:].decode())
+        elif done.startswith(b"CLASH"):
+            raise self._clash(done[6:].decode())
         else:
-            raise CommitConflict(f"shard {shard}: {answer.decode(errors='replace')} has changed")
+            raise CommitConflict(f"shard {shard}: {done.decode(errors='replace')} has changed")
+
+    def _told(self, shard: int, arguments: Sequence[bytes | str | int]) -> list[bytes]:
+        """What the script says to a commit."""
+        with self._reaching():
+            answer = self._commit(
+                keys=self._space.keys(shard), args=[self._space.key(shard), *arguments]
+            )
+        return cast(list[bytes], answer)
 
     def _names_in(self, changes: Changes) -> dict[bytes, str]:
         """Code -> name for every name in the entries."""
         names = {NOTHING: ""}
-        for entry in changes.entries.values():
-            for name in snapshots.names_in(entry):
-                code = code_of(name)
-                if names.setdefault(code, name) != name:
-                    raise self._clash(f"{names[code]} / {name}")
+        for name in sorted(snapshots.names_in(changes.entries.values())):
+            code = code_of(name)
+            if names.setdefault(code, name) != name:
+                raise self._clash(f"{names[code]} / {name}")
         del names[NOTHING]
         return names
 
@@ -214,25 +247,23 @@ class RedisStore:
             "which is counted anew from Kafka, and see docs/redis.md on aof-load-truncated"
         )
 
-    def _additions(self, expected: Cut, changes: Changes) -> dict[str, object]:
-        """All of a commit but the entries, as the script reads it."""
-        return {
+    def _additions(
+        self, expected: Cut, changes: Changes, names: Mapping[bytes, str], state: bytes
+    ) -> list[bytes | str | int]:
+        """A commit as the script reads it, but for what is expected of the entries."""
+        told: dict[str, object] = {
             "opening": self._opening,
+            "state": state.decode(),
             "entries": len(changes.entries),
+            "panes": len(changes.cells),
+            "names": len(names),
+            "long": LONG_BYTES,
+            "most_long": MOST_FOLDED,
             "cut": [
                 [partition_field(p), progress_field(expected.get(p)), progress_field(progress)]
                 for p, progress in changes.progress.items()
             ],
             "ledger": [part for item in changes.ledger.items() for part in item],
-            "panes": [
-                [
-                    pane_member(pane),
-                    str(pane.size_ms),
-                    self._drop_at(pane),
-                    *parts_of(cells),
-                ]
-                for pane, cells in changes.cells.items()
-            ],
             "keys": [
                 msgspec.json.encode(key).decode()
                 for key in dict.fromkeys(pane.key for pane in changes.cells)
@@ -256,6 +287,20 @@ class RedisStore:
             ],
             "misses_kept": MISSES_KEPT,
         }
+        keys = [key.encode() for key in changes.entries]
+        news = [self._new(key, entry) for key, entry in changes.entries.items()]
+        sizes = np.array([self._buckets_of(keys), [*map(len, keys)], [*map(len, news)]], "<u4")
+        arguments: list[bytes | str | int] = [
+            _pack(told),
+            sizes.T.tobytes(),
+            b"".join(keys),
+            b"".join(news),
+        ]
+        for pane, cells in changes.cells.items():
+            arguments += (pane_member(pane), pane.size_ms, self._drop_at(pane), piece_of(cells))
+        for code, name in names.items():
+            arguments += (code, name)
+        return arguments
 
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
         """Drop dropped panes, and expired entries in as many buckets as log time has earned."""
@@ -432,7 +477,7 @@ class RedisStore:
         found = asked & examples_in(self.transitions(), self.evaluation())
         for shard, mine in self._by_shard(asked).items():
             with self._reaching():
-                held = zip(mine, self._packed(shard, mine), strict=True)
+                held = zip(mine, self._packed(shard, mine)[1], strict=True)
                 found.update(key for key, packed in held if packed is not None)
                 votes = map(snapshots.unpack_vote, self._votes_of(shard, frozenset(mine)))
                 found.update(PredictionId(vote.prediction_id) for vote in votes)
@@ -458,7 +503,7 @@ class RedisStore:
             with self._reaching():
                 rows = [
                     part
-                    for key, raw in zip(ids, self._packed(shard, ids), strict=True)
+                    for key, raw in zip(ids, self._packed(shard, ids)[1], strict=True)
                     for part in (self._bucket(key), key, raw or b"")
                 ]
                 votes = list(self._votes_of(shard, frozenset(ids)))
@@ -596,8 +641,8 @@ class RedisStore:
                 for at, size_ms in enumerate(sizes)
             },
             {
-                pane: whole_of(part for row in rows for part in row[at : at + len(PREFIXES)])
-                for at, pane in zip(count(past, len(PREFIXES)), panes, strict=False)
+                pane: whole_of(row[at] for row in rows)
+                for at, pane in zip(count(past), panes, strict=False)
             },
         )
 
@@ -614,7 +659,7 @@ class RedisStore:
                 self._panes.ask(pipe, shard, pane)
             pipe.hgetall(self._space.key(shard, "commits"))
         rows = pipe.execute()
-        length = 5 + len(sizes) + len(PREFIXES) * len(panes)
+        length = 5 + len(sizes) + len(panes)
         return [rows[at : at + length] for at in range(0, len(rows), length)]
 
     def ledger(self) -> Mapping[str, int]:
@@ -756,7 +801,13 @@ class RedisStore:
         self._save_delivery, self._act = register(scripts.SAVE_DELIVERY), register(scripts.ACT)
 
     def _bucket(self, prediction_id: str) -> int:
-        return zlib.adler32(prediction_id.encode()) * 2_654_435_761 % 2**32 % self._buckets
+        return self._buckets_of([prediction_id.encode()])[0]
+
+    def _buckets_of(self, ids: Sequence[bytes]) -> list[int]:
+        """Knuth's multiplicative hash of a checksum: ids that count up are spread as well."""
+        sums = np.fromiter(map(zlib.adler32, ids), np.uint64, len(ids))
+        found = sums * np.uint64(2_654_435_761) % np.uint64(2**32) % np.uint64(self._buckets)
+        return cast(list[int], found.tolist())
 
     def _old(self, key: PredictionId, entry: Entry) -> bytes:
         """What the script must find: the bytes as they were loaded, b"" for nothing at all."""
@@ -764,6 +815,15 @@ class RedisStore:
             return b""
         loaded = self._raw.get(key)
         return loaded[1] if loaded and loaded[0] is entry else snapshots.pack_entry(entry)
+
+    def _new(self, key: PredictionId, entry: Entry) -> bytes:
+        """The entry packed, from the bytes as they were loaded where only labels were added."""
+        loaded = self._raw.get(key)
+        if loaded is not None and not loaded[0].labels and entry.labels:
+            (prediction, _), raw = loaded
+            if prediction is not None and prediction is entry.prediction:
+                return snapshots.pack_labelled(raw, entry.labels)
+        return snapshots.pack_entry(entry)
 
     def _drop_at(self, pane: PaneKey) -> str:
         keep_ms = self._keep_ms.get(pane.size_ms)

@@ -21,16 +21,15 @@ Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 ``tag:e:BUCKET``                        hash      prediction id -> packed entry
 ``tag:names``                           hash      code -> name, see ``codec.vocabulary``
 ``tag:ledger``                          hash      counter -> count
-``tag:p:CLOCK:SIZE:START:KEY``          hash      cell -> count, one pane, without its sketches
-``tag:l:CLOCK:SIZE:START:KEY``          hash      bucket -> count, its sketch of latencies
-``tag:d:CLOCK:SIZE:START:KEY``          hash      bucket -> count, its sketch of delays; all three
-                                                  have ``v``, see ``redis_panes``
+``tag:p:CLOCK:SIZE:START:KEY``          string    one pane, in pieces: see ``redis_panes``
 ``tag:panes:SIZE``                      zset      panes by the log time at which they are dropped
 ``tag:commits``                         hash      commits begun and ended, to tell half of one
 ``tag:keys``                            set       variants and slices counted so far
 ``tag:votes``                           zset      waiting votes by release
 ``tag:misses``                          zset      the newest misses by event time
 ``tag:erased``                          hash      the last request carried out -> cut at that moment
+``tag:dropped``                         string    how often entries were dropped, as they are when
+                                                  they expire or are forgotten
 ``tag:sweep``                           string    bucket at which sweeping goes on
 ``tag:probe``                           any       tried and removed when a worker starts
 ``tag:whole``                           none      never there; see ``redis_scripts``
@@ -44,7 +43,6 @@ import msgspec
 from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis_client import KEEPS_ALL, RedisClient
 from monitor.codec import snapshots
-from monitor.domain.counts import Cell
 from monitor.domain.cut import Progress
 from monitor.domain.errors import StoreError
 from monitor.domain.events import Partition
@@ -180,11 +178,6 @@ def progress_field(progress: Progress | None) -> str:
 def progress_of(value: bytes) -> Progress:
     """What ``progress_field`` wrote; never ""."""
     return Progress(*map(int, value.split(b",")))
-
-
-def cell_field(cell: Cell) -> str:
-    """A cell as a field of its pane."""
-    return msgspec.json.encode(cell).decode()
 
 
 def vote_field(vote: Vote | None) -> str:

@@ -1,24 +1,27 @@
-"""Panes in Redis: a hash for each part, and what a reader keeps of those that it asks for again.
+"""Panes in Redis: what commits added, one piece after the other, and what a reader keeps of them.
 
-Beside its counts a hash holds, in the field ``v``, the version that the commit gave it which wrote
-to it last: a random text of the writer's opening, and the number of the commit. No other commit
-ever has the same, not even one on a server that has lost the newest writes, since a writer opens
-the store anew after that. So a hash with the version that it had holds what it held, and a reader
-that is told the same version again need not read the hash. Nothing here goes by time.
+A pane is one string. A commit appends a **piece** to it: four bytes of length, what it adds (see
+``piece_of``), and the version of the commit: a random text of the writer's opening, and the number
+of the commit. That is one command for a pane, where a hash takes one for each count. When pieces
+have become long beside what they add up to, the writer puts one in their place that has the same
+counts, and the same version: it is the same pane.
+
+No other commit ever has the same version, not even one on a server that has lost the newest writes,
+since a writer opens the store anew after that. So a pane that ends with the version that it ended
+with holds what it held, and one in which that version stands where it stood has got what comes
+behind it. Nothing here goes by time.
 """
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from itertools import cycle
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis_client import RedisClient
-from monitor.adapters.redis_namespace import RedisNamespace, cell_field, pane_member
+from monitor.adapters.redis_namespace import RedisNamespace, pane_member
 from monitor.domain.counts import (
     DELAY_CELLS,
     LATENCY_CELLS,
@@ -26,12 +29,9 @@ from monitor.domain.counts import (
     Cells,
     Counts,
     Part,
-    merge,
+    part_of,
 )
 from monitor.domain.windows import PaneKey
-
-PREFIXES: Mapping[Part, str] = {Part.ANSWERS: "p:", Part.LATENCY: "l:", Part.DELAY: "d:"}
-"""What the key of a part begins with; in this order the commit script gets their counts."""
 
 MOST_CELLS = 50_000
 """Cells that are remembered; all panes are made of the same few hundred, or few thousand."""
@@ -43,89 +43,128 @@ PANE_WEIGHT = 10
 """A pane that is kept takes as much as so many cells, beside its own."""
 
 READ_AT_ONCE = 250
-"""Hashes that one script looks at: the server does nothing else meanwhile, some milliseconds at
+"""Panes that one script looks at: the server does nothing else meanwhile, some milliseconds at
 most."""
 
-VERSION, VERSION_BYTES = "v", b"v"
-"""Field of the version; those of cells begin with a bracket or are numbers."""
+LONG_BYTES = 4_096
+"""Pieces of a pane that are longer are put together, once they are twice as long as the first."""
 
-UNREAD = "?"
-"""A version that no hash has; that of a hash that is not there is ""."""
+MOST_FOLDED = 64
+"""Panes whose pieces are put together after one commit."""
+
+LENGTH_BYTES = 4
+VERSION_BYTES = 16
+"""A piece begins with its length, version included, and ends with its version."""
+
+UNREAD = b"?"
+"""A version that no pane has; that of a pane that is not there is b""."""
+
+Piece = dict[str, int]
+"""Field -> count. A field of a sketch is its first letter and the bucket, others are JSON."""
 
 _pack = msgspec.msgpack.Encoder().encode
-_changed = msgspec.msgpack.Decoder(list[int | list[str]]).decode
-_field_of = lru_cache(MOST_CELLS)(cell_field)
+_unpacked = msgspec.msgpack.Decoder(Piece).decode
 _answer_of = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
-class _Named(dict[str | bytes, Cell]):
-    """Field -> cell, decoded once; begun anew when it is full."""
+class _Fields(dict[Cell, str]):
+    """Cell -> field, encoded once; begun anew when it is full."""
 
-    def __init__(self, decode: Callable[[str | bytes], Cell]) -> None:
-        super().__init__()
-        self._decode = decode
-
-    def __missing__(self, field: str | bytes) -> Cell:
+    def __missing__(self, cell: Cell) -> str:
         if len(self) >= MOST_CELLS:
             self.clear()
-        self[field] = cell = self._decode(field)
+        sketch = _LETTERS.get(cell[0])
+        field = sketch + cell[1] if sketch else msgspec.json.encode(cell).decode()
+        self[cell] = field
+        return field
+
+
+class _Named(dict[str, Cell]):
+    """Field -> cell, decoded once; begun anew when it is full."""
+
+    def __missing__(self, field: str) -> Cell:
+        if len(self) >= MOST_CELLS:
+            self.clear()
+        buckets = _BUCKETS.get(field[0])
+        cell = _answer_of(field) if buckets is None else buckets[int(field[1:])]
+        self[field] = cell
         return cell
 
 
-_CELLS: Mapping[Part, Mapping[str | bytes, Cell]] = {
-    Part.ANSWERS: _Named(_answer_of),
-    Part.LATENCY: _Named(lambda bucket: LATENCY_CELLS[int(bucket)]),
-    Part.DELAY: _Named(lambda bucket: DELAY_CELLS[int(bucket)]),
-}
+_LETTERS = {"latency": "l", "delay": "d"}
+_BUCKETS: Mapping[str, Mapping[int, Cell]] = {"l": LATENCY_CELLS, "d": DELAY_CELLS}
+_FIELDS, _CELLS = _Fields(), _Named()
 
 
-def parts_of(cells: Cells) -> list[list[str | int]]:
-    """The counts of each part, field and number in turn, as the commit script adds them."""
-    answers, latency, delay = list[str | int](), list[str | int](), list[str | int]()
-    sketches = {"latency": latency, "delay": delay}
-    for cell, n in cells.items():
-        into = sketches.get(cell[0])
-        if into is None:
-            answers += (_field_of(cell), n)
-        else:
-            into += (cell[1], n)
-    return [answers, latency, delay]
+def piece_of(cells: Cells) -> bytes:
+    """What a commit adds to a pane, but for the version, which the server knows."""
+    fields = _FIELDS
+    return _framed({fields[cell]: n for cell, n in cells.items()})
 
 
-def whole_of(rows: Iterable[Mapping[bytes, bytes]]) -> Counts:
-    """A pane from the hashes of its parts, those of each shard in the order of ``PREFIXES``."""
-    total: dict[Cell, int] = {}
-    for part, row in zip(cycle(PREFIXES), rows, strict=False):
-        cells = _CELLS[part]
-        for field, n in row.items():
-            if field != VERSION_BYTES:
-                cell = cells[field]
-                total[cell] = total.get(cell, 0) + int(n)
-    return Counts({cell: n for cell, n in total.items() if n})
+def _framed(piece: Piece) -> bytes:
+    packed = _pack(piece)
+    return (len(packed) + VERSION_BYTES).to_bytes(LENGTH_BYTES, "big") + packed
+
+
+def pieces_in(held: bytes) -> Iterator[Piece]:
+    """The pieces of a pane, or of what was added to it, in turn."""
+    at = 0
+    while at < len(held):
+        begin = at + LENGTH_BYTES
+        at = begin + int.from_bytes(held[at:begin], "big")
+        yield _unpacked(memoryview(held)[begin : at - VERSION_BYTES])
+
+
+def version_of(held: bytes) -> bytes:
+    """The version of the last commit that added to a pane; b"" without one."""
+    return held[-VERSION_BYTES:]
+
+
+def folded(held: bytes) -> bytes:
+    """The same pane in one piece, with the version that it has."""
+    return _framed(_summed(pieces_in(held))) + version_of(held)
+
+
+def whole_of(held: Iterable[bytes | None]) -> Counts:
+    """A pane from what each shard holds of it, None for nothing."""
+    total = _summed(piece for one in held if one for piece in pieces_in(one))
+    return Counts({_CELLS[field]: n for field, n in total.items()})
+
+
+def _summed(pieces: Iterable[Piece]) -> Piece:
+    """All added up, without zeros."""
+    total: Piece = {}
+    get = total.get
+    for piece in pieces:
+        for field, n in piece.items():
+            total[field] = get(field, 0) + n
+    return {field: n for field, n in total.items() if n}
 
 
 class _Held(NamedTuple):
-    """A part of a pane: for each shard the version and the counts, and all of them together."""
+    """A pane: for each shard length, version and counts; and each part of all of them together."""
 
     name: str
-    versions: tuple[str, ...]
-    cells: tuple[Cells, ...]
-    counts: Counts
+    lengths: tuple[int, ...]
+    versions: tuple[bytes, ...]
+    pieces: tuple[Piece, ...]
+    parts: Mapping[Part, Counts]
 
     @property
     def weight(self) -> int:
-        return PANE_WEIGHT + sum(map(len, self.cells))
+        return PANE_WEIGHT + sum(map(len, self.pieces))
 
 
 class _Shelf:
-    """Parts of panes, the least recently asked for first; for threads."""
+    """Panes, the least recently asked for first; for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: OrderedDict[tuple[PaneKey, Part], _Held] = OrderedDict()
+        self._held: OrderedDict[PaneKey, _Held] = OrderedDict()
         self._weight = 0
 
-    def get(self, wanted: Sequence[tuple[PaneKey, Part]]) -> list[_Held | None]:
+    def get(self, wanted: Sequence[PaneKey]) -> list[_Held | None]:
         with self._lock:
             found = [self._held.get(one) for one in wanted]
             for one, held in zip(wanted, found, strict=True):
@@ -133,7 +172,7 @@ class _Shelf:
                     self._held.move_to_end(one)
         return found
 
-    def put(self, read: Mapping[tuple[PaneKey, Part], _Held]) -> None:
+    def put(self, read: Mapping[PaneKey, _Held]) -> None:
         with self._lock:
             for one, held in read.items():
                 old = self._held.pop(one, None)
@@ -144,17 +183,16 @@ class _Shelf:
 
 
 class RedisPanes:
-    """Reads panes of one namespace."""
+    """Reads panes of one namespace, and puts their pieces together."""
 
     def __init__(self, client: RedisClient, space: RedisNamespace, shards: int) -> None:
         self._client, self._space, self._shards = client, space, shards
         self._shelf = _Shelf()
+        self._fold = client.commands.register_script(scripts.FOLD)
 
     def ask(self, pipe: Any, shard: int, pane: PaneKey) -> None:  # noqa: ANN401 - a redis pipeline
-        """Ask for all parts of a pane, for ``whole_of``."""
-        member = pane_member(pane)
-        for prefix in PREFIXES.values():
-            pipe.hgetall(self._space.key(shard, prefix + member))
+        """Ask for what a shard holds of a pane, for ``whole_of``."""
+        pipe.get(self._space.key(shard, f"p:{pane_member(pane)}"))
 
     def whole(self, keys: Sequence[PaneKey]) -> list[Counts]:
         """The panes in the order asked for, in one round trip; an unknown pane is empty."""
@@ -162,65 +200,69 @@ class RedisPanes:
         for pane in keys:
             for shard in range(self._shards):
                 self.ask(pipe, shard, pane)
-        rows = pipe.execute()
-        size = self._shards * len(PREFIXES)
+        rows, size = pipe.execute(), self._shards
         return [whole_of(rows[at * size : (at + 1) * size]) for at in range(len(keys))]
+
+    def fold(self, shard: int, names: Sequence[str]) -> None:
+        """Put the pieces of these panes together, unless somebody adds to them meanwhile."""
+        pipe = self._client.commands.pipeline(transaction=False)
+        for name in names:
+            pipe.get(self._space.key(shard, f"p:{name}"))
+        arguments: list[str | int | bytes] = [self._space.key(shard)]
+        for name, held in zip(names, pipe.execute(), strict=True):
+            if held:
+                arguments += (name, len(held), version_of(held), folded(held))
+        self._fold(keys=self._space.keys(shard), args=arguments)
 
     def part(self, keys: Sequence[PaneKey], part: Part) -> list[Counts]:
         """One part of each pane, in the order asked for; the same object while nothing changed."""
-        wanted = [(pane, part) for pane in keys]
-        held = dict(zip(wanted, self._shelf.get(wanted), strict=True))
-        known = {one: found or self._unread(one) for one, found in held.items()}
-        changed: dict[tuple[PaneKey, Part], dict[int, tuple[str, Cells]]] = {}
+        held = dict(zip(keys, self._shelf.get(keys), strict=True))
+        known = {pane: found or self._unread(pane) for pane, found in held.items()}
+        changed: dict[PaneKey, dict[int, tuple[int, bytes]]] = {}
         asked = list(known.items())
         for shard in range(self._shards):
             for at in range(0, len(asked), READ_AT_ONCE):
                 some = asked[at : at + READ_AT_ONCE]
-                for number, row in self._changed(shard, [found for _, found in some]):
-                    changed.setdefault(some[number][0], {})[shard] = _read(part, row)
-        read = {one: _renewed(known[one], rows) for one, rows in changed.items()}
+                for number, start, new in self._changed(shard, [found for _, found in some]):
+                    changed.setdefault(some[number][0], {})[shard] = start, new
+        read = {pane: _renewed(known[pane], rows) for pane, rows in changed.items()}
         self._shelf.put(read)
         known.update(read)
-        return [known[one].counts for one in wanted]
+        return [known[pane].parts[part] for pane in keys]
 
-    def _unread(self, wanted: tuple[PaneKey, Part]) -> _Held:
-        pane, part = wanted
-        return _Held(
-            PREFIXES[part] + pane_member(pane),
-            (UNREAD,) * self._shards,
-            ({},) * self._shards,
-            Counts(),
-        )
+    def _unread(self, pane: PaneKey) -> _Held:
+        name, shards = pane_member(pane), self._shards
+        return _Held(name, (0,) * shards, (UNREAD,) * shards, ({},) * shards, _parts_of([]))
 
-    def _changed(self, shard: int, asked: Sequence[_Held]) -> Iterator[tuple[int, list[str]]]:
-        """What has another version now: its place in ``asked``, fields and values in turn."""
-        names = [text for held in asked for text in (held.name, held.versions[shard])]
+    def _changed(self, shard: int, asked: Sequence[_Held]) -> Iterator[tuple[int, int, bytes]]:
+        """What has another version now: its place in ``asked``, from where on, and what is new."""
+        told = [part for h in asked for part in (h.name, h.lengths[shard], _told(h, shard))]
         keys = self._space.keys(shard)
         found = self._client.commands.eval_ro(
-            scripts.READ, len(keys), *keys, self._space.key(shard), _pack(names)
+            scripts.READ, len(keys), *keys, self._space.key(shard), _pack(told)
         )
-        answer = _changed(cast(bytes, found))
-        for at in range(0, len(answer), 2):
-            number, row = answer[at : at + 2]
-            assert isinstance(number, int)
-            assert isinstance(row, list)
-            yield number, row
+        answer = cast(list[Any], found)
+        return zip(answer[::3], answer[1::3], answer[2::3], strict=True)
 
 
-def _read(part: Part, row: list[str]) -> tuple[str, Cells]:
-    """Version and counts; "" and none of a hash that is not there."""
-    if not row:
-        return "", {}
-    at = row.index(VERSION)
-    version, cells = row[at + 1], _CELLS[part]
-    del row[at : at + 2]
-    pairs = zip(row[::2], row[1::2], strict=True)
-    return version, {cells[field]: int(n) for field, n in pairs if n != "0"}
+def _told(held: _Held, shard: int) -> str:
+    return held.versions[shard].decode()
 
 
-def _renewed(held: _Held, read: Mapping[int, tuple[str, Cells]]) -> _Held:
-    versions, cells = list(held.versions), list(held.cells)
-    for shard, (version, found) in read.items():
-        versions[shard], cells[shard] = version, found
-    counts = Counts(cells[0]) if len(cells) == 1 else merge(map(Counts, cells))
-    return _Held(held.name, tuple(versions), tuple(cells), counts)
+def _renewed(held: _Held, read: Mapping[int, tuple[int, bytes]]) -> _Held:
+    """With what is new: behind ``from``, or all of it from 0 on; b"" where a pane is gone."""
+    lengths, versions, pieces = list(held.lengths), list(held.versions), list(held.pieces)
+    for shard, (start, added) in read.items():
+        known = [pieces[shard]] if start else []
+        pieces[shard] = _summed([*known, *pieces_in(added)])
+        lengths[shard], versions[shard] = start + len(added), version_of(added)
+    return _Held(held.name, tuple(lengths), tuple(versions), tuple(pieces), _parts_of(pieces))
+
+
+def _parts_of(pieces: Sequence[Piece]) -> Mapping[Part, Counts]:
+    total = pieces[0] if len(pieces) == 1 else _summed(pieces)
+    parts: dict[Part, dict[Cell, int]] = {part: {} for part in Part}
+    for field, n in total.items():
+        cell = _CELLS[field]
+        parts[part_of(cell)][cell] = n
+    return {part: Counts(cells) for part, cells in parts.items()}

@@ -25,54 +25,78 @@ try('RPUSH', key, 'n') try('LRANGE', key, '0', '0') try('LINDEX', key, '0') try(
 try('LSET', key, '0', 'n') try('UNLINK', key)
 try('SADD', key, 'n') try('UNLINK', key)
 try('XADD', key, '1-0', 'n', '1') try('XRANGE', key, '-', '+') try('UNLINK', key)
-try('SET', key, 'n') try('GET', key) try('UNLINK', key)
+try('SET', key, 'n') try('GET', key) try('APPEND', key, 'n') try('STRLEN', key)
+try('GETRANGE', key, '0', '0') try('UNLINK', key)
+try('INCR', key) try('UNLINK', key)
 return 'OK'
 """
 """KEYS: one that nobody uses, beside those of a shard. Fails when the user may not do what the
 other scripts do: they would fail at the same command, after a part of their work."""
 
 LOAD = """#!lua flags=no-writes
-local out, wanted = {}, cmsgpack.unpack(ARGV[2])
+local wanted = cmsgpack.unpack(ARGV[2])
+local out = {(redis.call('HGET', ARGV[1] .. 'commits', 'begun') or '0')
+  .. '/' .. (redis.call('GET', ARGV[1] .. 'dropped') or '0')}
+local entries = ARGV[1] .. 'e:'
 for i = 1, #wanted, 2 do
-  out[#out + 1] = redis.call('HGET', ARGV[1] .. 'e:' .. wanted[i], wanted[i + 1])
+  out[#out + 1] = redis.call('HGET', entries .. wanted[i], wanted[i + 1])
 end
 return out
 """
-"""ARGV: key prefix, [bucket, id, ...]. Returns one packed entry or nil for each id."""
+"""ARGV: key prefix, [bucket, id, ...]. Returns the state of the shard, which every commit changes
+and whatever drops entries, then one packed entry or nil for each id."""
 
 COMMIT = """#!lua
 local p, c = ARGV[1], cmsgpack.unpack(ARGV[2])
-local entries, names = 3, 3 + 4 * c.entries
+local places, ids, news = ARGV[3], ARGV[4], ARGV[5]
+local panes = 6
+local names = panes + 4 * c.panes
+local expected = names + 2 * c.names
 local commits = redis.call('HMGET', p .. 'commits', 'begun', 'ended')
-if commits[1] ~= commits[2] then return 'HALF' end
+if commits[1] ~= commits[2] then return {'HALF'} end
 for _, row in ipairs(c.cut) do
-  if (redis.call('HGET', p .. 'cut', row[1]) or '') ~= row[2] then return 'CUT ' .. row[1] end
+  if (redis.call('HGET', p .. 'cut', row[1]) or '') ~= row[2] then return {'CUT ' .. row[1]} end
 end
-for i = entries, names - 1, 4 do
-  local held = redis.call('HGET', p .. 'e:' .. ARGV[i], ARGV[i + 1]) or ''
-  if held ~= ARGV[i + 2] then return 'ENTRY ' .. ARGV[i + 1] end
+local state = (commits[1] or '0') .. '/' .. (redis.call('GET', p .. 'dropped') or '0')
+if c.state ~= state then
+  if expected + c.entries ~= #ARGV + 1 then return {'MOVED'} end
+  local id = 1
+  for i = 0, c.entries - 1 do
+    local bucket, length = struct.unpack('<I4I4', places, 12 * i + 1)
+    local key = string.sub(ids, id, id + length - 1)
+    local held = redis.call('HGET', p .. 'e:' .. bucket, key) or ''
+    if held ~= ARGV[expected + i] then return {'ENTRY ' .. key} end
+    id = id + length
+  end
 end
 local unnamed = {}
-for i = names, #ARGV, 2 do
+for i = names, expected - 1, 2 do
   local held = redis.call('HGET', p .. 'names', ARGV[i])
   if not held then unnamed[#unnamed + 1] = i
-  elseif held ~= ARGV[i + 1] then return 'CLASH ' .. held .. ' / ' .. ARGV[i + 1] end
+  elseif held ~= ARGV[i + 1] then return {'CLASH ' .. held .. ' / ' .. ARGV[i + 1]} end
 end
 local begun = redis.call('HINCRBY', p .. 'commits', 'begun', 1)
-local version, parts = c.opening .. begun, {'p:', 'l:', 'd:'}
+local version = c.opening .. string.format('%08x', begun)
+local done = {c.state == state and 'OK' or 'COMPARED'}
 for _, i in ipairs(unnamed) do redis.call('HSET', p .. 'names', ARGV[i], ARGV[i + 1]) end
-for i = entries, names - 1, 4 do
-  redis.call('HSET', p .. 'e:' .. ARGV[i], ARGV[i + 1], ARGV[i + 3])
+local id, new = 1, 1
+for i = 1, 12 * c.entries, 12 do
+  local bucket, length, size = struct.unpack('<I4I4I4', places, i)
+  redis.call('HSET', p .. 'e:' .. bucket, string.sub(ids, id, id + length - 1),
+    string.sub(news, new, new + size - 1))
+  id, new = id + length, new + size
 end
 for _, row in ipairs(c.cut) do redis.call('HSET', p .. 'cut', row[1], row[3]) end
 for i = 1, #c.ledger, 2 do redis.call('HINCRBY', p .. 'ledger', c.ledger[i], c.ledger[i + 1]) end
-for _, row in ipairs(c.panes) do
-  for number, part in ipairs(parts) do
-    local key, cells = p .. part .. row[1], row[3 + number]
-    for i = 1, #cells, 2 do redis.call('HINCRBY', key, cells[i], cells[i + 1]) end
-    if #cells > 0 then redis.call('HSET', key, 'v', version) end
+for i = panes, names - 1, 4 do
+  local key, added = p .. 'p:' .. ARGV[i], ARGV[i + 3] .. version
+  local length = redis.call('APPEND', key, added)
+  if length == #added then
+    redis.call('ZADD', p .. 'panes:' .. ARGV[i + 1], ARGV[i + 2], ARGV[i])
+  elseif length > c.long and #done <= c.most_long then
+    local a, b, x, y = string.byte(redis.call('GETRANGE', key, 0, 3), 1, 4)
+    if length > 2 * (((a * 256 + b) * 256 + x) * 256 + y) then done[#done + 1] = ARGV[i] end
   end
-  redis.call('ZADD', p .. 'panes:' .. row[2], row[3], row[1])
 end
 for _, key in ipairs(c.keys) do redis.call('SADD', p .. 'keys', key) end
 for _, row in ipairs(c.votes) do
@@ -85,27 +109,58 @@ for _, row in ipairs(c.misses) do
 end
 if #c.misses > 0 then redis.call('ZREMRANGEBYRANK', p .. 'misses', 0, -c.misses_kept - 1) end
 redis.call('HSET', p .. 'commits', 'ended', begun)
+return done
+"""
+"""ARGV: key prefix, changes; of each entry bucket, length of the id and length of the new bytes, of
+four bytes each; all ids; all new bytes; for each pane its name, size, when it is dropped and what
+is added, without the version; for each name its code and itself; and, where the shard may have
+moved since they were loaded, the bytes expected of each entry ('' for none). Binary strings do not
+fit the MessagePack of Lua.
+
+Returns OK, or COMPARED where the shard had moved and the entries had not, and the panes that have
+become long; or what differed: CUT, ENTRY (load and step again),
+MOVED (send what is expected of the entries), CLASH (refuse), or HALF: commits begun (counted) and
+ended (set) differ, as they do on a server whose append-only file was cut off in the middle of a
+commit and is loaded for the second time."""
+
+FOLD = """#!lua
+for i = 2, #ARGV, 4 do
+  local key = ARGV[1] .. 'p:' .. ARGV[i]
+  if redis.call('STRLEN', key) == tonumber(ARGV[i + 1])
+    and redis.call('GETRANGE', key, -16, -1) == ARGV[i + 2] then
+    redis.call('SET', key, ARGV[i + 3])
+  end
+end
 return 'OK'
 """
-"""ARGV: key prefix, changes, then for each entry bucket, id, bytes expected ('' for none) and new
-bytes, then for each name its code and itself: binary strings do not fit the MessagePack of Lua.
-Returns OK, or what differed: CUT, ENTRY (load and step again) or CLASH (refuse), or HALF:
-commits begun (counted) and ended (set) differ, as they do on a server whose append-only file was
-cut off in the middle of a commit and is loaded for the second time."""
+"""ARGV: key prefix, then for each pane its name, length and version expected, and the same counts
+in one piece. What is not as expected stays: somebody has added to it, or folded it."""
 
 READ = """#!lua flags=no-writes
 local out, wanted = {}, cmsgpack.unpack(ARGV[2])
-for i = 1, #wanted, 2 do
-  local key = ARGV[1] .. wanted[i]
-  if (redis.call('HGET', key, 'v') or '') ~= wanted[i + 1] then
-    out[#out + 1] = (i - 1) / 2
-    out[#out + 1] = redis.call('HGETALL', key)
+for i = 1, #wanted, 3 do
+  local key, known, version = ARGV[1] .. 'p:' .. wanted[i], wanted[i + 1], wanted[i + 2]
+  local length, from = redis.call('STRLEN', key), nil
+  if length == 0 then
+    if version ~= '' then from = 0 end
+  elseif redis.call('GETRANGE', key, -16, -1) ~= version then
+    from = 0
+    if length > known and known > 0
+      and redis.call('GETRANGE', key, known - 16, known - 1) == version then
+      from = known
+    end
+  end
+  if from then
+    out[#out + 1] = (i - 1) / 3
+    out[#out + 1] = from
+    out[#out + 1] = redis.call('GETRANGE', key, from, -1)
   end
 end
-return cmsgpack.pack(out)
+return out
 """
-"""ARGV: key prefix, [name, version, ...]. Returns the place of each hash that has another version,
-from 0 on, and its fields and values. A hash that is not there has the version ''."""
+"""ARGV: key prefix, [name, length, version, ...] as they are known. Returns the place of each pane
+that has another version, from 0 on, and from where on what is given, to the end, is new; 0 where
+all of it is. One that is not there has the version ''."""
 
 ERASE = """#!lua flags=allow-oom
 local p, erased, entries = ARGV[1], redis.call('HGET', ARGV[1] .. 'erased', ARGV[2]), 5
@@ -119,6 +174,7 @@ end
 for i = entries, votes - 1, 3 do redis.call('HDEL', p .. 'e:' .. ARGV[i], ARGV[i + 1]) end
 for i = votes, misses - 1 do redis.call('ZREM', p .. 'votes', ARGV[i]) end
 for i = misses, #ARGV do redis.call('ZREM', p .. 'misses', ARGV[i]) end
+redis.call('INCR', p .. 'dropped')
 local cut = table.concat(redis.call('HGETALL', p .. 'cut'), '\\n')
 redis.call('UNLINK', p .. 'erased')
 redis.call('HSET', p .. 'erased', ARGV[2], cut)
@@ -157,6 +213,7 @@ for _ = 1, count do
     local a, b, c = string.byte(rows[i + 1], 1, 3)
     if a * 65536 + b * 256 + c <= hour then gone[#gone + 1] = rows[i] end
   end
+  if #gone > 0 then redis.call('INCR', p .. 'dropped') end
   for i = 1, #gone, 1000 do
     redis.call('HDEL', key, unpack(gone, i, math.min(i + 999, #gone)))
   end
@@ -167,7 +224,7 @@ redis.call('ZREMRANGEBYSCORE', p .. 'misses', '-inf', '(' .. ARGV[6])
 for i = 7, #ARGV do
   local index = p .. 'panes:' .. ARGV[i]
   for _, pane in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', ARGV[5], 'LIMIT', 0, 500)) do
-    redis.call('UNLINK', p .. 'p:' .. pane, p .. 'l:' .. pane, p .. 'd:' .. pane)
+    redis.call('UNLINK', p .. 'p:' .. pane)
     redis.call('ZREM', index, pane)
   end
 end

@@ -268,6 +268,10 @@ class Flow:
         better: an audit goes to where the evaluation that it replays had come. With ``is_anew``
         something always is: the rules are new.
         """
+        with uncollected():
+            return self._evaluate(until_ms, is_anew=is_anew)
+
+    def _evaluate(self, until_ms: int | None, *, is_anew: bool) -> list[Transition]:
         self.forget()
         evaluation = self._store.evaluation()
         self._watermark_ms = evaluation.watermark_ms

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -24,7 +25,7 @@ from monitor.domain.votes import Vote
 from monitor.domain.windows import PaneKey
 
 DIGEST_VERSION = 2
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Version of the packed forms; a store of another version is refused."""
 
 HOUR_BYTES = 3
@@ -95,90 +96,151 @@ def pack_entry(entry: Entry) -> bytes:
     facts: tuple[object, ...] | None = None
     if prediction is not None:
         _, event_ms, log_ms, traits, latency, relevance, conversation, request = prediction
-        variant, predicted, slices, version, scores = traits
-        facts = (
-            event_ms,
-            log_ms - event_ms,
-            code_of(variant),
-            code_of(predicted),
-            tuple(map(code_of, slices)),
-            latency,
-            relevance,
-        )
+        variant, predicted, slices, version, scores = codes_of(traits)
+        facts = event_ms, log_ms - event_ms, variant, predicted, slices, latency, relevance
         if version or conversation or scores or request:
-            named = tuple((code_of(name), number) for name, number in scores)
-            facts += (code_of(version), bytes.fromhex(conversation), named)
+            facts += (version, bytes.fromhex(conversation), scores)
         if request:
             facts += (bytes.fromhex(request),)
-    truths = tuple(
-        (
-            code_of(label.actual),
-            label.label_ms,
-            label.log_ms - label.label_ms,
-            label.label_key,
-            label.revision,
-            label.withdrawn,
-            label.relevance_micros,
-        )
-        for label in labels
-    )
-    packed = _pack((facts, truths) if truths else (facts,))
+    packed = _pack((facts, _truths_of(labels)) if labels else (facts,))
     return anchor_hour(entry).to_bytes(HOUR_BYTES, "big") + packed
 
 
-def unpack_entry(
-    prediction_id: PredictionId, data: bytes, name_of: Callable[[bytes], str]
-) -> Entry:
-    """What ``pack_entry`` packed; ``name_of`` turns codes back into names."""
-    facts, *rest = _unpack(data[HOUR_BYTES:])
-    prediction = None
-    if facts is not None:
-        event_ms, log_delta, variant, predicted, slices, latency, relevance, *more = facts
-        version, conversation, scores, *last = more or (NOTHING, b"", ())
-        traits = Traits(
+def pack_labelled(pending: bytes, labels: Sequence[Label]) -> bytes:
+    """``pack_entry`` of a prediction that was packed as ``pending``, without labels, and has them.
+
+    ValueError if it had some.
+    """
+    if pending[HOUR_BYTES : HOUR_BYTES + 1] != _ARRAY_OF_ONE:
+        raise ValueError("the entry has labels already")
+    rest = pending[HOUR_BYTES + 1 :]
+    return b"".join((pending[:HOUR_BYTES], _ARRAY_OF_TWO, rest, _pack(_truths_of(labels))))
+
+
+_ARRAY_OF_ONE, _ARRAY_OF_TWO = b"\x91", b"\x92"
+"""How MessagePack begins an array of so many."""
+
+_Scores = tuple[tuple[bytes, int], ...]
+_Codes = tuple[bytes, bytes, tuple[bytes, ...], bytes, _Scores]
+
+
+@lru_cache(maxsize=100_000)
+def codes_of(traits: Traits) -> _Codes:
+    """The codes of all names in traits."""
+    variant, predicted, slices, version, scores = traits
+    return (
+        code_of(variant),
+        code_of(predicted),
+        tuple(map(code_of, slices)),
+        code_of(version),
+        tuple((code_of(name), number) for name, number in scores),
+    )
+
+
+def _truths_of(labels: Iterable[Label]) -> tuple[object, ...]:
+    return tuple(
+        (code_of(actual), label_ms, log_ms - label_ms, key, revision, withdrawn, micros)
+        for _, actual, label_ms, log_ms, key, revision, withdrawn, micros in labels
+    )
+
+
+class _Facts(msgspec.Struct, array_like=True, gc=False):
+    """What is packed of a prediction; what most lack stands last, and may be left out."""
+
+    event_ms: int
+    log_delta: int
+    variant: bytes
+    predicted: bytes
+    slices: tuple[bytes, ...]
+    latency: int | None
+    relevance: int | None
+    version: bytes = NOTHING
+    conversation: bytes = b""
+    scores: _Scores = ()
+    request: bytes = b""
+
+
+class _Packed(msgspec.Struct, array_like=True, gc=False):
+    facts: _Facts | None
+    truths: tuple[tuple[bytes, int, int, str, int, bool, int | None], ...] = ()
+
+
+_unpack_entry = msgspec.msgpack.Decoder(_Packed).decode
+
+
+class Unpacker:
+    """Turns back what ``pack_entry`` packed; ``name_of`` turns codes back into names.
+
+    Traits that are alike are one object, as those that the codec makes are.
+    """
+
+    MOST = 100_000
+    """Traits that are remembered; then it is begun anew."""
+
+    def __init__(self, name_of: Callable[[bytes], str]) -> None:
+        self._name_of = name_of
+        self._traits: dict[object, Traits] = {}
+
+    def entry(self, prediction_id: PredictionId, data: bytes) -> Entry:
+        """One entry. Whatever ``name_of`` raises for a code that it does not know."""
+        packed = _unpack_entry(memoryview(data)[HOUR_BYTES:])
+        facts, truths = packed.facts, packed.truths
+        prediction = None
+        if facts is not None:
+            codes = facts.variant, facts.predicted, facts.slices, facts.version, facts.scores
+            prediction = Prediction(
+                prediction_id,
+                facts.event_ms,
+                facts.event_ms + facts.log_delta,
+                self._traits.get(codes) or self._named(codes),
+                facts.latency,
+                facts.relevance,
+                facts.conversation.hex(),
+                facts.request.hex(),
+            )
+        if not truths:
+            return Entry(prediction, ())
+        name_of = self._name_of
+        labels = tuple(
+            Label(
+                prediction_id,
+                name_of(actual),
+                label_ms,
+                label_ms + delta,
+                key,
+                revision,
+                withdrawn,
+                micros,
+            )
+            for actual, label_ms, delta, key, revision, withdrawn, micros in truths
+        )
+        return Entry(prediction, labels)
+
+    def _named(self, codes: _Codes) -> Traits:
+        if len(self._traits) >= self.MOST:
+            self._traits.clear()
+        variant, predicted, slices, version, scores = codes
+        name_of = self._name_of
+        traits = self._traits[codes] = Traits(
             name_of(variant),
             name_of(predicted),
             tuple(map(name_of, slices)),
             name_of(version),
             tuple((name_of(code), number) for code, number in scores),
         )
-        prediction = Prediction(
-            prediction_id,
-            event_ms,
-            event_ms + log_delta,
-            traits,
-            latency,
-            relevance,
-            conversation.hex(),
-            last[0].hex() if last else "",
-        )
-    labels = tuple(
-        Label(
-            prediction_id,
-            name_of(actual),
-            label_ms,
-            label_ms + delta,
-            key,
-            revision,
-            withdrawn,
-            micros,
-        )
-        for actual, label_ms, delta, key, revision, withdrawn, micros in (rest[0] if rest else ())
-    )
-    return Entry(prediction, labels)
+        return traits
 
 
-def names_in(entry: Entry) -> Iterator[str]:
-    """Every name that ``pack_entry`` writes as a code."""
-    if entry.prediction is not None:
-        yield entry.prediction.variant
-        yield entry.prediction.predicted
-        yield from entry.prediction.slices
-        yield entry.prediction.version
-        for name, _ in entry.prediction.scores:
-            yield name
-    for label in entry.labels:
-        yield label.actual
+def names_in(entries: Iterable[Entry]) -> set[str]:
+    """Every name that ``pack_entry`` writes as a code, in any of these entries."""
+    entries = list(entries)
+    names = {label[1] for _, labels in entries for label in labels}
+    # By identity: most of them are shared, and to compare them takes longer than to look twice.
+    traits = {id(said[3]): said[3] for said, _ in entries if said is not None}
+    for variant, predicted, slices, version, scores in traits.values():
+        names.update((variant, predicted, version, *slices))
+        names.update(name for name, _ in scores)
+    return names
 
 
 def anchor_hour(entry: Entry) -> int:
