@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Caption
 
 import dashboards
 from dashboards import source
@@ -503,7 +504,9 @@ SAMPLED = r"A 10 % sample of predictions\: counts are of the sample."
 def test_every_page_says_first_that_counts_are_those_of_a_sample(page: str) -> None:
     spec = replace(scenes.SPEC, sampling=0.1)
     app = run(scenes.source_of(scenes.store_of("ok"), spec=spec), page)
-    assert app.main[0].value == f":material/filter_alt: {SAMPLED}"
+    first = app.main[0]
+    assert isinstance(first, Caption)
+    assert first.value == f":material/filter_alt: {SAMPLED}"
 
 
 def test_no_page_speaks_of_a_sample_when_every_id_is_counted() -> None:

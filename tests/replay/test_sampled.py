@@ -55,8 +55,9 @@ def only_kept(records: Sequence[Record], share: float) -> list[Record]:
 
     def is_within(record: Record) -> bool:
         fact = codec.fact(record)
-        is_known = isinstance(fact, Prediction | Label)
-        return not is_known or is_kept(fact.prediction_id, share)
+        if not isinstance(fact, Prediction | Label):
+            return True
+        return is_kept(fact.prediction_id, share)
 
     return numbered(record for record in records if is_within(record))
 
