@@ -3,7 +3,18 @@
 import argparse
 from collections.abc import Callable
 
-from benchmarks import alerts, comparison, dashboard, faults, leakage, live, memory, replay
+from benchmarks import (
+    alerts,
+    comparison,
+    dashboard,
+    faults,
+    leakage,
+    live,
+    memory,
+    replay,
+    sampled,
+    sizes,
+)
 
 BENCHMARKS: dict[str, Callable[[list[str]], None]] = {
     "alerts": alerts.main,
@@ -14,6 +25,8 @@ BENCHMARKS: dict[str, Callable[[list[str]], None]] = {
     "live": live.main,
     "memory": memory.main,
     "replay": replay.main,
+    "sampled": sampled.main,
+    "sizes": sizes.main,
 }
 
 

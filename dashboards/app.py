@@ -51,5 +51,6 @@ page = st.navigation({
 common.steady()
 common.check_settings()
 common.sidebar(page.title)
+common.tell_sample()
 page.run()
 common.freeze()

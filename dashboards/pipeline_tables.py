@@ -169,6 +169,7 @@ def _balance(side: Balance) -> dict[str, Any]:
         "expired": side.expired,
         "duplicate": side.duplicate,
         "rejected": dict(side.rejected),
+        "passed_over": side.passed_over,
         "difference": side.difference,
     }
 

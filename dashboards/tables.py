@@ -95,11 +95,13 @@ def gaps(books: Books) -> list[Row]:
 
 def terms(side: Balance) -> list[tuple[str, int]]:
     """What the records received have become, in the order of the equation."""
+    passed_over = [("passed over", side.passed_over)] if side.passed_over else []
     return [
         *side.parts.items(),
         ("expired", side.expired),
         ("duplicate", side.duplicate),
         ("rejected", sum(side.rejected.values())),
+        *passed_over,
     ]
 
 

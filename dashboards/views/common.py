@@ -18,6 +18,7 @@ from dashboards.pictures import Picture
 from dashboards.theme import DARK, LIGHT, Palette, Tone, muted
 from monitor.app.settings import SettingsError
 from monitor.domain.alerts import AlertKey, fingerprint
+from monitor.domain.sampling import in_words
 from monitor.domain.slices import ALL
 
 NOW_EVERY_S, CHARTS_EVERY_S = 2, 5
@@ -98,6 +99,12 @@ def sidebar(page: str) -> None:
         st.toggle("Live updates", value=True, key="live", bind="query-params")
         pane = words.duration(found.spec.windows.pane_ms)
         st.caption(f"All times UTC · windows of {pane} · this address shows this view again")
+
+
+def tell_sample() -> None:
+    """Above every page, where counts are those of a sample."""
+    if said := in_words(source.current().spec.sampling):
+        st.caption(f":material/filter_alt: {plain(said)}")
 
 
 def _follow_link(page: str, names: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from monitor.app.audit_chart import NARROW, WIDE, chart_of
 from monitor.app.console import dump
 from monitor.app.settings import format_duration
 from monitor.app.telemetry import printable
+from monitor.domain.sampling import in_words
 
 MOST_ROWS = 400
 """Rows of one table; the other files hold the rest."""
@@ -37,7 +38,7 @@ def render(document: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(share=share, instant=instant, soft=soft)
+    environment.filters.update(share=share, instant=instant, soft=soft, sampled=in_words)
     template = environment.get_template("report.html.j2")
     findings = document["audit"]["rules"]
     return template.render(

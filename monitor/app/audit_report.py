@@ -38,8 +38,8 @@ _SETTINGS = (
     "verdict",
 )
 _PARTS = {
-    Kind.PREDICTIONS: ("labelled", "pending", "expired", "duplicate"),
-    Kind.LABELS: ("applied", "superseded", "orphan", "expired", "duplicate"),
+    Kind.PREDICTIONS: ("labelled", "pending", "expired", "duplicate", "passed_over"),
+    Kind.LABELS: ("applied", "superseded", "orphan", "expired", "duplicate", "passed_over"),
 }
 _COMPARED = ("predictions", "labelled", "coverage", "accuracy", "accuracy_interval", "groups")
 _COLUMNS = (

@@ -14,6 +14,7 @@ from monitor.app.wiring import codec_of, open_reader, topics_of
 from monitor.domain.errors import WorldError
 from monitor.domain.events import Kind, Label, Prediction, Record, Rejected
 from monitor.domain.ledger import gaps_of
+from monitor.domain.sampling import EVERY, in_words
 
 SAMPLE = 200
 """Records of each topic that the dry run looks at."""
@@ -40,6 +41,7 @@ def checks_of(settings: Settings) -> Iterator[Check]:
     """Every check in turn; one that cannot be made does not keep the others from being made."""
     yield Check("settings", True, settings.digest())
     yield from _groups(settings)
+    yield from _sample(settings)
     yield from _receivers(settings)
     for what, look in (("redis", _store), ("kafka", _topics)):
         try:
@@ -57,6 +59,16 @@ def _groups(settings: Settings) -> Iterator[Check]:
         )
     if not settings.rules:
         yield Check("rules", False, "no rule is declared: nothing can fire")
+
+
+def _sample(settings: Settings) -> Iterator[Check]:
+    """Two answers to one request have ids of their own: each is kept or passed over by itself."""
+    share = settings.sampling
+    if share < EVERY:
+        text = in_words(share)
+        if settings.comparisons:
+            text += f" Comparisons see {share * share * 100:g} % of the pairs"
+        yield Check("sampling", None if settings.comparisons else True, text)
 
 
 def _receivers(settings: Settings) -> Iterator[Check]:

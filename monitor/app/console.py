@@ -23,6 +23,7 @@ from rich.table import Table
 
 from monitor.app.telemetry import SystemClock, printable
 from monitor.domain.events import Kind
+from monitor.domain.sampling import in_words
 
 PLAIN_EVERY_MS = 5_000
 """Off a terminal one line of progress in this many milliseconds, so that logs stay short."""
@@ -121,6 +122,8 @@ def print_report(report: Mapping[str, Any], *, width: int | None = None) -> None
     if width is None and not console.is_terminal:
         console.width = WIDE
     console.print(f"As of {report['as_of'] or 'no record yet'}   {report['digest']}")
+    if sampled := in_words(report["sampling"]):
+        console.print(sampled)
     for line in _standing(report["transitions"]):
         console.print(printable(line))
     console.print(
@@ -183,6 +186,8 @@ def _ledger_table(ledger: Mapping[str, Any]) -> Table:
         )
         parts = {name: side[name] for name in (*waiting, "expired", "duplicate")}
         parts["rejected"] = sum(side["rejected"].values())
+        if side["passed_over"]:
+            parts["passed over"] = side["passed_over"]
         equation = " + ".join(f"{count} {name}" for name, count in parts.items())
         _add(table, kind, str(side["received"]), equation)
         for reason, count in side["rejected"].items():

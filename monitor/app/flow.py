@@ -2,7 +2,7 @@
 
 ::
 
-    poll -> decode -> dead letters -> split by shard -> load -> engine.step (pure)
+    poll -> decode -> sample -> dead letters -> split by shard -> load -> engine.step (pure)
          -> ONE atomic compare-and-commit per shard -> commit offsets
     lead -> evaluate -> ONE atomic commit of states, transitions and outbox -> deliver the outbox
 
@@ -48,6 +48,7 @@ from monitor.domain.events import (
     Label,
     NextOffsets,
     Partition,
+    PassedOver,
     Position,
     Prediction,
     Reason,
@@ -58,6 +59,7 @@ from monitor.domain.forgetting import Request, without
 from monitor.domain.journal import Forgotten, JournalEntry, Offsets
 from monitor.domain.ledger import Gap
 from monitor.domain.measures import Measures, Panes
+from monitor.domain.sampling import EVERY, kept
 from monitor.domain.slices import ALL
 from monitor.domain.votes import Role, Vote
 from monitor.domain.windows import HOUR_MS, MINUTE_MS, Clock
@@ -75,7 +77,7 @@ _CRC_MEAN = 1 << 31
 _Runs = Mapping[Partition, Sequence[Record]]
 """What was read of each partition, in offset order, and never nothing."""
 
-_Facts = Sequence[Fact | None]
+Facts = Sequence[Fact | PassedOver | None]
 """What each of the records in hand says; None for those that do not concern us."""
 
 
@@ -186,7 +188,7 @@ class Flow:
         """
         rejects_before = self._rejects_in_a_row.copy()
         try:
-            return self._bring(records, self._codec.facts(records))
+            return self._bring(records, self._sampled(self._codec.facts(records)))
         except _POISON as error:
             self._rejects_in_a_row = rejects_before
             if len(records) == 1:
@@ -197,6 +199,23 @@ class Flow:
             return Turn(
                 len(records), first.rejected + rest.rejected, first.partitions | rest.partitions
             )
+
+    def _sampled(self, facts: Sequence[Fact | None]) -> Facts:
+        """The facts, in which those whose ids are not in the sample are passed over.
+
+        Only what is understood: a rejected record is one whatever the sample.
+        """
+        share = self._spec.sampling
+        if share >= EVERY:
+            return facts
+        ids = [fact[0] for fact in facts if isinstance(fact, Prediction | Label)]
+        answers = iter(kept(ids, share))
+        return [
+            PassedOver.NOT_SAMPLED
+            if isinstance(fact, Prediction | Label) and not next(answers)
+            else fact
+            for fact in facts
+        ]
 
     def _poisoned(self, error: Exception) -> Rejected:
         """Names the place in the code alone: the text of the error may quote the message."""
@@ -217,7 +236,7 @@ class Flow:
             return 0
         return shard_of(fact.prediction_id, self._store.shards)
 
-    def _bring(self, records: Sequence[Record], facts: _Facts, *, books: int = 0) -> Turn:
+    def _bring(self, records: Sequence[Record], facts: Facts, *, books: int = 0) -> Turn:
         """Dead letters, then one commit per shard; only then have the records been dealt with."""
         rejected = self._divert(records, facts)
         read = _by_partition(records)
@@ -633,7 +652,7 @@ class Flow:
             for cut in cuts
         ]
 
-    def _divert(self, records: Sequence[Record], facts: _Facts) -> int:
+    def _divert(self, records: Sequence[Record], facts: Facts) -> int:
         """Write rejected records to the dead-letter topic before they count as dealt with."""
         rejects = [
             (record, fact)
@@ -648,7 +667,7 @@ class Flow:
             )
         return len(rejects)
 
-    def _count_in_a_row(self, records: Sequence[Record], facts: _Facts) -> None:
+    def _count_in_a_row(self, records: Sequence[Record], facts: Facts) -> None:
         in_a_row = self._rejects_in_a_row
         for record, fact in zip(records, facts, strict=True):
             if fact is None:
@@ -667,7 +686,7 @@ class Flow:
         self,
         shard: int,
         records: Sequence[Record],
-        facts: _Facts,
+        facts: Facts,
         reached: Mapping[Partition, Progress],
         read: "_Runs",
     ) -> None:
@@ -703,7 +722,7 @@ class Flow:
             if self._is_committed(shard, changes):
                 return
 
-    def _batch(self, records: Sequence[Record], facts: _Facts) -> Batch:
+    def _batch(self, records: Sequence[Record], facts: Facts) -> Batch:
         predictions = [fact for fact in facts if isinstance(fact, Prediction)]
         labels = [fact for fact in facts if isinstance(fact, Label)]
         if len(predictions) + len(labels) == len(facts):
@@ -713,7 +732,12 @@ class Flow:
             for record, fact in zip(records, facts, strict=True)
             if isinstance(fact, Rejected)
         ]
-        return Batch(predictions, labels, rejected)
+        passed_over = [
+            (self._codec.kind_of(record), record.log_ms)
+            for record, fact in zip(records, facts, strict=True)
+            if fact is PassedOver.NOT_SAMPLED
+        ]
+        return Batch(predictions, labels, rejected, passed_over)
 
     def _commit_progress(
         self,
@@ -737,17 +761,19 @@ class Flow:
         return True
 
     def _split(
-        self, records: Sequence[Record], facts: _Facts, books: int
-    ) -> list[tuple[Sequence[Record], _Facts]]:
-        """What each shard has to count; shard ``books`` the rejected, which have no id."""
+        self, records: Sequence[Record], facts: Facts, books: int
+    ) -> list[tuple[Sequence[Record], Facts]]:
+        """What each shard has to count; shard ``books`` what has no id, or none that is kept."""
         shards = self._store.shards
         if shards == 1:
             return [(records, facts)]
-        split: list[tuple[list[Record], list[Fact | None]]] = [([], []) for _ in range(shards)]
+        split: list[tuple[list[Record], list[Fact | PassedOver | None]]] = [
+            ([], []) for _ in range(shards)
+        ]
         for record, fact in zip(records, facts, strict=True):
             if fact is not None:
                 shard = books
-                if not isinstance(fact, Rejected):
+                if not isinstance(fact, Rejected | PassedOver):
                     shard = shard_of(fact.prediction_id, shards)
                 split[shard][0].append(record)
                 split[shard][1].append(fact)
@@ -860,9 +886,7 @@ def _next_offset(cut: Cut, partition: Partition) -> int:
     return progress.next_offset if progress else 0
 
 
-def _not_before(
-    cut: Cut, records: Sequence[Record], facts: _Facts
-) -> tuple[list[Record], list[Fact | None]]:
+def _not_before(cut: Cut, records: Sequence[Record], facts: Facts) -> tuple[list[Record], Facts]:
     """Those that the cut has not passed: the others were redelivered."""
     start = {tuple(partition): progress.next_offset for partition, progress in cut.items()}
     is_new = [record.offset >= start.get(record[:2], 0) for record in records]

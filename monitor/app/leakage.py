@@ -36,6 +36,7 @@ from monitor.domain.leakage import (
     checks_of,
 )
 from monitor.domain.likeness import LEAST_WORDS, THRESHOLD, Hashing, words_of
+from monitor.domain.sampling import EVERY
 from monitor.domain.slices import Groups
 from monitor.domain.windows import ALL_TIME, Clock, PaneKey
 
@@ -300,8 +301,14 @@ def searched(
             log,
             settings,
             # Without groups, rules and signals nothing is kept for alerts and missed messages.
+            # Every message is compared, whatever share of them is counted elsewhere.
             spec=replace(
-                spec_of(settings), slice_names=(SLICE,), groups=Groups({}), rules=(), signals=()
+                spec_of(settings),
+                slice_names=(SLICE,),
+                groups=Groups({}),
+                rules=(),
+                signals=(),
+                sampling=EVERY,
             ),
             codec=_marking(codec, marker),
         )

@@ -119,6 +119,7 @@ class Worker:
         self._reading: frozenset[Partition] = frozenset()
         self._pause_s = FIRST_PAUSE_S
         self._say = structlog.get_logger().bind(worker=self._name)
+        self.metrics.sampling.set(settings.sampling)
         for topic in topics_of(settings).values():
             # There from the start, so that the first loss shows as an increase.
             self.metrics.dropped.labels(topic)

@@ -61,6 +61,7 @@ def report_of(reader: StateReader | Still, spec: Spec, limits: VerdictLimits) ->
     return {
         "version": REPORT_VERSION,
         "as_of": iso(watermark_ms),
+        "sampling": spec.sampling,
         "digest": digest_of(ledger, _digested(reader, spec), transitions, evaluation.pairs),
         "cut": cut_of(reader),
         "ledger": ledger_section(ledger, watermark_ms or 0, spec.windows.horizon_ms),
@@ -93,6 +94,7 @@ def ledger_section(
             "duplicate": side.duplicate,
             "expired": side.expired,
             "rejected": dict(side.rejected),
+            "passed_over": side.passed_over,
         }
     labels = section[Kind.LABELS]
     if isinstance(labels, dict):

@@ -43,6 +43,11 @@ class Metrics:
         self.rejected = Counter(
             "recallwatch_rejected_records", "Records rejected", registry=registry
         )
+        self.sampling = Gauge(
+            "recallwatch_sampling_ratio",
+            "Share of prediction ids that is counted, 0..1; records and lag are of all",
+            registry=registry,
+        )
         self.dropped = Counter(
             "recallwatch_dropped_offsets",
             "Offsets that the log dropped before they were counted",

@@ -41,6 +41,7 @@ def present_verdicts(
     document = {
         "version": VERDICT_VERSION,
         "as_of": iso(watermark_ms),
+        "sampling": spec.sampling,
         "digest": digest_in(still, spec) if still.is_whole else None,
         "cut": cut_of(still),
         "settings": settings.digest(),

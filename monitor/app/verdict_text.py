@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from monitor import __version__
+from monitor.domain.sampling import in_words
 
 Document = Mapping[str, Any]
 
@@ -27,6 +28,8 @@ def lines_of(document: Document, variants: list[str]) -> Iterator[str]:
     """The answer as text: verdict, reasons, since when and traps of each variant, then advice."""
     window = document["window"]
     yield f"Judged: {_span(window)}. As of {document['as_of'] or 'no record yet'}."
+    if sampled := in_words(document["sampling"]):
+        yield sampled
     for name in variants:
         yield ""
         yield from _variant_lines(name, document["variants"][name])
@@ -156,6 +159,8 @@ def _head(document: Document) -> Iterator[str]:
     yield f"| Judged | {_span(document['window'])} |"
     yield f"| As of | {document['as_of'] or 'no record yet'} |"
     yield f"| Digest | `{document['digest'] or 'none: the store changed all the time'}` |"
+    if sampled := in_words(document["sampling"]):
+        yield f"| Sampling | {sampled} |"
     cut = ", ".join(f"{name}@{offset}" for name, offset in document["cut"].items())
     yield f"| Cut: next offsets | {_md(cut) or 'nothing was read'} |"
     yield f"| Settings | `{document['settings']}` |"

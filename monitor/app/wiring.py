@@ -37,6 +37,7 @@ from monitor.domain.estimate import score_name
 from monitor.domain.events import Kind
 from monitor.domain.notices import Rules
 from monitor.domain.rules import AlertRule, Metric, PairRule, Signal, SignalRule
+from monitor.domain.sampling import EVERY
 from monitor.domain.slices import Groups
 from monitor.domain.verdict import VerdictLimits
 from monitor.domain.windows import WindowSpec
@@ -74,6 +75,7 @@ def spec_of(settings: Settings) -> Spec:
         rules=tuple(_rule_of(rule, groups) for rule in settings.rules),
         signals=tuple(_signals_of(settings, groups)),
         comparisons=tuple(_pair_rule_of(each, groups) for each in settings.comparisons),
+        sampling=settings.sampling,
     )
 
 
@@ -301,6 +303,7 @@ def shape_of(settings: Settings) -> dict[str, str]:
     """The settings that must not change below a namespace that has counted, as setting -> text."""
     mapping = settings.mapping.model_dump_json()
     return {
+        "sampling": str(settings.sampling),
         "slices": ",".join(settings.slices),
         "windows.pane": format_duration(settings.windows.pane),
         "windows.horizon": format_duration(settings.windows.horizon),
@@ -315,6 +318,7 @@ _DECIDING: dict[str, bool | set[str]] = {
     "rules": True,
     "signals": True,
     "comparisons": True,
+    "sampling": True,
     "mapping": True,
     "kafka": {"predictions", "labels", "isolation_level"},
     "redis": {"shards"},
@@ -337,9 +341,11 @@ def provenance_of(settings: Settings) -> Provenance:
         if not rule["of"]:
             # A name must not be empty; without one a rule is about all intents.
             del rule["of"]
+    # With nothing of these, the document is what it was before there were such.
     if not told["comparisons"]:
-        # Without any, the document is what it was before there were such.
         del told["comparisons"]
+    if settings.sampling >= EVERY:
+        del told["sampling"]
     return Provenance(canonical(told).decode(), __version__)
 
 
@@ -362,8 +368,10 @@ def settings_of(document: str, base: Settings) -> Settings:
         "worker": _laid_over(base.worker, told.get("worker")),
         "verdict": _laid_over(base.verdict, verdict),
     }
-    # A document that tells of no comparison is of a time, or of settings, without any.
-    whole = {**_laid_over(base, told), "comparisons": told.get("comparisons", ()), **nested}
+    # A document that does not tell of these is of a time, or of settings, without any.
+    untold = {"comparisons": (), "sampling": EVERY}
+    absent = {name: value for name, value in untold.items() if name not in told}
+    whole = {**_laid_over(base, told), **absent, **nested}
     try:
         return Settings.model_validate(whole)
     except ValidationError as error:

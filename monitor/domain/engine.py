@@ -25,6 +25,7 @@ from monitor.domain.events import Batch, Intent, Kind, Label, Partition, Predict
 from monitor.domain.join import EMPTY, Entry
 from monitor.domain.misses import MissChange, is_missed, miss_of
 from monitor.domain.rules import AlertRule, Metric, PairRule, SignalRule
+from monitor.domain.sampling import EVERY
 from monitor.domain.slices import Groups
 from monitor.domain.tally import Tally
 from monitor.domain.votes import Vote, pair_votes_of, votes_of
@@ -39,7 +40,9 @@ class Spec:
 
     ``scored`` maps the score name of each declared group to its members. An outcome is
     evidence for some rule or comparison, or a miss, only if its actual intent is in the first set
-    of ``voting`` or the predicted one in the second; None when any outcome may be.
+    of ``voting`` or the predicted one in the second; None when any outcome may be. ``sampling`` is
+    the share of prediction ids that is counted, see ``domain.sampling``; a step counts what it is
+    given.
     """
 
     groups: Groups = field(default_factory=lambda: Groups({}))
@@ -48,6 +51,7 @@ class Spec:
     rules: tuple[AlertRule, ...] = ()
     signals: tuple[SignalRule, ...] = ()
     comparisons: tuple[PairRule, ...] = ()
+    sampling: float = EVERY
     scored: Mapping[str, frozenset[Intent]] = field(init=False, repr=False, compare=False)
     voting: tuple[frozenset[Intent], frozenset[Intent]] | None = field(
         init=False, repr=False, compare=False
@@ -121,6 +125,7 @@ def step(
     work = Work(spec, loaded)
     for kind, reason, log_ms in batch.rejected:
         work.tally.reject(kind, reason, log_ms)
+    work.tally.pass_over(batch.passed_over)
     work.predict(batch.predictions)
     work.label(batch.labels)
     return work.changes(progress, watermark_ms)

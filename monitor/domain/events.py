@@ -5,7 +5,7 @@ predicted, ``log_ms`` when the broker wrote the record, ``label_ms`` when the an
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import NamedTuple, NewType
 
 PredictionId = NewType("PredictionId", str)
@@ -166,6 +166,12 @@ class Rejected(NamedTuple):
 Fact = Prediction | Label | Rejected
 
 
+class PassedOver(Enum):
+    """What takes the place of a fact whose prediction id is not in the sample."""
+
+    NOT_SAMPLED = auto()
+
+
 class Envelope(NamedTuple):
     """A decoded record with the log it came from, its position and its log time."""
 
@@ -178,12 +184,14 @@ class Envelope(NamedTuple):
 class Batch(NamedTuple):
     """What one step counts; the order is of no matter. Each fact is received at its log time.
 
-    ``rejected`` holds the topic's kind, the reason and the log time of each rejected record.
+    ``rejected`` holds the topic's kind, the reason and the log time of each rejected record,
+    ``passed_over`` kind and log time of each that is understood, but not in the sample.
     """
 
     predictions: Sequence[Prediction] = ()
     labels: Sequence[Label] = ()
     rejected: Sequence[tuple[Kind, Reason, int]] = ()
+    passed_over: Sequence[tuple[Kind, int]] = ()
 
     @classmethod
     def of(cls, envelopes: Iterable[Envelope]) -> "Batch":

@@ -1,8 +1,9 @@
 """The books: where every record that was received has gone.
 
-``predictions received = labelled + pending + expired + duplicate + rejected`` and
-``labels received = applied + superseded + orphan + expired + duplicate + rejected`` hold at every
-commit. Counters are plain names with a count, so that a commit is a handful of additions; those of
+``predictions received = labelled + pending + expired + duplicate + rejected + passed over`` and
+``labels received = applied + superseded + orphan + expired + duplicate + rejected + passed over``
+hold at every commit; what is passed over is not in the sample, and nothing where every id is kept.
+Counters are plain names with a count, so that a commit is a handful of additions; those of
 things that still can expire carry their hour (``predictions.pending@491234``) and are read as
 expired once the watermark has passed the end of that hour plus the label horizon.
 
@@ -39,11 +40,12 @@ class Balance:
     expired: int
     rejected: Mapping[str, int]
     parts: Mapping[str, int]
+    passed_over: int = 0
 
     @property
     def difference(self) -> int:
         """Received less everything accounted for: 0, or records were lost or counted twice."""
-        known = sum(self.parts.values()) + self.expired + self.duplicate
+        known = sum(self.parts.values()) + self.expired + self.duplicate + self.passed_over
         return self.received - known - sum(self.rejected.values())
 
 
@@ -55,6 +57,11 @@ def duplicate(kind: Kind) -> str:
 def expired(kind: Kind) -> str:
     """Counter of what came past the label horizon."""
     return f"{kind}.expired"
+
+
+def passed_over(kind: Kind) -> str:
+    """Counter of records that are understood, but not in the sample."""
+    return f"{kind}.passed_over"
 
 
 def rejected(kind: Kind, reason: Reason) -> str:
@@ -160,8 +167,9 @@ def balance_of(ledger: Ledger, kind: Kind, *, watermark_ms: int, horizon_ms: int
         if counter.startswith(prefix) and count
     }
     accepted = sum(parts.values()) + gone
-    total = ledger.get(RECEIVED[kind], 0)
-    return Balance(total, accepted, ledger.get(duplicate(kind), 0), gone, reasons, parts)
+    total, copies = ledger.get(RECEIVED[kind], 0), ledger.get(duplicate(kind), 0)
+    left = ledger.get(passed_over(kind), 0)
+    return Balance(total, accepted, copies, gone, reasons, parts, left)
 
 
 def merged(ledgers: list[Ledger]) -> dict[str, int]:

@@ -75,6 +75,14 @@ class Tally:
         told = self._by_log[log_ms // self._slot_ms, ALL, ()]
         told["rejected", kind.value, reason.value] += 1
 
+    def pass_over(self, records: Sequence[tuple[Kind, int]]) -> None:
+        """Records that are not in the sample, by kind and log time; they were received, too."""
+        for kind in Kind:
+            log_ms = [at_ms for of, at_ms in records if of is kind]
+            if log_ms:
+                self._receive_all(kind, ints(log_ms) // self._slot_ms)
+                self.books[ledger.passed_over(kind)] += len(log_ms)
+
     def recount(self, before: Entry, after: Entry) -> None:
         """Take away what ``before`` counted and add what ``after`` counts.
 

@@ -19,6 +19,8 @@ from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis import RedisStore
 from monitor.adapters.redis_client import FAILURES, RedisConnection
 from monitor.app.embedded import HOST
+from monitor.app.settings import Settings
+from monitor.app.wiring import shape_of
 from monitor.codec import snapshots
 from monitor.codec.journal import pack_journal_entry
 from monitor.domain.counts import Counts, Part
@@ -565,6 +567,21 @@ def test_settings_that_shape_the_counts_cannot_change_below_a_namespace(
             shape={"slices": "variant,channel", "windows.pane": "1m"},
             read_only=read_only,
         )
+
+
+@pytest.mark.parametrize(("counted", "asked"), [(1.0, 0.1), (0.1, 1.0), (0.1, 0.2)])
+def test_the_share_of_ids_that_is_counted_cannot_change_below_a_namespace(
+    valkey_url: str, namespace: str, counted: float, asked: float
+) -> None:
+    before, after = (shape_of(Settings(sampling=share)) for share in (counted, asked))
+    for _ in range(2):
+        RedisStore(RedisConnection(valkey_url), namespace, shape=before).close()
+    remedy = (
+        f"has counted with sampling {counted}, but {asked} is asked for: old and new counts would "
+        "not fit together. Take sampling back, or choose another redis.namespace"
+    )
+    with pytest.raises(StoreError, match=remedy):
+        RedisStore(RedisConnection(valkey_url), namespace, shape=after)
 
 
 def test_namespaces_do_not_see_each_other(store: RedisStore, valkey_url: str) -> None:

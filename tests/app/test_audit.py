@@ -119,15 +119,21 @@ def flow_on(
 
 
 def live(
-    records: Sequence[Record], *, seed: int, shards: int = 1, batch: int = 60, often: float = 0.4
+    records: Sequence[Record],
+    *,
+    seed: int,
+    shards: int = 1,
+    batch: int = 60,
+    often: float = 0.4,
+    settings: Settings = SETTINGS,
 ) -> Watched:
     """One worker reads; ``often`` is how likely it evaluates after a turn, or in the midst of it.
 
     In the midst of it another worker does, that reads nothing.
     """
     dice, store = random.Random(seed), Between(shards, spec_of(SETTINGS).windows.keep_ms)
-    reader = flow_on(log := PickedLog(records, any_order(seed)), store, SETTINGS, batch=batch)
-    idler = flow_on(PickedLog(records, any_order(0)), store, SETTINGS, batch=1, worker="idler")
+    reader = flow_on(log := PickedLog(records, any_order(seed)), store, settings, batch=batch)
+    idler = flow_on(PickedLog(records, any_order(0)), store, settings, batch=1, worker="idler")
 
     def interrupt() -> None:
         if dice.random() < often / (2 * shards):
@@ -209,6 +215,30 @@ def test_every_digest_is_reproduced_however_the_log_was_read_and_whenever_it_was
     assert result.moved.keys() == watched.stored.keys()
     assert {m.moved_to for m in result.moved.values()} >= {Status.FIRING}
     assert all(entry.inputs for entry in entries if entry.books)
+
+
+@pytest.mark.parametrize("asked", [1.0, 0.2])
+def test_an_audit_keeps_the_ids_that_were_kept_then_whatever_the_share_is_now(
+    asked: float,
+) -> None:
+    half = SETTINGS.model_copy(update={"sampling": 0.5})
+    watched = live(by_key(stream(), 2), seed=3, shards=4, settings=half)
+    now = SETTINGS.model_copy(update={"sampling": asked})
+    result = audited(replace(watched, base=now))
+    assert result.differences == []
+    assert result.records == len(stream())
+    assert {m.moved_to for m in result.moved.values()} >= {Status.FIRING}
+
+
+def test_an_audit_notices_that_another_share_was_counted_than_the_journal_says() -> None:
+    half = SETTINGS.model_copy(update={"sampling": 0.5})
+    watched = live(by_key(stream(), 2), seed=3, settings=half)
+    told = {
+        name: text.replace('"sampling":0.5', '"sampling":0.4')
+        for name, text in watched.documents.items()
+    }
+    assert told != watched.documents
+    assert not audited(replace(watched, documents=told)).holds
 
 
 def test_what_was_evaluated_while_shards_stood_at_different_places_is_reproduced() -> None:

@@ -26,8 +26,10 @@ from monitor.app.settings import Settings
 from monitor.app.still import TRIES, Still
 from monitor.domain.alerts import Status
 from monitor.domain.engine import Changes
+from monitor.domain.events import Kind
 from monitor.domain.windows import DAY_MS, HOUR_MS, PaneKey
 from monitor.ports import Picture, StateReader
+from tests.app.sampled import sampled
 from tests.app.story import SETTINGS, TOPICS, filled, history
 from tests.app.test_flow import flow_of, read_to_end, undisturbed
 from tests.builders import MINUTE_MS, T0, label_message, prediction_message, record
@@ -492,3 +494,24 @@ def test_a_real_report_is_whole_in_a_browser_without_network_or_script(
     assert box["width"] <= width
     assert page.locator("article").count() == 2
     context.close()
+
+
+# A sample
+
+
+def test_a_sample_is_told_at_the_head_and_its_books_balance() -> None:
+    store, settings = sampled(0.5)
+    found = document_of(store, settings, question=QUESTION)
+    for kind in Kind:
+        assert found["ledger"][kind]["passed_over"] > 0
+        assert found["audit"]["balance"][kind]["difference"] == 0
+    page = render(found)
+    said = "A 50 % sample of predictions: counts are of the sample."
+    assert said in plain(Page(page).text)
+    assert page.count('<th scope="row">passed over') == 2
+
+
+def test_the_whole_says_nothing_of_a_sample() -> None:
+    page = render(told())
+    assert "sample of predictions" not in page
+    assert "passed over" not in page

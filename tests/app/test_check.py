@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterable
 from contextlib import closing
+from itertools import takewhile
 
 import pytest
 
@@ -288,3 +289,17 @@ def test_watched_intent_that_occurs_in_no_sample_is_named(
     remark = told(list(checks_of(settings)))["intents.groups.urgent"]
     assert remark.is_ok is None
     assert remark.found.startswith("lots_card occurs in no sampled record")
+
+
+def test_a_sample_is_told_and_that_it_leaves_few_pairs_to_comparisons() -> None:
+    watched = {"name": "pairs", "of": "urgent"}
+    for changed, is_ok, words in (
+        ({"sampling": 0.1}, True, "A 10 % sample of predictions: counts are of the sample."),
+        ({"sampling": 0.1, "comparisons": [watched]}, None, "Comparisons see 1 % of the pairs"),
+    ):
+        settings = Settings.model_validate({"intents": GROUPS, "rules": RULES, **changed})
+        known = told(takewhile(lambda check: check.what != "redis", checks_of(settings)))
+        assert known["sampling"].is_ok is is_ok
+        assert known["sampling"].found.endswith(words)
+    whole = told(takewhile(lambda check: check.what != "redis", checks_of(Settings())))
+    assert "sampling" not in whole

@@ -14,6 +14,7 @@ from monitor.domain import ledger
 from monitor.domain.engine import Changes
 from monitor.domain.events import Partition
 from monitor.domain.ledger import Gap
+from tests.app.sampled import sampled
 from tests.app.story import SETTINGS, TOPICS, filled, predicted
 from tests.app.test_flow import flow_of, read_to_end, undisturbed
 from tests.builders import prediction_message, record
@@ -205,3 +206,24 @@ def test_json_keeps_every_letter_and_refuses_what_is_not_json(
     assert json.loads(out)["recall"] is None
     with pytest.raises(ValueError, match="not JSON compliant"):
         dump(float("nan"))
+
+
+# A sample
+
+
+def test_a_sample_is_told_before_all_numbers_and_its_ledger_balances(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store, settings = sampled(0.5)
+    print_report(present_report(store, settings))
+    text = capsys.readouterr().out
+    said = text.index("A 50 % sample of predictions: counts are of the sample.")
+    assert said < text.index("All numbers are since")
+    passed_over = store.ledger()["predictions.passed_over"]
+    assert row(text, "predictions")[2].endswith(f" + {passed_over} passed over")
+
+
+def test_the_whole_says_nothing_of_a_sample(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(undisturbed(), capsys)
+    assert "sample" not in text
+    assert "passed over" not in text

@@ -743,3 +743,16 @@ def test_rules_are_evaluated_at_the_pace_of_the_settings() -> None:
     rig.worker.run()
     evaluations = rig.metric("evaluation_seconds_count") or 0
     assert 4 <= evaluations <= 7
+
+
+# A sample
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_worker_tells_the_share_of_ids_that_it_counts(share: float) -> None:
+    rig = Rig(sampling=share)
+    rig.worker.run(until_caught_up=True)
+    assert rig.metric("sampling_ratio") == share
+    assert rig.metric("records_total") == len(history())
+    assert rig.metric("rejected_records_total") == REJECTED
+    assert ("predictions.passed_over" in rig.store.ledger()) == (share < 1)

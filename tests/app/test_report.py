@@ -72,6 +72,7 @@ def test_the_report_has_the_parts_that_were_promised(full: dict[str, Any]) -> No
             "verdicts",
             "version",
             "as_of",
+            "sampling",
             "digest",
             "cut",
             "ledger",
@@ -81,12 +82,12 @@ def test_the_report_has_the_parts_that_were_promised(full: dict[str, Any]) -> No
             "transitions",
         ]
     )
-    assert full["version"] == 1
+    assert (full["version"], full["sampling"]) == (1, 1.0)
     assert full["digest"].startswith("sha256:")
 
 
 def test_both_sides_of_the_ledger_have_their_entries(full: dict[str, Any]) -> None:
-    common = {"received", "accepted", "duplicate", "expired", "rejected"}
+    common = {"received", "accepted", "duplicate", "expired", "rejected", "passed_over"}
     assert set(full["ledger"]["predictions"]) == common | {"labelled", "pending"}
     assert set(full["ledger"]["labels"]) == common | {
         "applied",

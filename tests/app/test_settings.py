@@ -284,6 +284,8 @@ CONFLICTS = [
     (f"{GROUPS}rules: [{RULE}, {RULE}]", "rules[1].name: is the name of an earlier rule"),
     ("rules: [{name: a, of: b}]", "rules[0].objective: is required"),
     ("verdict: {accuracy: {good: 0.5}}", "verdict.accuracy.good: must be above bad (0.6)"),
+    ("sampling: 0", "sampling: must be more than 0, not 0"),
+    ("sampling: 10", "sampling: must be at most 1, not 10"),
     ("verdict: {window: 90m}", "verdict.window: must be a whole number of hours"),
     ("verdict: {window: 91d}", "verdict.window: is longer than hours are kept (windows.keep)"),
     ("verdict: {window: 30m}", "verdict.window: must be at least 1h"),

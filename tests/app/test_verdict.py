@@ -22,6 +22,7 @@ from monitor.domain.traps import Sign
 from monitor.domain.verdict import Answer, Finding
 from monitor.domain.windows import DAY_MS, HOUR_MS, Window
 from tests.app.captures import captured_story
+from tests.app.sampled import sampled
 from tests.app.story import SETTINGS
 from tests.app.test_cli import Run, run
 from tests.app.test_flow import undisturbed
@@ -268,6 +269,15 @@ def test_text_says_answer_reasons_traps_history_and_advice() -> None:
     assert "?     trap data leakage: not checked" in text
     assert "urgent against the rest:\n  fine_tuned: TP " in text
     assert "\nAdvice: " in text
+
+
+def test_text_and_card_tell_a_sample_and_nothing_of_the_whole() -> None:
+    store, settings = sampled(0.5)
+    told = present_verdicts(store, settings, Asked())
+    said = "A 50 % sample of predictions: counts are of the sample."
+    assert list(lines_of(told, []))[1] == said
+    assert f"| Sampling | {said} |" in card_of(told, [])
+    assert "sample" not in "".join(lines_of(document(), [])) + card_of(document(), [])
 
 
 def test_card_can_be_audited_and_says_what_is_unknown() -> None:

@@ -364,6 +364,7 @@ def test_equal_settings_have_one_document_however_they_are_written() -> None:
         {"kafka": {"labels": {"topic": "truth"}}},
         {"worker": {"max_record_bytes": 1}},
         {"redis": {"shards": 2}},
+        {"sampling": 0.1},
     ],
     ids=str,
 )
@@ -371,6 +372,22 @@ def test_a_setting_that_decides_shows_in_the_digest(changed: dict[str, Any]) -> 
     before, after = (provenance_of(settings(**{**SETTINGS, **more})) for more in ({}, changed))
     assert before.settings != after.settings
     assert differences(before.document, after.document)
+
+
+def test_without_a_sample_digest_and_document_are_what_they_were_before_there_were_such() -> None:
+    whole, tenth = settings(**SETTINGS), settings(**{**SETTINGS, "sampling": 0.1})
+    assert "sampling" not in provenance_of(whole).document
+    assert whole.digest() == settings(**{**SETTINGS, "sampling": 1}).digest() != tenth.digest()
+
+
+@pytest.mark.parametrize("share", [1.0, 0.1])
+def test_a_document_tells_the_share_whatever_the_settings_are_that_it_is_laid_over(
+    share: float,
+) -> None:
+    document = provenance_of(settings(**{**SETTINGS, "sampling": share})).document
+    base = settings(**{**SETTINGS, "sampling": 0.5})
+    assert settings_of(document, base).sampling == share
+    assert spec_of(settings_of(document, base)).sampling == share
 
 
 def test_limits_of_groups_that_the_document_does_not_know_are_left_out() -> None:
@@ -444,6 +461,7 @@ def test_a_document_that_is_none_is_refused(document: str, words: str) -> None:
         ),
         ({"mapping": {"time_unit": "ms"}}, ["mapping.time_unit: was not set, is ms"]),
         ({"windows": {"horizon": "34d"}}, ["windows.horizon: was 35d, is 34d"]),
+        ({"sampling": 0.1}, ["sampling: added"]),
         ({"worker": {"max_record_bytes": 9}}, ["worker.max_record_bytes: was 262144, is 9"]),
     ],
     ids=str,

@@ -1,10 +1,12 @@
 """Each page in each state, through Streamlit's own script runner, over the memory store."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Caption
 
 import dashboards
 from dashboards import source
@@ -490,3 +492,22 @@ def test_the_estimate_gives_way_to_what_is_measured_when_the_interval_excludes_i
     assert said.endswith(
         "Labels contradict it: measured 25.0% (95% 11–47%, n = 20). What is measured counts."
     )
+
+
+# A sample
+
+EVERY_PAGE = tuple(sorted(p.stem for p in APP.with_name("screens").glob("[a-z]*.py")))
+SAMPLED = r"A 10 % sample of predictions\: counts are of the sample."
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_every_page_says_first_that_counts_are_those_of_a_sample(page: str) -> None:
+    spec = replace(scenes.SPEC, sampling=0.1)
+    app = run(scenes.source_of(scenes.store_of("ok"), spec=spec), page)
+    first = app.main[0]
+    assert isinstance(first, Caption)
+    assert first.value == f":material/filter_alt: {SAMPLED}"
+
+
+def test_no_page_speaks_of_a_sample_when_every_id_is_counted() -> None:
+    assert not any("sample of" in caption.value for caption in show("ok").caption)

@@ -10,17 +10,15 @@ from kafka import TopicPartition
 
 from monitor.adapters import redis_scripts
 from monitor.app import live
-from monitor.app.flow import Flow, Turn
+from monitor.app.flow import Facts, Flow, Turn
 from monitor.domain.alerts import Transition
-from monitor.domain.events import Fact, Partition, Record
+from monitor.domain.events import Partition, Record
 
 
 class OffsetsEarly(Flow):
     """Offsets are committed before the store has the records; reading still follows the cut."""
 
-    def _bring(
-        self, records: Sequence[Record], facts: Sequence[Fact | None], *, books: int = 0
-    ) -> Turn:
+    def _bring(self, records: Sequence[Record], facts: Facts, *, books: int = 0) -> Turn:
         self._log.commit({Partition(r.topic, r.partition): r.offset + 1 for r in records})
         return super()._bring(records, facts, books=books)
 
@@ -28,9 +26,7 @@ class OffsetsEarly(Flow):
 class OffsetsFirst(OffsetsEarly):
     """Offsets are committed before the store has the records, and are where reading goes on."""
 
-    def _bring(
-        self, records: Sequence[Record], facts: Sequence[Fact | None], *, books: int = 0
-    ) -> Turn:
+    def _bring(self, records: Sequence[Record], facts: Facts, *, books: int = 0) -> Turn:
         # Whoever believes the offsets does not ask whether the store is behind them.
         self._place = dict.fromkeys(self._place, 0)
         return super()._bring(records, facts, books=books)

@@ -53,6 +53,7 @@ from monitor.app.settings.values import (
     within,
 )
 from monitor.domain.rules import Metric, Severity, Signal
+from monitor.domain.sampling import EVERY
 
 Bar = Annotated[float, Field(ge=10, le=1e9)]
 
@@ -477,6 +478,7 @@ class Settings(Group):
         default=("variant",), examples=["[variant, channel]"]
     )
     windows: WindowSettings = Field(default=WindowSettings(), examples=["{pane: 1m, horizon: 35d}"])
+    sampling: Annotated[float, Field(gt=0, le=1)] = Field(default=EVERY, examples=["0.1"])
     rules: tuple[RuleSettings, ...] = Field(
         default=(), examples=["[{name: urgent-recall, of: urgent, objective: 0.80}]"]
     )
@@ -546,9 +548,11 @@ class Settings(Group):
         Hosts, ports, secrets, limits of the verdict and the pace of the worker do not count.
         """
         names = {"intents", "slices", "windows", "rules", "signals", "mapping"}
+        # With nothing of these, the digest is what it was before there were such.
         if self.comparisons:
-            # Without any, the digest is what it was before there were such.
             names.add("comparisons")
+        if self.sampling < EVERY:
+            names.add("sampling")
         counting = self.model_dump(mode="json", include=names)
         text = json.dumps(counting, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
