@@ -60,6 +60,7 @@ def alerts(
         evaluated_ms=known.evaluation.watermark_ms,
         pane_ms=spec.windows.pane_ms,
         is_complete=not gaps_of(reader.ledger()),
+        unread=queries.unread_of(reader),
     )
 
 
@@ -142,6 +143,7 @@ def _card(
         runbook=rule.runbook,
         was_taken=_was_taken(known.actions, mark) if is_over else None,
         variant=alert.key.variant,
+        of=rule.of,
         misses_of=rule.of if is_counted else "",
     )
 

@@ -51,5 +51,6 @@ page = st.navigation({
 common.steady()
 common.check_settings()
 common.sidebar(page.title)
+common.watched(page.url_path)
 page.run()
 common.freeze()

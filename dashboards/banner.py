@@ -275,6 +275,22 @@ def unwritten(freshness: Freshness) -> Notice:
     return Notice(Tone.NEUTRAL, "No windows yet.", body)
 
 
+UNEVALUATED = "No rule was evaluated yet."
+
+
+def unevaluated(freshness: Freshness, unread: Sequence[str]) -> str:
+    """What to say of records that no rule has judged yet: since when, and what is waited for."""
+    said = "Nobody knows whether anything fires."
+    if unread:
+        more = len(unread) - MOST_GAPS
+        named = ", ".join(unread[:MOST_GAPS]) + (f" and {more} more" if more > 0 else "")
+        said += f" Nothing has been read yet of {named}, without which no rule can be asked."
+    if freshness.as_of_ms is not None:
+        newest = words.clock_seconds(freshness.as_of_ms, near_ms=freshness.now_ms)
+        said += f" Records are counted up to {newest}."
+    return said
+
+
 def incomplete(gaps: Sequence[Gap]) -> Notice | None:
     """What to say when records were lost for good, which no alert can know of; None while none."""
     if not gaps:

@@ -132,7 +132,9 @@ def _balanced(books: Books) -> Check:
     name = "Books"
     sides = zip(_SIDES, (books.predictions, books.labels), strict=True)
     off = [
-        f"{abs(side.difference)} {kind} {_amiss(side)}" for kind, side in sides if side.difference
+        f"{words.count(abs(side.difference))} {kind} {_amiss(side)}"
+        for kind, side in sides
+        if side.difference
     ]
     if off:
         return Check(name, Tone.CRITICAL, ", ".join(off))
@@ -192,7 +194,7 @@ def _journal(view: PipelineView) -> Check:
     if not journal.head:
         return Check(name, None, "no evaluation yet")
     if not journal.hash:
-        return Check(name, None, f"evaluation {journal.head} has no entry")
+        return Check(name, None, f"evaluation {words.count(journal.head)} has no entry")
     if journal.unpublished > MOST_UNPUBLISHED:
         waiting = f"{words.count(journal.unpublished)} entries wait for {journal.topic}"
         return Check(name, Tone.WARNING, waiting)

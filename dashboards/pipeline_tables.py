@@ -88,7 +88,9 @@ def handing_on(view: PipelineView) -> list[Row]:
         _handed(
             f"Notices, to {receiver.name}",
             receiver.behind,
-            f"{receiver.waiting} held back for their group" if receiver.is_told else "never told",
+            f"{words.count(receiver.waiting)} held back for their group"
+            if receiver.is_told
+            else "never told",
         )
         for receiver in view.receivers
     ]

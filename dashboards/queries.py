@@ -32,7 +32,7 @@ from dashboards.models import (
 from dashboards.signals import SignalView
 from monitor.domain.alerts import AlertKey, Status, Transition
 from monitor.domain.counts import Cell, Counts, Part, Tally, merge, quantile, total_of, value_of
-from monitor.domain.cut import watermark
+from monitor.domain.cut import UNREAD, watermark
 from monitor.domain.engine import Spec
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import Intent, Kind
@@ -112,6 +112,8 @@ def live_now(
         signals=told.signals,
         gaps=tuple(gaps_of(reader.ledger())),
         estimate=told.estimate,
+        is_evaluated=told.evaluated_ms is not None,
+        unread=() if told.evaluated_ms is not None else unread_of(reader),
     )
 
 
@@ -165,6 +167,7 @@ def labels(
     delays = read(Clock.LABEL, grid, Part.DELAY)
     waited = read(Clock.EVENT, grid, Part.DELAY)
     known = [merge(parts) for parts in zip(predicted, waited, strict=True)]
+    told = _told(reader, spec, choice, freshness)
     return LabelsView(
         freshness=freshness,
         rolling_ms=grid.warmup * grid.size_ms,
@@ -174,7 +177,8 @@ def labels(
         now=_delays(merge(delays[-grid.warmup :])),
         books=books(reader, spec),
         of=choice.of,
-        alerts=_told(reader, spec, choice, freshness).alerts,
+        alerts=told.alerts,
+        is_evaluated=told.evaluated_ms is not None,
         watched=sum(
             pane.hits_and_support(spec.groups.of(choice.of))[1] for pane in predicted[grid.warmup :]
         ),
@@ -216,6 +220,26 @@ def freshness_of(reader: StateReader, now_ms: int) -> Freshness:
         lag=sum(beat.lag for beat in beats if last_ms and last_ms - beat.wall_ms <= GONE_AFTER_MS),
         now_ms=now_ms,
     )
+
+
+def pulse(
+    reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, now_ms: int
+) -> Freshness:
+    """That the store answers, by a read that is small. Raises StoreError when it is gone."""
+    del spec, choice, recent_ms
+    return freshness_of(reader, now_ms)
+
+
+def unread_of(reader: StateReader) -> tuple[str, ...]:
+    """Partitions of which nothing has been read, sorted: one of them holds up every rule."""
+    cuts = reader.cuts()
+    seen = {
+        partition
+        for cut in cuts
+        for partition, progress in cut.items()
+        if progress.frontier_ms == UNREAD
+    }
+    return tuple(sorted(map(str, seen)))
 
 
 def variants_of(reader: StateReader) -> tuple[str, ...]:
@@ -373,12 +397,13 @@ def _points(panes: Sequence[Tally], grid: Grid) -> Iterator[Point]:
 
 
 class _Told(NamedTuple):
-    """What rules say, all of it by one look at the evaluation."""
+    """What rules say, all of it by one look at the evaluation, which reached ``evaluated_ms``."""
 
     alerts: tuple[AlertView, ...]
     others: tuple[AlertView, ...]
     signals: tuple[SignalView, ...]
     estimate: SignalState | None
+    evaluated_ms: int | None
 
 
 def _told(reader: StateReader, spec: Spec, choice: Choice, freshness: Freshness) -> _Told:
@@ -394,6 +419,7 @@ def _told(reader: StateReader, spec: Spec, choice: Choice, freshness: Freshness)
         focus.with_labels(others, reader, spec, as_of_ms),
         signals.signal_views(spec.signals, evaluation.signals, transitions, over, choice.variant),
         _estimate(evaluation, spec, choice),
+        evaluation.watermark_ms,
     )
 
 

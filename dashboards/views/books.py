@@ -1,5 +1,7 @@
 """The books, as they stand on more than one page."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from dashboards import tables, words
@@ -23,11 +25,16 @@ def section(books: Books) -> None:
     )
     if books.gaps:
         st.subheader("Lost: dropped by the log before they were counted")
-        st.dataframe(tables.gaps(books), hide_index=True, width=480, alt="Lost records by offset")
+        _table(tables.gaps(books), "Lost records by offset")
     reasons = tables.rejected(books)
     if reasons:
         st.subheader("Rejected, by reason")
-        st.dataframe(reasons, hide_index=True, width=480, alt="Rejected records by reason")
+        _table(reasons, "Rejected records by reason")
+
+
+def _table(rows: Sequence[tables.Row], alt: str) -> None:
+    numbers = common.whole_numbers(rows)
+    st.dataframe(rows, hide_index=True, width=480, alt=alt, column_config=numbers)
 
 
 def _balance(books: Books) -> None:

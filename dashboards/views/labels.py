@@ -38,6 +38,8 @@ def enough(view: LabelsView, choice: Choice) -> Notice:
     up = next((alert for alert in view.alerts if alert.is_up), None)
     if up is not None:
         return _enough_for(up, view)
+    if not view.is_evaluated:
+        return Notice(Tone.NEUTRAL, banner.UNEVALUATED, _known_text(view, choice))
     stalled = next((alert for alert in view.alerts if alert.overlays.stalled), None)
     if stalled is not None:
         since = words.clock(stalled.last_ms, near_ms=view.window.end_ms)

@@ -6,9 +6,9 @@ from functools import partial
 import streamlit as st
 
 from dashboards import banner, charts, pictures, signals, tables, words
-from dashboards.banner import Freshness
+from dashboards.banner import Freshness, Notice
 from dashboards.models import Choice, LiveNow, Trend, is_changed
-from dashboards.theme import Palette
+from dashboards.theme import Palette, Tone
 from dashboards.views import common
 from dashboards.views.common import Card
 from monitor.domain.alerts import fingerprint
@@ -85,6 +85,9 @@ def _notices(view: LiveNow, choice: Choice) -> None:
 def _standing(view: LiveNow, choice: Choice) -> None:
     if not view.alerts:
         common.notice(banner.unwatched(choice.of, view.recent.recall))
+    elif not view.is_evaluated:
+        body = banner.unevaluated(view.freshness, view.unread)
+        common.notice(Notice(Tone.NEUTRAL, banner.UNEVALUATED, body))
     elif not view.alerts[0].wants_attention:
         common.notice(banner.describe(view.alerts[0], view.freshness, is_complete=not view.gaps))
 
@@ -172,12 +175,12 @@ def _missed_card(view: LiveNow, label: str, of: str) -> Card:
         label,
         words.count(now.missed) if now.recall.support else words.NONE,
         f"of {words.count(now.recall.support)} labelled {of}",
-        change=f"{now.missed - before.missed:+d}" if has_both else "no comparison yet",
+        change=words.change(now.missed - before.missed) if has_both else "no comparison yet",
         beside="vs 1 h before" if has_both else None,
         colour="inverse" if is_changed(now.recall, before.recall) else "off",
         spark=view.sparks.missed,
         kind="bar",
-        more=("screens/missed.py", "See whom"),
+        more=("missed", "See whom"),
         asking=_missed_by(view, of),
     )
 
@@ -205,9 +208,9 @@ def _rate_card(view: LiveNow) -> Card:
     p95 = view.recent.p95_ms
     return Card(
         "Messages per minute",
-        f"{view.recent.per_minute:.0f}",
+        words.count(round(view.recent.per_minute)),
         f"{words.count(view.recent.predictions)} messages",
-        change="no latency known" if p95 is None else f"p95 {p95:.0f} ms",
+        change="no latency known" if p95 is None else f"p95 {words.count(round(p95))} ms",
         spark=view.sparks.per_minute,
     )
 

@@ -52,7 +52,7 @@ def _viewers() -> None:
 def _life_card(view: PipelineView) -> Card:
     age_ms = view.freshness.age_ms
     value = words.NONE if age_ms is None else words.duration(max(1000, age_ms))
-    note = f"{len(view.alive)} of {len(view.workers)} workers alive"
+    note = f"{words.count(len(view.alive))} of {words.count(len(view.workers))} workers alive"
     if view.freshness.is_stale:
         note = f"none of {len(view.workers)} workers reports"
     return Card("Last write", value, note, hint="Workers write a sign of life every two seconds.")
@@ -91,9 +91,8 @@ def _memory_card(view: PipelineView) -> Card:
     if server is None or server.used_bytes is None:
         return Card("Redis memory", words.NONE, "unknown, not told")
     limit = f"of {words.size(server.limit_bytes)}" if server.limit_bytes else "no limit set"
-    return Card(
-        "Redis memory", words.size(server.used_bytes), f"{limit}, {server.evicted} keys dropped"
-    )
+    dropped = "" if server.evicted is None else f", {words.count(server.evicted)} keys dropped"
+    return Card("Redis memory", words.size(server.used_bytes), f"{limit}{dropped}")
 
 
 def _checks(found: tuple[Check, ...], palette: Palette) -> None:

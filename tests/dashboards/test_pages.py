@@ -252,7 +252,7 @@ def test_live_shows_accuracy_beside_recall_by_the_same_rules() -> None:
     few = show("few_labels")
     assert cards(few)["Accuracy, 15 min"] == "100.0%"
     captions = [caption.value for caption in few.caption]
-    assert captions.count(r"all variants\: 95% 76–100%, too few labels (n=12)") == 2
+    assert captions.count(r"all variants\: 95% interval 76–100%, too few labels (n=12)") == 2
 
 
 def test_live_says_when_it_resolves_when_an_alert_is_recovering() -> None:
@@ -488,5 +488,6 @@ def test_the_estimate_gives_way_to_what_is_measured_when_the_interval_excludes_i
     state = SignalState(value=0.96, error=0.02)
     said = estimate_text(state, "urgent", proportion(5, 20))
     assert said.endswith(
-        "Labels contradict it: measured 25.0% (95% 11–47%, n = 20). What is measured counts."
+        "Labels contradict it: measured 25.0% (95% interval 11–47%, n = 20). What is measured "
+        "counts."
     )
