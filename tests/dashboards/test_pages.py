@@ -201,6 +201,29 @@ def test_live_leads_to_the_misses_of_what_fires_from_banner_and_tile() -> None:
     assert calm == {"See whom": ""}
 
 
+def test_a_link_takes_along_what_the_sidebar_says() -> None:
+    found = scenes.source_of(scenes.store_of("firing"))
+    app = run(found, variant="prompt", range="6h", live="false")
+    links = {each.proto.label: each.proto for each in app.get("page_link")}
+    assert links["Its missed messages"].query_string.endswith(
+        "&variant=fine_tuned&of=urgent&range=6h&live=false"
+    )
+    [alert] = [link for label, link in links.items() if label.startswith("Alert ")]
+    assert alert.query_string.endswith("&variant=prompt&range=6h&live=false")
+
+
+def test_a_tile_that_has_not_changed_has_no_arrow() -> None:
+    chat = scenes.Chat()
+    for ago_min in (65, 5):
+        at_ms = scenes.NOON_MS - ago_min * 60_000
+        chat.many(40, at_ms, predicted="lost_card", actual="lost_card")
+    tiles = {tile.label: tile.proto for tile in run(scenes.source_of(scenes.filled(chat))).metric}
+    for name in ("Urgent recall, 15 min", "Accuracy, 15 min", "Missed urgent, 15 min"):
+        assert tiles[name].delta == "no change"
+        assert tiles[name].direction == tiles["Data age"].direction
+    assert tiles["Missed urgent, 15 min"].delta_description == "vs 1 h before"
+
+
 def test_live_says_who_has_taken_on_what_fires_and_which_signals_warn() -> None:
     (red, fires), (yellow, signals) = notices(show("acknowledged"))
     assert (red, yellow) == (Tone.CRITICAL, Tone.WARNING)

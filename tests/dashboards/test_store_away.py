@@ -8,6 +8,11 @@ from streamlit.testing.v1 import AppTest
 from dashboards import pictures
 from dashboards.source import Source
 from dashboards.theme import Tone
+from monitor.adapters.memory import MemoryStore
+from monitor.domain import engine
+from monitor.domain.cut import Progress
+from monitor.domain.events import Batch, Kind, Partition
+from monitor.ports import Heartbeat
 from tests.dashboards import piped, replayed, scenes
 from tests.dashboards.test_pages import forget_what_was_read, notices, run
 
@@ -66,8 +71,7 @@ def test_a_page_says_at_once_that_the_store_is_away_and_shows_what_it_knew(page:
     assert said.endswith("retrying every 2 s")
     assert len(app.metric) == len(before)
     assert {card.value for card in app.metric} <= {"–"}
-    known = [text.value for text in app.caption if text.value.startswith("last known 12")]
-    assert known == (["last known 12:00:02 UTC"] if page != "pipeline" else known)
+    assert "last known 12:00:02 UTC" in [text.value for text in app.caption]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -89,8 +93,38 @@ def test_a_page_says_that_it_is_stale_and_is_green_nowhere(page: str) -> None:
     for scene in ("ok", "caught"):
         app = run(scenes.source_of(scenes.store_of(scene), age_ms=240_000), page)
         told = [text for _, text in notices(app)]
-        assert told[0].startswith("Stale — no new window for 4 min."), (scene, told)
+        assert any(text.startswith("Stale — no new window for 4 min.") for text in told)
         assert Tone.OK not in tones(app), (scene, told)
+
+
+def counted_only(*unread: Partition) -> MemoryStore:
+    """A store whose records are counted, and whose rules were never asked."""
+    store = MemoryStore()
+    past = sorted(scenes.caught().envelopes, key=scenes.log_ms)
+    reached = Progress(len(past), scenes.NOON_MS, scenes.NOON_MS)
+    progress = {
+        each: Progress(0) if each in unread else reached
+        for each in (Partition(kind, 0) for kind in Kind)
+    }
+    changes = engine.step(
+        scenes.SPEC, {}, Batch.of(past), progress=progress, watermark_ms=None
+    )  # fmt: skip
+    store.commit(0, {}, changes)
+    store.beat(Heartbeat("worker-1", scenes.NOON_MS, lag=0, records=len(past)))
+    return store
+
+
+@pytest.mark.parametrize("page", ["live", "alerts", "labels"])
+def test_nothing_is_said_to_be_well_before_a_rule_was_evaluated(page: str) -> None:
+    labels = Partition(Kind.LABELS, 0)
+    app = run(scenes.source_of(counted_only(labels)), page)
+    told = [text for _, text in notices(app)]
+    assert [text for text in told if "Nothing is" in text] == []
+    [said] = [text for text in told if text.startswith("No rule was evaluated yet.")]
+    if page != "labels":
+        assert "Nothing has been read yet of labels[0], without which no rule" in said
+        assert said.endswith("Records are counted up to 12:00:00 UTC.")
+    assert Tone.OK not in tones(app)
 
 
 @pytest.mark.parametrize("page", PAGES)
