@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from dashboards import words
+from dashboards import history, words
 from dashboards.overlays import NOTHING_OVER, lead, overlays_in_words
 from dashboards.theme import Tone
 from monitor.domain import detectors
@@ -171,7 +171,8 @@ def alert_views(
     lies over alerts; over those that it leaves out, nothing but what their state says.
     """
     over = overlays or {}
-    fired, judged = raised_last(transitions), _judged_last(transitions)
+    then = history.of(transitions)
+    fired, judged = then.raised, then.judged
     views: list[AlertView] = []
     for rule in rules:
         told = [a for a in sorted(states) if a.rule == rule.name and speaks(a.key, variant)]
@@ -188,29 +189,6 @@ def alert_views(
         if not told and covers(rule, variant):
             views.append(AlertView(rule, SliceKey(variant), Status.NO_DATA, 0, proportion(0, 0), 0))
     return tuple(sorted(views, key=_badness))
-
-
-def raised_last(transitions: Iterable[Transition]) -> dict[AlertKey, Transition]:
-    """For each alert the transition that last raised it, whether it is over by now or not."""
-    return {t.alert: t for t in transitions if _raises(t)}
-
-
-def _raises(move: Transition) -> bool:
-    is_up = move.moved_to in {Status.FIRING, Status.WARNING}
-    return is_up and move.event is Event.MOVED and move.moved_from is not Status.RECOVERING
-
-
-def _judged_last(transitions: Iterable[Transition]) -> dict[AlertKey, Transition]:
-    """The latest judgement of each alert, unless it was raised again since what that is about."""
-    raised: dict[AlertKey, str] = {}
-    judged: dict[AlertKey, Transition] = {}
-    for t in transitions:
-        if _raises(t):
-            raised[t.alert] = t.id
-            judged.pop(t.alert, None)
-        elif t.event is Event.RAISED or (t.judges and t.judges == raised.get(t.alert)):
-            judged[t.alert] = t
-    return judged
 
 
 def speaks(key: SliceKey, variant: str) -> bool:

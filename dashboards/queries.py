@@ -13,8 +13,9 @@ from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
 
-from dashboards import banner, focus, signals
+from dashboards import banner, focus, history, signals
 from dashboards.banner import AlertView, Freshness, covers, speaks
+from dashboards.history import Fired
 from dashboards.models import (
     ArrivalPoint,
     Books,
@@ -30,14 +31,14 @@ from dashboards.models import (
     Trend,
 )
 from dashboards.signals import SignalView
-from monitor.domain.alerts import AlertKey, Status, Transition
+from monitor.domain.alerts import AlertKey, Transition
 from monitor.domain.counts import Cell, Counts, Part, Tally, merge, quantile, total_of, value_of
 from monitor.domain.cut import UNREAD, watermark
 from monitor.domain.engine import Spec
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import Intent, Kind
 from monitor.domain.ledger import balance_of, gaps_of
-from monitor.domain.overlays import Action, Overlays, overlays_of, raised_by
+from monitor.domain.overlays import Action, Overlays, overlays_of
 from monitor.domain.rules import AlertRule, Metric, Signal, SignalRule
 from monitor.domain.scores import Confusion, proportion
 from monitor.domain.signals import SignalKey, SignalState
@@ -433,7 +434,8 @@ def _overlays(
     """What lies over each alert, those of signals among them; silences end by wall time."""
     watched: list[AlertRule | SignalRule] = [*spec.rules, *spec.signals]
     rules = {rule.name: rule for rule in watched}
-    raised = {alert: at for alert, at in raised_by(transitions).items() if alert.rule in rules}
+    up = history.of(transitions).up
+    raised = {alert: at for alert, at in up.items() if alert.rule in rules}
     states = {alert: state for alert, state in evaluation.states.items() if alert.rule in rules}
     return {
         alert: overlays_of(
@@ -447,20 +449,16 @@ def spans_of(
     transitions: Sequence[Transition], rules: Sequence[AlertRule], variant: str, window: Window
 ) -> tuple[Span, ...]:
     """When alerts of these rules were not ok, as far as it reaches into the window."""
-    names = {rule.name for rule in rules}
-    open_at: dict[AlertKey, int] = {}
-    spans: list[Span] = []
-    for move in transitions:
-        key = move.alert
-        if move.rule not in names or not speaks(move.key, variant):
-            continue
-        if move.moved_to is Status.FIRING:
-            open_at.setdefault(key, move.at_ms)
-        elif move.moved_to in {Status.OK, Status.NO_DATA} and key in open_at:
-            spans.append(Span(_whose(key), open_at.pop(key), move.at_ms))
-    spans += [Span(_whose(key), start, None) for key, start in open_at.items()]
-    kept = [s for s in spans if s.end_ms is None or s.end_ms > window.start_ms]
-    return tuple(sorted(kept, key=lambda span: (span.start_ms, span.name)))
+    names, then = {rule.name for rule in rules}, history.of(transitions)
+    times = [*then.fired, *(Fired(alert, at, None) for alert, at in then.firing.items())]
+    spans = [
+        Span(_whose(fired.alert), fired.start_ms, fired.end_ms)
+        for fired in times
+        if (fired.end_ms is None or fired.end_ms > window.start_ms)
+        and fired.alert.rule in names
+        and speaks(fired.alert.key, variant)
+    ]
+    return tuple(sorted(spans, key=lambda span: (span.start_ms, span.name)))
 
 
 def _whose(key: AlertKey) -> str:

@@ -17,7 +17,9 @@ MOST_BESIDE = 4
 _STACK = "rw-stack"
 STACKED = f"""
 @media (max-width: 640px) {{
-  .{_STACK} thead {{ position: absolute; clip-path: inset(50%); height: 1px; overflow: hidden }}
+  .{_STACK} {{ position: relative }}
+  .{_STACK} thead {{ position: absolute; clip-path: inset(50%); width: 1px; height: 1px;
+    overflow: hidden }}
   .{_STACK} :is(table, tbody) {{ display: block }}
   .{_STACK} tr {{ display: block; padding: .4rem 0; border-bottom: 1px solid #8884 }}
   .{_STACK} td {{ display: flex; gap: 1rem; justify-content: space-between; text-align: right;
