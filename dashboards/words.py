@@ -115,6 +115,15 @@ def count(n: int) -> str:
     return f"{n:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def counted(n: int, one: str, many: str = "") -> str:
+    """A whole number with its noun, the plural where there is more or less than one.
+
+    >>> counted(1, "worker"), counted(0, "worker"), counted(2, "reply", "replies")
+    ('1 worker', '0 workers', '2 replies')
+    """
+    return f"{count(n)} {one if n == 1 else many or f'{one}s'}"
+
+
 def brief(n: int) -> str:
     """A whole number in at most four characters, up to a million.
 
