@@ -216,8 +216,21 @@ def describe(alert: AlertView, freshness: Freshness, *, is_complete: bool = True
     if is_complete and not freshness.is_stale:
         return notice
     tone = Tone.NEUTRAL if notice.tone is Tone.OK else notice.tone
-    whose = "Last known state" if freshness.is_stale else "As far as counted"
-    return Notice(tone, f"{whose}: {notice.title}", notice.body)
+    said = Notice(tone, notice.title, notice.body)
+    if freshness.is_stale:
+        return last_known(said)
+    return Notice(tone, f"As far as counted: {said.title}", said.body)
+
+
+def last_known(notice: Notice) -> Notice:
+    """The same of a time that is over, as what is told while the store is away; never green."""
+    if notice.title.startswith(_LAST_KNOWN):
+        return notice
+    tone = Tone.NEUTRAL if notice.tone is Tone.OK else notice.tone
+    return Notice(tone, f"{_LAST_KNOWN}{notice.title}", notice.body)
+
+
+_LAST_KNOWN = "Last known state: "
 
 
 def unwatched(name: str, score: Score) -> Notice:

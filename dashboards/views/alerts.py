@@ -6,7 +6,7 @@ would close it: a button says what is asked for, and the page opens the dialog.
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -107,15 +107,15 @@ def _board(mark: str) -> None:
     if is_empty:
         _before_any(view)
         return
-    viewer = identity.viewer()
+    viewer, is_down = identity.viewer(), picture.fault is not None
     _viewer(viewer)
     if mark and view.named(mark) is None:
         common.notice(_unknown(view, mark))
     if not view.is_any_up:
-        _calm(view, is_down=picture.fault is not None)
-    can_act = viewer.name is not None and picture.fault is None
+        _calm(view, is_down=is_down)
+    can_act = viewer.name is not None and not is_down
     for card in view.shown(mark):
-        _card(card, view, can_act=can_act)
+        _card(_of_then(card) if is_down else card, view, can_act=can_act)
     if viewer.name is None:
         _unnamed(viewer, view)
     _silences(view, can_act=can_act)
@@ -200,6 +200,11 @@ def _calm_words(view: AlertsView, *, is_down: bool) -> Iterator[str]:
         yield f"Rules evaluated up to {at}."
     if fresh.age_ms is not None and not is_down:
         yield f"A worker reported {words.duration(max(1000, fresh.age_ms))} ago."
+
+
+def _of_then(card: AlertCard) -> AlertCard:
+    """As it was when the store last answered, and says so."""
+    return replace(card, said=banner.last_known(card.said), badge=f"{card.badge}, last known")
 
 
 def _card(card: AlertCard, view: AlertsView, *, can_act: bool) -> None:

@@ -37,6 +37,8 @@ def now(choice: Choice) -> None:
         st.rerun()
     if picture.fault is None:
         _notices(view, choice)
+    else:
+        _alerts(view, is_down=True)
     if not is_empty:
         if said := tiles_text(view, choice):
             st.caption(common.plain(said))
@@ -65,21 +67,27 @@ def trend(choice: Choice) -> None:
 
 def _notices(view: LiveNow, choice: Choice) -> None:
     """Whatever wants attention, what is lost, how the watched group stands if well, signals."""
-    wanting = view.attention
-    for alert in wanting[:MOST_NOTICES]:
-        common.notice(banner.describe(alert, view.freshness))
-        with st.container(horizontal=True):
-            common.to_alert(alert.alert)
-            if alert.is_up and alert.rule.metric is Metric.RECALL:
-                common.to_misses(alert.alert, alert.rule.of)
-    if len(wanting) > MOST_NOTICES:
-        st.caption(f"{len(wanting) - MOST_NOTICES} more alerts want attention.")
+    _alerts(view, is_down=False)
     if lost := banner.incomplete(view.gaps):
         common.notice(lost)
     if view.window is not None:
         _standing(view, choice)
     if warned := signals.describe(view.signals, view.freshness):
         common.notice(warned)
+
+
+def _alerts(view: LiveNow, *, is_down: bool) -> None:
+    """What wants attention, or did when the store last answered."""
+    wanting = view.attention
+    for alert in wanting[:MOST_NOTICES]:
+        said = banner.describe(alert, view.freshness)
+        common.notice(banner.last_known(said) if is_down else said)
+        with st.container(horizontal=True):
+            common.to_alert(alert.alert)
+            if alert.is_up and alert.rule.metric is Metric.RECALL:
+                common.to_misses(alert.alert, alert.rule.of)
+    if len(wanting) > MOST_NOTICES:
+        st.caption(f"{len(wanting) - MOST_NOTICES} more alerts want attention.")
 
 
 def _standing(view: LiveNow, choice: Choice) -> None:

@@ -74,6 +74,19 @@ def test_a_page_says_at_once_that_the_store_is_away_and_shows_what_it_knew(page:
     assert "last known 12:00:02 UTC" in [text.value for text in app.caption]
 
 
+def test_what_fired_is_told_as_last_known_while_the_store_is_away() -> None:
+    look = seen("live")
+    look.down.append(True)
+    [fired] = [text for _, text in notices(look.a_moment_later()) if "fine_tuned firing" in text]
+    assert fired.startswith("Last known state: fine_tuned firing: urgent recall ")
+    look = seen("alerts")
+    look.down.append(True)
+    app = look.a_moment_later()
+    cards = "".join(element.proto.body for element in app.get("html"))
+    assert "Last known state: fine_tuned firing: urgent recall " in cards
+    assert any("Firing, last known" in mark.value for mark in app.markdown)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_as_before_at_once_when_the_store_is_back(page: str) -> None:
     look = seen(page)
