@@ -148,10 +148,12 @@ def _viewer(viewer: Viewer) -> None:
 def _unnamed(viewer: Viewer, view: AlertsView) -> None:
     """Why there are no buttons, and what does the same; below the alerts, which come first."""
     waiting = [c for c in view.cards if c.is_up and c.overlays.acknowledged is None]
-    more = " On the machine of the settings this does the same:" if waiting else ""
-    body = f"{viewer.reason} An act needs a name beside it, so no buttons are shown.{more}"
-    common.notice(Notice(Tone.NEUTRAL, "You can look, but not act.", body))
-    if waiting:
+    title, body = "You can look, but not act.", f"{viewer.reason} An act needs a name beside it."
+    if not waiting:
+        st.caption(common.plain(f"{title} {body}"))
+    else:
+        does = f"{body} On the machine of the settings this does the same:"
+        common.notice(Notice(Tone.NEUTRAL, title, does))
         command = acknowledgement_command(waiting[0].id, source.current().config)
         st.code(command, language="bash", wrap_lines=True)
     if viewer.can_log_in and st.button("Log in", icon=":material/login:"):

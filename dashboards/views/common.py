@@ -333,7 +333,8 @@ def _card(card: Card) -> None:
         chart_data=list(card.spark) if len(card.spark) > 1 else None, chart_type=card.kind,
     )  # fmt: skip
     if card.note:
-        st.caption(plain(card.note))
+        # A line may end before or after the number of labels, not within.
+        st.caption(plain(card.note).replace("n = ", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"))
     if card.more:
         link(*card.more, ":material/arrow_forward:", card.asking)
 

@@ -29,7 +29,7 @@ def page(choice: Choice) -> None:
         common.notice(enough(view, choice) if view.labelled else _no_labels(view))
     _cards(view, choice.span, is_down=is_down)
     _charts(view, common.colours_of(picture))
-    books.section(view.books)
+    books.section(view.books, is_down=is_down)
     common.last_known(picture)
 
 

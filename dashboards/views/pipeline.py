@@ -31,7 +31,7 @@ def page() -> None:
     _viewers()
     _checks(found, palette)
     _reading(view)
-    books.section(view.books)
+    books.section(view.books, is_down=is_down)
     _handing_on(view)
     _files(view, found)
     common.last_known(picture)

@@ -87,6 +87,17 @@ def test_what_fired_is_told_as_last_known_while_the_store_is_away() -> None:
     assert any("Firing, last known" in mark.value for mark in app.markdown)
 
 
+@pytest.mark.parametrize("page", ["labels", "pipeline"])
+def test_books_are_green_only_while_the_store_answers(page: str) -> None:
+    look = seen(page)
+    [well] = [mark.value for mark in look.app.markdown if "The books balance" in mark.value]
+    assert well.startswith(":green-badge[")
+    look.down.append(True)
+    forget_what_was_read()
+    [known] = [mark.value for mark in look.app.run().markdown if "The books balance" in mark.value]
+    assert known.startswith(":gray-badge[")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_as_before_at_once_when_the_store_is_back(page: str) -> None:
     look = seen(page)
