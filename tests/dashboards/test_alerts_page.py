@@ -260,7 +260,7 @@ def test_a_card_leads_to_its_missed_messages_and_to_its_variant() -> None:
     links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
     assert links["Missed messages"] == f"alert={told.name('a')}&variant=a&of=urgent"
     assert links["Charts of a"] == "variant=a&of=urgent"
-    assert links["Replay"].endswith("&variant=a")
+    assert links["Replay"].endswith("&variant=a&of=urgent")
 
 
 def test_a_viewer_who_can_log_in_is_offered_that(monkeypatch: pytest.MonkeyPatch) -> None:
