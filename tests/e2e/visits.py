@@ -35,10 +35,12 @@ _CUT_OFF = """(main) => {
         const range = document.createRange();
         range.selectNodeContents(text);
         const box = range.getBoundingClientRect();
-        if (!box.width || getComputedStyle(own).clipPath !== "none") continue;
+        // Heads of a table that stands as a list are there to be read aloud alone.
+        const head = own.closest("thead");
+        if (!box.width || (head && getComputedStyle(head).clipPath !== "none")) continue;
         for (let at = own; at && at !== main; at = at.parentElement) {
             const flow = getComputedStyle(at).overflowX;
-            if (["auto", "scroll"].includes(flow) || at.tagName === "THEAD") break;
+            if (["auto", "scroll"].includes(flow)) break;
             const inside = at.getBoundingClientRect();
             const hides = flow !== "visible" && inside.width > 1 && inside.height > 1;
             if (box.right > edge || (hides && box.right > inside.right + 1)) {
