@@ -34,8 +34,8 @@ class AlertCard:
 
     ``raised`` is the transition that raised it, "" when it is not up; ``mark`` the one that a
     replay begins with, at ``mark_ms``, "" where none is known. ``matchers`` are what a silence of
-    this alert alone names. ``misses_of`` is the group whose misses it counts, "" where it counts
-    something else.
+    this alert alone names. ``of`` is the group or intent that it is about, "" where it is about
+    all messages; ``misses_of`` the group whose misses it counts, "" where it counts something else.
     """
 
     id: str
@@ -51,6 +51,7 @@ class AlertCard:
     runbook: str = ""
     was_taken: Ack | None = None
     variant: str = ALL
+    of: str = ""
     misses_of: str = ""
 
     @property
@@ -79,7 +80,8 @@ class AlertsView:
 
     ``trail`` is all that people did, the newest first. Rules were worked through up to
     ``evaluated_ms``, log time, None before the first time. ``pane_ms`` is the size of a pane.
-    ``is_complete`` tells that no record was lost.
+    ``is_complete`` tells that no record was lost; ``unread`` are the partitions of which nothing
+    has been read, which keep rules from being evaluated.
     """
 
     freshness: Freshness
@@ -90,6 +92,7 @@ class AlertsView:
     evaluated_ms: int | None
     pane_ms: int
     is_complete: bool = True
+    unread: tuple[str, ...] = ()
 
     def named(self, mark: str) -> AlertCard | None:
         """The alert of this id, or with a transition of this id; None for an unknown one."""

@@ -3,9 +3,9 @@
 The words of a card are those of the Live page, so that the two never say different things.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from dashboards import banner, focus, queries, signals, words
+from dashboards import banner, focus, history, queries, signals, words
 from dashboards.alerts_models import Ack, AlertCard, AlertsView, Entry, Last, Place
 from dashboards.banner import AlertView, Freshness, Notice
 from dashboards.models import Choice
@@ -13,7 +13,7 @@ from dashboards.replay_queries import name_of
 from dashboards.signals import SignalView
 from dashboards.theme import Tone
 from monitor.app.handling import Handled, Standing, handled
-from monitor.domain.alerts import AlertKey, Event, Status, Transition, fingerprint
+from monitor.domain.alerts import AlertKey, Status, Transition, fingerprint
 from monitor.domain.engine import Spec
 from monitor.domain.ledger import gaps_of
 from monitor.domain.overlays import MATCHED, Action, Deed, Overlays, silences_of
@@ -25,7 +25,6 @@ from monitor.ports import StateReader
 RESOLVED_MS = DAY_MS
 """How long an alert that is over is shown."""
 
-_UP = {Status.FIRING, Status.RECOVERING, Status.WARNING}
 _PLACES = {
     Status.FIRING: Place.FIRING,
     Status.RECOVERING: Place.RECOVERING,
@@ -60,6 +59,7 @@ def alerts(
         evaluated_ms=known.evaluation.watermark_ms,
         pane_ms=spec.windows.pane_ms,
         is_complete=not gaps_of(reader.ledger()),
+        unread=queries.unread_of(reader),
     )
 
 
@@ -142,6 +142,7 @@ def _card(
         runbook=rule.runbook,
         was_taken=_was_taken(known.actions, mark) if is_over else None,
         variant=alert.key.variant,
+        of=rule.of,
         misses_of=rule.of if is_counted else "",
     )
 
@@ -159,12 +160,14 @@ def _place(
     freshness: Freshness,
 ) -> Place:
     status = _status(standing, view)
-    if status in _UP:
+    if status in history.UP:
         return Place.SILENCED if over.silenced else _PLACES[status]
     if over.stalled:
         return Place.NO_DATA
     moved = standing.moved if standing else None
-    is_resolved = moved is not None and moved.moved_to is Status.OK and moved.moved_from in _UP
+    is_resolved = (
+        moved is not None and moved.moved_to is Status.OK and moved.moved_from in history.UP
+    )
     if is_resolved and moved and (freshness.as_of_ms or 0) - moved.at_ms <= RESOLVED_MS:
         return Place.RESOLVED
     if status is Status.NO_DATA and not isinstance(view, AlertView):
@@ -186,10 +189,10 @@ def _matchers(alert: AlertKey, *, is_seen: bool) -> tuple[tuple[str, str], ...]:
     return pairs if is_seen else pairs[:1]
 
 
-def _mark(transitions: Iterable[Transition], alert: AlertKey) -> Transition | None:
+def _mark(transitions: Sequence[Transition], alert: AlertKey) -> Transition | None:
     """The transition that raised it last; else its last move."""
-    mine = [t for t in transitions if t.alert == alert and t.event is Event.MOVED]
-    return banner.raised_last(mine).get(alert) or (mine[-1] if mine else None)
+    then = history.of(transitions)
+    return then.raised.get(alert) or then.moved.get(alert)
 
 
 def _was_taken(actions: Sequence[Action], mark: Transition | None) -> Ack | None:
@@ -200,17 +203,13 @@ def _was_taken(actions: Sequence[Action], mark: Transition | None) -> Ack | None
 
 
 def _last(known: Handled) -> Last | None:
-    over = [
-        move
-        for move in known.transitions
-        if move.event is Event.MOVED and move.moved_to is Status.OK and move.moved_from in _UP
-    ]
-    last = max(over, key=lambda move: move.at_ms, default=None)
-    return Last(fingerprint(last.alert), last.at_ms) if last else None
+    over = history.of(known.transitions).over
+    return Last(fingerprint(over.alert), over.at_ms) if over else None
 
 
 def _trail(known: Handled) -> Iterator[Entry]:
-    moves = {move.id: move for move in known.transitions}
+    told = {action.target for action in known.actions}
+    moves = {move.id: move for move in known.transitions if move.id in told} if told else {}
     for action in reversed(known.actions):
         yield Entry(action, _about(action, moves))
 

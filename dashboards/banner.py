@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from dashboards import words
+from dashboards import history, words
 from dashboards.overlays import NOTHING_OVER, lead, overlays_in_words
 from dashboards.theme import Tone
 from monitor.domain import detectors
@@ -171,7 +171,8 @@ def alert_views(
     lies over alerts; over those that it leaves out, nothing but what their state says.
     """
     over = overlays or {}
-    fired, judged = raised_last(transitions), _judged_last(transitions)
+    then = history.of(transitions)
+    fired, judged = then.raised, then.judged
     views: list[AlertView] = []
     for rule in rules:
         told = [a for a in sorted(states) if a.rule == rule.name and speaks(a.key, variant)]
@@ -188,29 +189,6 @@ def alert_views(
         if not told and covers(rule, variant):
             views.append(AlertView(rule, SliceKey(variant), Status.NO_DATA, 0, proportion(0, 0), 0))
     return tuple(sorted(views, key=_badness))
-
-
-def raised_last(transitions: Iterable[Transition]) -> dict[AlertKey, Transition]:
-    """For each alert the transition that last raised it, whether it is over by now or not."""
-    return {t.alert: t for t in transitions if _raises(t)}
-
-
-def _raises(move: Transition) -> bool:
-    is_up = move.moved_to in {Status.FIRING, Status.WARNING}
-    return is_up and move.event is Event.MOVED and move.moved_from is not Status.RECOVERING
-
-
-def _judged_last(transitions: Iterable[Transition]) -> dict[AlertKey, Transition]:
-    """The latest judgement of each alert, unless it was raised again since what that is about."""
-    raised: dict[AlertKey, str] = {}
-    judged: dict[AlertKey, Transition] = {}
-    for t in transitions:
-        if _raises(t):
-            raised[t.alert] = t.id
-            judged.pop(t.alert, None)
-        elif t.event is Event.RAISED or (t.judges and t.judges == raised.get(t.alert)):
-            judged[t.alert] = t
-    return judged
 
 
 def speaks(key: SliceKey, variant: str) -> bool:
@@ -238,8 +216,21 @@ def describe(alert: AlertView, freshness: Freshness, *, is_complete: bool = True
     if is_complete and not freshness.is_stale:
         return notice
     tone = Tone.NEUTRAL if notice.tone is Tone.OK else notice.tone
-    whose = "Last known state" if freshness.is_stale else "As far as counted"
-    return Notice(tone, f"{whose}: {notice.title}", notice.body)
+    said = Notice(tone, notice.title, notice.body)
+    if freshness.is_stale:
+        return last_known(said)
+    return Notice(tone, f"As far as counted: {said.title}", said.body)
+
+
+def last_known(notice: Notice) -> Notice:
+    """The same of a time that is over, as what is told while the store is away; never green."""
+    if notice.title.startswith(_LAST_KNOWN):
+        return notice
+    tone = Tone.NEUTRAL if notice.tone is Tone.OK else notice.tone
+    return Notice(tone, f"{_LAST_KNOWN}{notice.title}", notice.body)
+
+
+_LAST_KNOWN = "Last known state: "
 
 
 def unwatched(name: str, score: Score) -> Notice:
@@ -273,6 +264,22 @@ def unwritten(freshness: Freshness) -> Notice:
     else:
         body = first
     return Notice(Tone.NEUTRAL, "No windows yet.", body)
+
+
+UNEVALUATED = "No rule was evaluated yet."
+
+
+def unevaluated(freshness: Freshness, unread: Sequence[str]) -> str:
+    """What to say of records that no rule has judged yet: since when, and what is waited for."""
+    said = "Nobody knows whether anything fires."
+    if unread:
+        more = len(unread) - MOST_GAPS
+        named = ", ".join(unread[:MOST_GAPS]) + (f" and {more} more" if more > 0 else "")
+        said += f" Nothing has been read yet of {named}, without which no rule can be asked."
+    if freshness.as_of_ms is not None:
+        newest = words.clock_seconds(freshness.as_of_ms, near_ms=freshness.now_ms)
+        said += f" Records are counted up to {newest}."
+    return said
 
 
 def incomplete(gaps: Sequence[Gap]) -> Notice | None:

@@ -521,7 +521,7 @@ def _recall_row(point: Point, segment: int, *, solid: bool) -> Row:
         "solid": solid,
         "Time (UTC)": words.iso(point.end_ms),
         "Recall": words.percent(point.recall.value),
-        "95% interval": words.bounds(point.recall).removeprefix("95% "),
+        "95% interval": words.ends(point.recall),
         "Labels (n)": words.count(point.recall.support),
         "Labels in": words.percent(point.known, 0),
     }
@@ -636,7 +636,7 @@ def _intent_row(row: IntentRow, objective: float | None) -> Row:
         "label": _caught_of(row),
         "Intent": row.intent,
         "Recall": words.percent(row.recall.value),
-        "95% interval": words.bounds(row.recall).removeprefix("95% "),
+        "95% interval": words.ends(row.recall),
         "Labels (n)": words.count(row.recall.support),
         "Missed": words.count(row.missed),
     }

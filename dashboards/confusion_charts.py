@@ -244,7 +244,7 @@ def _row(view: Confused, cell: Cell, ramp: Ramp, palette: Palette, most: float) 
         "Predicted intent": cell.predicted or label(view, ""),
         "Outcomes": words.count(cell.n),
         "Share": words.percent(cell.score.value),
-        "95% interval": words.bounds(cell.score).removeprefix("95% "),
+        "95% interval": words.ends(cell.score),
         "Labels": words.count(cell.score.support),
     }
     if cell.then is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dashboards.confusion_models import Against, Asked, Confused, Matrix, Period
 from dashboards.models import Choice
 from dashboards.queries import freshness_of, grid_of, variants_of
-from monitor.domain.counts import Counts, merge
+from monitor.domain.counts import Counts, Part, merge
 from monitor.domain.engine import Spec
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.windows import (
@@ -74,7 +74,7 @@ class _Panes:
             for size_ms, start_ms in places
             for key in self.keys
         ]
-        return merge(self.reader.panes(wanted))
+        return merge(self.reader.panes(wanted, Part.ANSWERS))
 
     def reference(self, window: Window, against: Against) -> _Reference | None:
         """The period to compare with, in whole hours where the minutes are let go.

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from dashboards import words
-from dashboards.banner import raised_last
+from dashboards import history, words
 from dashboards.missed_models import Missed, OfAlert
 from dashboards.models import Choice
 from dashboards.queries import freshness_of, variants_of
@@ -11,7 +10,6 @@ from monitor.domain.alerts import AlertKey, Event, Status, Transition, fingerpri
 from monitor.domain.engine import Spec
 from monitor.domain.events import Intent
 from monitor.domain.misses import Miss, cases_of
-from monitor.domain.overlays import raised_by
 from monitor.domain.rules import Metric
 from monitor.domain.slices import ALL
 from monitor.ports import MISSES_KEPT, StateReader
@@ -44,10 +42,11 @@ def missed(
 
 def _alerts(transitions: Sequence[Transition], spec: Spec, of: str) -> list[OfAlert]:
     rules = {rule.name for rule in spec.rules if rule.of == of and rule.metric is Metric.RECALL}
-    up, over = raised_by(transitions), _over(transitions)
+    then, over = history.of(transitions), _over(transitions)
+    up = then.up
     found = [
         (alert in up, raised.at_ms, _of_alert(raised, None if alert in up else over.get(alert)))
-        for alert, raised in raised_last(transitions).items()
+        for alert, raised in then.raised.items()
         if alert.rule in rules and raised.evidence is not None
     ]
     found.sort(key=lambda each: (each[0], each[1], each[2].id), reverse=True)

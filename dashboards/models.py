@@ -61,7 +61,8 @@ class LiveNow:
     ``before`` is the same an hour earlier; ``alerts`` are those of the watched group and variant,
     worst first, ``others`` all others that want attention, ``signals`` all signals that warn.
     ``gaps`` is what the whole store lacks. ``estimate`` is the label-free one of the watched group,
-    None where nobody makes one.
+    None where nobody makes one. ``is_evaluated`` tells that rules were ever asked, ``unread`` what
+    keeps them from being asked.
     """
 
     freshness: Freshness
@@ -75,6 +76,8 @@ class LiveNow:
     signals: tuple[SignalView, ...] = ()
     gaps: tuple[Gap, ...] = ()
     estimate: SignalState | None = None
+    is_evaluated: bool = True
+    unread: tuple[str, ...] = ()
 
     @property
     def attention(self) -> tuple[AlertView, ...]:
@@ -243,7 +246,8 @@ class LabelsView:
     """The Labels page. ``now`` are the delays of the labels that arrived in the last window.
 
     ``alerts`` are those about ``of`` that speak of the variant, the worst first. ``watched`` counts
-    the labelled messages of the range whose true intent is of that group.
+    the labelled messages of the range whose true intent is of that group. ``is_evaluated`` tells
+    that rules were ever asked.
     """
 
     freshness: Freshness
@@ -256,6 +260,7 @@ class LabelsView:
     of: str = ""
     alerts: tuple[AlertView, ...] = ()
     watched: int = 0
+    is_evaluated: bool = True
 
     @property
     def predictions(self) -> int:

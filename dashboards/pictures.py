@@ -10,7 +10,7 @@ for each viewer.
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import streamlit as st
 
@@ -25,6 +25,7 @@ from dashboards import (
     variants_queries,
 )
 from dashboards.alerts_models import AlertsView
+from dashboards.banner import Freshness
 from dashboards.confusion_models import Asked, Confused
 from dashboards.missed_models import Missed
 from dashboards.models import Choice, LabelsView, LiveNow, Trend
@@ -78,6 +79,36 @@ class Picture(Generic[V]):
     asked_ms: int | None = None
 
 
+class _Read(Protocol[V]):
+    """A cached look at the store, which can be told to look again."""
+
+    def __call__(self, serial: int, /, *asked: Any) -> Picture[V]:  # noqa: ANN401 - any question
+        """The picture for a source and a question."""
+
+    def clear(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the same, or nothing
+        """Forget what was read for it."""
+
+
+def _seen(read: _Read[V], *asked: Hashable) -> Picture[V]:
+    """A picture that knows that the store has gone, or come back, since it was read.
+
+    Pictures are read seconds apart, some of them rarely; the pulse is felt every moment.
+    """
+    serial = source.serial()
+    picture, pulse = read(serial, *asked), _pulse(serial)
+    if pulse.fault is not None and picture.fault is None:
+        return replace(picture, fault=pulse.fault, asked_ms=pulse.asked_ms)
+    if pulse.fault is None and picture.fault is not None and _is_old(picture):
+        read.clear(serial, *asked)
+        return read(serial, *asked)
+    return picture
+
+
+def _is_old(failure: Picture[V]) -> bool:
+    """Whether the store came back after this look at it had failed."""
+    return (failure.asked_ms or 0) <= _album().back_ms
+
+
 def now(choice: Choice) -> Picture[LiveNow]:
     """Banner and cards."""
     return _now(source.serial(), replace(choice, span="1h"))
@@ -86,18 +117,23 @@ def now(choice: Choice) -> Picture[LiveNow]:
 def trend(choice: Choice) -> Picture[Trend]:
     """The charts of the Live page."""
     read = _long_trend if queries.RANGES[choice.span] >= DAY_MS else _trend
-    return read(source.serial(), choice)
+    return _seen(read, choice)
 
 
 def labels(choice: Choice) -> Picture[LabelsView]:
     """The Labels page."""
     read = _long_labels if queries.RANGES[choice.span] >= DAY_MS else _labels
-    return read(source.serial(), choice)
+    return _seen(read, choice)
 
 
 def alerts() -> Picture[AlertsView]:
     """The page "Alerts"."""
-    return _alerts(source.serial())
+    return _seen(_alerts)
+
+
+def is_down() -> bool:
+    """Whether the store did not answer a moment ago; known long before a picture is read again."""
+    return _pulse(source.serial()).fault is not None
 
 
 def forget_alerts() -> None:
@@ -107,7 +143,7 @@ def forget_alerts() -> None:
 
 def missed(choice: Choice) -> Picture[Missed]:
     """The page "Missed urgent"; whatever the range."""
-    return _missed(source.serial(), replace(choice, span="3h"))
+    return _seen(_missed, replace(choice, span="3h"))
 
 
 def missed_anew() -> None:
@@ -118,23 +154,23 @@ def missed_anew() -> None:
 def confused(choice: Choice, asked: Asked) -> Picture[Confused]:
     """The page "Confusion"."""
     read = _long_confused if queries.RANGES[choice.span] >= DAY_MS else _confused
-    return read(source.serial(), choice, asked)
+    return _seen(read, choice, asked)
 
 
 def compared(choice: Choice, asked: AskedVariants) -> Picture[Compared]:
     """The page "Variants"; whatever variant is chosen."""
     read = _long_compared if queries.RANGES[choice.span] >= DAY_MS else _compared
-    return read(source.serial(), replace(choice, variant=ALL), asked)
+    return _seen(read, replace(choice, variant=ALL), asked)
 
 
 def moments() -> Picture[Moments]:
     """The instants that can be replayed."""
-    return _moments(source.serial())
+    return _seen(_moments)
 
 
 def replayed(choice: Choice, ask: Ask) -> Picture[Replayed]:
     """The page "Replay and audit"."""
-    return _replayed(source.serial(), choice, ask)
+    return _seen(_replayed, choice, ask)
 
 
 def pipeline() -> Picture[PipelineView]:
@@ -152,6 +188,17 @@ def note_variants(found: tuple[str, ...]) -> bool:
     changed = variants() != found
     _album().variants = {source.serial(): found}
     return changed
+
+
+@st.cache_data(ttl=NOW_S, show_spinner=False, max_entries=MOST_KEPT)
+def _pulse(serial: int) -> Picture[Freshness]:
+    """Whether the store answers, by one small read."""
+    picture = _take(("pulse", serial), queries.pulse, Choice())
+    album = _album()
+    if picture.fault is None and album.is_down:
+        album.back_ms = picture.read_ms or 0
+    album.is_down = picture.fault is not None
+    return picture
 
 
 @st.cache_data(ttl=NOW_S, show_spinner=False, max_entries=MOST_KEPT)
@@ -254,10 +301,15 @@ def _pipeline(serial: int) -> Picture[PipelineView]:
 
 @dataclass
 class _Album:
-    """The last good view and its wall time for each question, the least recently asked first."""
+    """The last good view and its wall time for each question, the least recently asked first.
+
+    ``is_down`` is whether the store was away at the last pulse; it came back at ``back_ms``.
+    """
 
     pictures: dict[Hashable, tuple[object, int]] = field(default_factory=dict)
     variants: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    is_down: bool = False
+    back_ms: int = 0
 
 
 @st.cache_resource

@@ -100,7 +100,8 @@ def _read(view: PipelineView) -> Check:
     idle = [str(row.partition) for row in view.partitions if not row.worker]
     if idle:
         return Check(name, Tone.WARNING, f"no live worker reads {_named(idle)}")
-    return Check(name, Tone.OK, f"{len(view.partitions)} partitions")
+    partitions = words.counted(len(view.partitions), "partition")
+    return Check(name, Tone.OK, f"a live worker reads each of {partitions}")
 
 
 def _complete(view: PipelineView) -> Check:
@@ -115,7 +116,7 @@ def _complete(view: PipelineView) -> Check:
     complete = f"complete up to {words.clock_seconds(reached_ms, near_ms=now_ms)}"
     if not lag:
         return Check(name, Tone.OK, complete)
-    said = f"{words.count(lag)} records wait, {complete}"
+    said = f"{words.counted(lag, 'record')} waiting, {complete}"
     is_behind = now_ms - reached_ms > BEHIND_MS
     return Check(name, Tone.WARNING if is_behind else Tone.OK, said)
 
@@ -132,7 +133,9 @@ def _balanced(books: Books) -> Check:
     name = "Books"
     sides = zip(_SIDES, (books.predictions, books.labels), strict=True)
     off = [
-        f"{abs(side.difference)} {kind} {_amiss(side)}" for kind, side in sides if side.difference
+        f"{words.count(abs(side.difference))} {kind} {_amiss(side)}"
+        for kind, side in sides
+        if side.difference
     ]
     if off:
         return Check(name, Tone.CRITICAL, ", ".join(off))
@@ -177,14 +180,20 @@ def _asked(view: PipelineView) -> Check:
 def _told(view: PipelineView) -> Check:
     name = "Notices"
     if view.undelivered:
-        return Check(name, Tone.WARNING, f"{words.count(view.undelivered)} transitions wait")
+        return Check(
+            name,
+            Tone.WARNING,
+            f"{words.counted(view.undelivered, 'transition')} waiting to go to the log",
+        )
     behind = [f"{r.name}: {words.count(r.behind)}" for r in view.receivers if r.behind]
     if behind:
         return Check(name, Tone.WARNING, f"not taken yet by {_named(behind)}")
     if not view.receivers:
         said = "nobody is told of alerts: no receiver is set under notify, they go to the log alone"
         return Check(name, Tone.WARNING, said)
-    return Check(name, Tone.OK, f"{len(view.receivers)} receivers know of everything")
+    return Check(
+        name, Tone.OK, f"{words.counted(len(view.receivers), 'receiver')} told of everything"
+    )
 
 
 def _journal(view: PipelineView) -> Check:
@@ -192,7 +201,7 @@ def _journal(view: PipelineView) -> Check:
     if not journal.head:
         return Check(name, None, "no evaluation yet")
     if not journal.hash:
-        return Check(name, None, f"evaluation {journal.head} has no entry")
+        return Check(name, None, f"evaluation {words.count(journal.head)} has no entry")
     if journal.unpublished > MOST_UNPUBLISHED:
         waiting = f"{words.count(journal.unpublished)} entries wait for {journal.topic}"
         return Check(name, Tone.WARNING, waiting)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dashboards import words
-from dashboards.pipeline_models import Check, PartitionRow, PipelineView, Reach
+from dashboards.pipeline_models import Check, PartitionRow, PipelineView, Reach, ReceiverRow
 from dashboards.tables import Row
 from dashboards.theme import Tone
 from monitor.app.report import iso
@@ -88,11 +88,17 @@ def handing_on(view: PipelineView) -> list[Row]:
         _handed(
             f"Notices, to {receiver.name}",
             receiver.behind,
-            f"{receiver.waiting} held back for their group" if receiver.is_told else "never told",
+            _held_back(receiver) if receiver.is_told else "never told",
         )
         for receiver in view.receivers
     ]
     return rows
+
+
+def _held_back(receiver: ReceiverRow) -> str:
+    if not receiver.waiting:
+        return "nothing held back"
+    return f"{words.count(receiver.waiting)} held back for their group"
 
 
 def _handed(what: str, waiting: int, reached: str) -> Row:

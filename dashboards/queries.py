@@ -13,8 +13,9 @@ from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
 
-from dashboards import banner, focus, signals
+from dashboards import banner, focus, history, signals
 from dashboards.banner import AlertView, Freshness, covers, speaks
+from dashboards.history import Fired
 from dashboards.models import (
     ArrivalPoint,
     Books,
@@ -30,14 +31,14 @@ from dashboards.models import (
     Trend,
 )
 from dashboards.signals import SignalView
-from monitor.domain.alerts import AlertKey, Status, Transition
+from monitor.domain.alerts import AlertKey, Transition
 from monitor.domain.counts import Cell, Counts, Part, Tally, merge, quantile, total_of, value_of
-from monitor.domain.cut import watermark
+from monitor.domain.cut import UNREAD, watermark
 from monitor.domain.engine import Spec
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import Intent, Kind
 from monitor.domain.ledger import balance_of, gaps_of
-from monitor.domain.overlays import Action, Overlays, overlays_of, raised_by
+from monitor.domain.overlays import Action, Overlays, overlays_of
 from monitor.domain.rules import AlertRule, Metric, Signal, SignalRule
 from monitor.domain.scores import Confusion, proportion
 from monitor.domain.signals import SignalKey, SignalState
@@ -112,6 +113,8 @@ def live_now(
         signals=told.signals,
         gaps=tuple(gaps_of(reader.ledger())),
         estimate=told.estimate,
+        is_evaluated=told.evaluated_ms is not None,
+        unread=() if told.evaluated_ms is not None else unread_of(reader),
     )
 
 
@@ -165,6 +168,7 @@ def labels(
     delays = read(Clock.LABEL, grid, Part.DELAY)
     waited = read(Clock.EVENT, grid, Part.DELAY)
     known = [merge(parts) for parts in zip(predicted, waited, strict=True)]
+    told = _told(reader, spec, choice, freshness)
     return LabelsView(
         freshness=freshness,
         rolling_ms=grid.warmup * grid.size_ms,
@@ -174,7 +178,8 @@ def labels(
         now=_delays(merge(delays[-grid.warmup :])),
         books=books(reader, spec),
         of=choice.of,
-        alerts=_told(reader, spec, choice, freshness).alerts,
+        alerts=told.alerts,
+        is_evaluated=told.evaluated_ms is not None,
         watched=sum(
             pane.hits_and_support(spec.groups.of(choice.of))[1] for pane in predicted[grid.warmup :]
         ),
@@ -216,6 +221,26 @@ def freshness_of(reader: StateReader, now_ms: int) -> Freshness:
         lag=sum(beat.lag for beat in beats if last_ms and last_ms - beat.wall_ms <= GONE_AFTER_MS),
         now_ms=now_ms,
     )
+
+
+def pulse(
+    reader: StateReader, spec: Spec, choice: Choice, *, recent_ms: int, now_ms: int
+) -> Freshness:
+    """That the store answers, by a read that is small. Raises StoreError when it is gone."""
+    del spec, choice, recent_ms
+    return freshness_of(reader, now_ms)
+
+
+def unread_of(reader: StateReader) -> tuple[str, ...]:
+    """Partitions of which nothing has been read, sorted: one of them holds up every rule."""
+    cuts = reader.cuts()
+    seen = {
+        partition
+        for cut in cuts
+        for partition, progress in cut.items()
+        if progress.frontier_ms == UNREAD
+    }
+    return tuple(sorted(map(str, seen)))
 
 
 def variants_of(reader: StateReader) -> tuple[str, ...]:
@@ -373,12 +398,13 @@ def _points(panes: Sequence[Tally], grid: Grid) -> Iterator[Point]:
 
 
 class _Told(NamedTuple):
-    """What rules say, all of it by one look at the evaluation."""
+    """What rules say, all of it by one look at the evaluation, which reached ``evaluated_ms``."""
 
     alerts: tuple[AlertView, ...]
     others: tuple[AlertView, ...]
     signals: tuple[SignalView, ...]
     estimate: SignalState | None
+    evaluated_ms: int | None
 
 
 def _told(reader: StateReader, spec: Spec, choice: Choice, freshness: Freshness) -> _Told:
@@ -394,6 +420,7 @@ def _told(reader: StateReader, spec: Spec, choice: Choice, freshness: Freshness)
         focus.with_labels(others, reader, spec, as_of_ms),
         signals.signal_views(spec.signals, evaluation.signals, transitions, over, choice.variant),
         _estimate(evaluation, spec, choice),
+        evaluation.watermark_ms,
     )
 
 
@@ -407,7 +434,8 @@ def _overlays(
     """What lies over each alert, those of signals among them; silences end by wall time."""
     watched: list[AlertRule | SignalRule] = [*spec.rules, *spec.signals]
     rules = {rule.name: rule for rule in watched}
-    raised = {alert: at for alert, at in raised_by(transitions).items() if alert.rule in rules}
+    up = history.of(transitions).up
+    raised = {alert: at for alert, at in up.items() if alert.rule in rules}
     states = {alert: state for alert, state in evaluation.states.items() if alert.rule in rules}
     return {
         alert: overlays_of(
@@ -421,20 +449,16 @@ def spans_of(
     transitions: Sequence[Transition], rules: Sequence[AlertRule], variant: str, window: Window
 ) -> tuple[Span, ...]:
     """When alerts of these rules were not ok, as far as it reaches into the window."""
-    names = {rule.name for rule in rules}
-    open_at: dict[AlertKey, int] = {}
-    spans: list[Span] = []
-    for move in transitions:
-        key = move.alert
-        if move.rule not in names or not speaks(move.key, variant):
-            continue
-        if move.moved_to is Status.FIRING:
-            open_at.setdefault(key, move.at_ms)
-        elif move.moved_to in {Status.OK, Status.NO_DATA} and key in open_at:
-            spans.append(Span(_whose(key), open_at.pop(key), move.at_ms))
-    spans += [Span(_whose(key), start, None) for key, start in open_at.items()]
-    kept = [s for s in spans if s.end_ms is None or s.end_ms > window.start_ms]
-    return tuple(sorted(kept, key=lambda span: (span.start_ms, span.name)))
+    names, then = {rule.name for rule in rules}, history.of(transitions)
+    times = [*then.fired, *(Fired(alert, at, None) for alert, at in then.firing.items())]
+    spans = [
+        Span(_whose(fired.alert), fired.start_ms, fired.end_ms)
+        for fired in times
+        if (fired.end_ms is None or fired.end_ms > window.start_ms)
+        and fired.alert.rule in names
+        and speaks(fired.alert.key, variant)
+    ]
+    return tuple(sorted(spans, key=lambda span: (span.start_ms, span.name)))
 
 
 def _whose(key: AlertKey) -> str:

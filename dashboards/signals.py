@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards import words
-from dashboards.banner import Freshness, Notice, raised_last
+from dashboards import history, words
+from dashboards.banner import Freshness, Notice
 from dashboards.overlays import NOTHING_OVER, overlays_in_words
 from dashboards.theme import Tone
 from monitor.domain.alerts import AlertKey, Status, Transition
@@ -54,7 +54,7 @@ def signal_views(
     An estimate without an objective is for display and warns of nothing.
     """
     known = {rule.name: rule for rule in rules}
-    raised = raised_last(transitions)
+    raised = history.of(transitions).raised
     views = [
         SignalView(
             known[key.rule],

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from monitor.domain.scores import Score
 
 NONE = "–"
+SAME = "no change"
+INTERVAL = "95% interval"
 FEW = 30
 """A proportion of fewer labels than this gets no verdict, only its numbers."""
 
@@ -113,6 +115,15 @@ def count(n: int) -> str:
     return f"{n:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def counted(n: int, one: str, many: str = "") -> str:
+    """A whole number with its noun, the plural where there is more or less than one.
+
+    >>> counted(1, "worker"), counted(0, "worker"), counted(2, "reply", "replies")
+    ('1 worker', '0 workers', '2 replies')
+    """
+    return f"{count(n)} {one if n == 1 else many or f'{one}s'}"
+
+
 def brief(n: int) -> str:
     """A whole number in at most four characters, up to a million.
 
@@ -132,12 +143,22 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def points(change: float) -> str:
-    """A change of a share in percentage points, with its sign; never a minus before zero.
+    """A change of a share in percentage points, with its sign; in words where it rounds to none.
 
     >>> points(-0.305), points(0.00009), points(-0.00009)
-    ('-30.5 pt', '+0.0 pt', '+0.0 pt')
+    ('-30.5 pt', 'no change', 'no change')
     """
-    return f"{round(100 * change, 1) + 0.0:+.1f} pt"
+    rounded = round(100 * change, 1)
+    return f"{rounded:+.1f} pt" if rounded else SAME
+
+
+def change(n: int) -> str:
+    """A change of a whole number, with its sign; in words where there is none.
+
+    >>> change(-3), change(1_072) == f"+{count(1_072)}", change(0)
+    ('-3', True, 'no change')
+    """
+    return f"{'+' if n > 0 else '-'}{count(abs(n))}" if n else SAME
 
 
 def limit(share: float) -> str:
@@ -150,18 +171,25 @@ def limit(share: float) -> str:
 
 
 def interval(score: Score) -> str:
-    """``95% 84–94%, n = 158``: what a proportion must never be shown without."""
+    """``95% interval 84–94%, n = 158``: what a proportion must never be shown without."""
     if score.interval is None:
         return "n = 0"
     return f"{bounds(score)}, n = {count(score.support)}"
 
 
 def bounds(score: Score) -> str:
-    """``95% 84–94%``, for where the number of labels is said in words; a dash without a label."""
+    """``95% interval 84–94%``, where the number of labels is said in words; a dash without one."""
+    if score.interval is None:
+        return NONE
+    return f"{INTERVAL} {ends(score)}"
+
+
+def ends(score: Score) -> str:
+    """``84–94%``, below a head that says what it is; a dash without a label."""
     if score.interval is None:
         return NONE
     low, high = score.interval
-    return f"95% {100 * low:.0f}–{100 * high:.0f}%"
+    return f"{100 * low:.0f}–{100 * high:.0f}%"
 
 
 def one_line(text: str) -> str:

@@ -6,7 +6,7 @@ would close it: a button says what is asked for, and the page opens the dialog.
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Literal
 
 import streamlit as st
 
-from dashboards import acting, alerts_tables, identity, pictures, source, words
+from dashboards import acting, alerts_tables, banner, identity, pictures, source, words
 from dashboards.alerts_models import AlertCard, AlertsView, Entry, Place
 from dashboards.banner import Notice
 from dashboards.identity import Viewer
@@ -104,33 +104,56 @@ def _board(mark: str) -> None:
     common.about(picture, view.freshness if view else None, is_empty=is_empty)
     if view is None:
         return
-    viewer = identity.viewer()
-    _viewer(viewer, view)
+    if is_empty:
+        _before_any(view)
+        return
+    viewer, is_down = identity.viewer(), picture.fault is not None
+    _viewer(viewer)
     if mark and view.named(mark) is None:
         common.notice(_unknown(view, mark))
     if not view.is_any_up:
-        _calm(view, is_down=picture.fault is not None)
-    can_act = viewer.name is not None and picture.fault is None
+        _calm(view, is_down=is_down)
+    can_act = viewer.name is not None and not is_down
     for card in view.shown(mark):
-        _card(card, view, can_act=can_act)
+        _card(_of_then(card) if is_down else card, view, can_act=can_act)
+    if viewer.name is None:
+        _unnamed(viewer, view)
     _silences(view, can_act=can_act)
     _trail(view.trail)
     common.last_known(picture)
 
 
-def _viewer(viewer: Viewer, view: AlertsView) -> None:
-    st.caption("All rules and variants, whatever is chosen in the sidebar.")
-    if viewer.name is not None:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.html(f"<span>What you do here is entered as <b>{escape(viewer.name)}</b>.</span>")
-            if source.current().settings.dashboard.identity.oidc is not None:
-                st.button("Log out", on_click=st.logout, type="tertiary")
+def _before_any(view: AlertsView) -> None:
+    """What is there before any record: rules of which nobody knows anything, and silences."""
+    if not view.cards:
+        common.is_watching("")
         return
+    rules = words.count(len(view.cards))
+    watch = "rule waits" if len(view.cards) == 1 else "rules wait"
+    st.caption(f"No rule was evaluated yet: {rules} {watch} for the first record.")
+    _silences(view, can_act=False)
+    _trail(view.trail)
+
+
+def _viewer(viewer: Viewer) -> None:
+    st.caption("All rules and variants, whatever is chosen in the sidebar.")
+    if viewer.name is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.html(f"<span>What you do here is entered as <b>{escape(viewer.name)}</b>.</span>")
+        if source.current().settings.dashboard.identity.oidc is not None:
+            st.button("Log out", on_click=st.logout, type="tertiary")
+
+
+def _unnamed(viewer: Viewer, view: AlertsView) -> None:
+    """Why there are no buttons, and what does the same; below the alerts, which come first."""
     waiting = [c for c in view.cards if c.is_up and c.overlays.acknowledged is None]
-    more = " On the machine of the settings this does the same:" if waiting else ""
-    body = f"{viewer.reason} An act needs a name beside it, so no buttons are shown.{more}"
-    common.notice(Notice(Tone.NEUTRAL, "You can look, but not act.", body))
-    if waiting:
+    title, body = "You can look, but not act.", f"{viewer.reason} An act needs a name beside it."
+    if not waiting:
+        st.caption(common.plain(f"{title} {body}"))
+    else:
+        does = f"{body} On the machine of the settings this does the same:"
+        common.notice(Notice(Tone.NEUTRAL, title, does))
         command = acknowledgement_command(waiting[0].id, source.current().config)
         st.code(command, language="bash", wrap_lines=True)
     if viewer.can_log_in and st.button("Log in", icon=":material/login:"):
@@ -155,6 +178,10 @@ def _calm(view: AlertsView, *, is_down: bool) -> None:
     if not view.cards:
         common.is_watching("")
         return
+    if view.evaluated_ms is None:
+        body = banner.unevaluated(view.freshness, view.unread)
+        common.notice(Notice(Tone.NEUTRAL, banner.UNEVALUATED, body))
+        return
     title, is_sure = "Nothing is firing.", view.is_calm
     if view.freshness.is_stale or is_down:
         title, is_sure = "Last known state: nothing is firing.", False
@@ -170,12 +197,16 @@ def _calm_words(view: AlertsView, *, is_down: bool) -> Iterator[str]:
     if view.last is not None:
         at = words.clock(view.last.at_ms, near_ms=fresh.as_of_ms)
         yield f"Last alert {view.last.id} resolved {at}."
-    if view.evaluated_ms is None:
-        yield "No rule has been evaluated yet."
-    else:
-        yield f"Rules evaluated up to {words.clock_seconds(view.evaluated_ms)}."
+    if view.evaluated_ms is not None:
+        at = words.clock_seconds(view.evaluated_ms, near_ms=fresh.now_ms)
+        yield f"Rules evaluated up to {at}."
     if fresh.age_ms is not None and not is_down:
         yield f"A worker reported {words.duration(max(1000, fresh.age_ms))} ago."
+
+
+def _of_then(card: AlertCard) -> AlertCard:
+    """As it was when the store last answered, and says so."""
+    return replace(card, said=banner.last_known(card.said), badge=f"{card.badge}, last known")
 
 
 def _card(card: AlertCard, view: AlertsView, *, can_act: bool) -> None:
@@ -223,24 +254,17 @@ def _button(label: str, asked: Asked, icon: str, key: str) -> None:
 
 
 def _links(card: AlertCard, view: AlertsView) -> None:
+    about = [("variant", card.variant), *([("of", card.of)] if card.of else [])]
     if card.mark:
         at_ms = pane_start(card.mark_ms, view.pane_ms) + view.pane_ms
-        st.page_link(
-            "screens/replay.py", label="Replay", icon=":material/history:",
-            query_params={
-                "at": words.link(at_ms), "alert": card.mark, "variant": card.variant,
-            },
-        )  # fmt: skip
+        asked = [("at", words.link(at_ms)), ("alert", card.mark), *about]
+        common.link("replay", "Replay", ":material/history:", asked)
     if card.misses_of:
-        st.page_link(
-            "screens/missed.py", label="Missed messages", icon=":material/person_alert:",
-            query_params={"alert": card.id, "variant": card.variant, "of": card.misses_of},
-        )  # fmt: skip
+        asked = [("alert", card.id), *about]
+        common.link("missed", "Missed messages", ":material/person_alert:", asked)
     whose = "" if card.variant == ALL else f" of {words.one_line(card.variant)}"
-    st.page_link(
-        "screens/live.py", label=common.plain(f"Charts{whose}"), icon=":material/monitor_heart:",
-        query_params={"variant": card.variant},
-    )  # fmt: skip
+    name = common.plain(f"Charts{whose}")
+    common.link(common.HOME, name, ":material/monitor_heart:", about)
     if card.runbook.startswith(("http://", "https://")):
         st.link_button("Runbook", card.runbook, icon=":material/menu_book:", type="tertiary")
     elif card.runbook:

@@ -2,13 +2,14 @@
 
 import gc
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from html import escape
 from typing import Literal, TypeVar
 
 import streamlit as st
+from streamlit.elements.lib.column_types import ColumnConfig
 
 from dashboards import charts, datasets, pictures, queries, source, tables, words
 from dashboards.alerts_models import Place
@@ -16,15 +17,28 @@ from dashboards.banner import Freshness, Notice, staleness, unwritten
 from dashboards.models import Choice
 from dashboards.pictures import Picture
 from dashboards.theme import DARK, LIGHT, Palette, Tone, muted
+from dashboards.views import grids
 from monitor.app.settings import SettingsError
 from monitor.domain.alerts import AlertKey, fingerprint
 from monitor.domain.sampling import in_words
 from monitor.domain.slices import ALL
 
+HOME = "live"
+"""The screen of the start page."""
+
+SPAN = "3h"
+"""The range of a fresh browser."""
+
 NOW_EVERY_S, CHARTS_EVERY_S = 2, 5
 FADES_AFTER_S = 5
 
-_PAGE = "page-shown"
+OPENED = "miss"
+"""In the address while a message is open."""
+
+_QUICK = {"", "pipeline"}
+"""Paths of pages that look for themselves all the time."""
+
+_PAGE, _DOWN = "page-shown", "store-down"
 
 V = TypeVar("V")
 
@@ -65,10 +79,12 @@ def steady() -> None:
     """Let what is drawn again stand as it is, unless the new picture is long in coming.
 
     Streamlit fades what half a second of a run has not drawn again, which on a slow line or a busy
-    machine makes a page that refreshes itself flicker.
+    machine makes a page that refreshes itself flicker. It also cuts links that are wider than the
+    screen, where these take another line.
     """
     late = f"[data-stale=true] {{ transition-delay: {FADES_AFTER_S}s !important }}"
-    st.html(f"<style>{late}</style>")
+    whole = "[data-testid=stPageLink-NavLink] span { white-space: normal }"
+    st.html(f"<style>{late} {whole} {grids.STACKED}</style>")
 
 
 def check_settings() -> None:
@@ -95,7 +111,7 @@ def sidebar(page: str) -> None:
         if len(names) > 1:
             st.selectbox("Watched", names, key="of", bind="query-params")
         spans = list(queries.RANGES)
-        st.selectbox("Range", spans, spans.index("3h"), key="range", bind="query-params")
+        st.selectbox("Range", spans, spans.index(SPAN), key="range", bind="query-params")
         st.toggle("Live updates", value=True, key="live", bind="query-params")
         pane = words.duration(found.spec.windows.pane_ms)
         st.caption(f"All times UTC · windows of {pane} · this address shows this view again")
@@ -140,6 +156,21 @@ def refreshed(draw: Callable[[], None], every_s: int, key: str) -> None:
     st.fragment(draw, run_every=every, key=key)()
 
 
+def watched(page: str) -> None:
+    """Have a page that looks rarely drawn anew as soon as the store goes away or comes back.
+
+    Not while a message is open on it, where nothing moves.
+    """
+    if page not in _QUICK and not st.query_params.get(OPENED):
+        st.session_state[_DOWN] = pictures.is_down()
+        refreshed(_look, NOW_EVERY_S, key="store")
+
+
+def _look() -> None:
+    if pictures.is_down() != st.session_state[_DOWN]:
+        st.rerun()
+
+
 def loading(height: int, key: str) -> AbstractContextManager[object]:
     """Room for what is read within, when it is read for the first time in this session.
 
@@ -158,13 +189,51 @@ def notice(said: Notice) -> None:
     show(plain(said.body) or " ", title=plain(said.title), icon=icon)
 
 
+class _Home(st.Page):
+    """The start page as the target of a link.
+
+    Streamlit makes the address of a link from this path, and that of the start page is "": a link
+    with questions alone leads from another page to that page again.
+    """
+
+    @property
+    def url_path(self) -> str:
+        """Relative to any page, since all stand side by side, also below a path."""
+        return "./"
+
+
+def link(page: str, label: str, icon: str, asking: Iterable[tuple[str, str]] = ()) -> None:
+    """A link to another page, by the name of its screen, whose address shows what a click shows.
+
+    ``asking`` is what the page is asked for; what the sidebar says stands in the address, too.
+    """
+    file = f"screens/{page}.py"
+    asked = dict(asking)
+    kept = {name: said for name, said in _sidebar_says() if name not in asked}
+    st.page_link(
+        _Home(file, default=True) if page == HOME else file,
+        label=label, icon=icon, query_params={**asked, **kept},
+    )  # fmt: skip
+
+
+def _sidebar_says() -> Iterator[tuple[str, str]]:
+    """What stands there otherwise than in a fresh browser, as the address has it."""
+    said, names = choice(), queries.watched_names(source.current().spec)
+    if said.variant != ALL:
+        yield "variant", said.variant
+    if said.of not in names[:1]:
+        yield "of", said.of
+    if said.span != SPAN:
+        yield "range", said.span
+    if not st.session_state["live"]:
+        yield "live", "false"
+
+
 def to_alert(alert: AlertKey) -> None:
     """A link to where the alert is handled."""
     name = fingerprint(alert)
-    st.page_link(
-        "screens/alerts.py", label=f"Alert {name}: see who handles it, acknowledge, silence",
-        icon=":material/notifications_active:", query_params={"alert": name},
-    )  # fmt: skip
+    label = f"Alert {name}: see who handles it, acknowledge, silence"
+    link("alerts", label, ":material/notifications_active:", [("alert", name)])
 
 
 def misses_address(alert: AlertKey, of: str) -> tuple[tuple[str, str], ...]:
@@ -174,10 +243,7 @@ def misses_address(alert: AlertKey, of: str) -> tuple[tuple[str, str], ...]:
 
 def to_misses(alert: AlertKey, of: str) -> None:
     """A link to the messages of ``of`` that were missed since the evidence of the alert began."""
-    st.page_link(
-        "screens/missed.py", label="Its missed messages", icon=":material/person_alert:",
-        query_params=dict(misses_address(alert, of)),
-    )  # fmt: skip
+    link("missed", "Its missed messages", ":material/person_alert:", misses_address(alert, of))
 
 
 def firing() -> None:
@@ -188,10 +254,8 @@ def firing() -> None:
     if not up or picture.fault is not None:
         return
     more = f" {len(up) - 1} more fire." if len(up) > 1 else ""
-    st.page_link(
-        "screens/alerts.py", label=plain(f"Alert {up[0].id}: {up[0].said.title}{more}"),
-        icon=":material/error:", query_params={"alert": up[0].id},
-    )  # fmt: skip
+    said = plain(f"Alert {up[0].id}: {up[0].said.title}{more}")
+    link("alerts", said, ":material/error:", [("alert", up[0].id)])
 
 
 def is_watching(of: str) -> bool:
@@ -238,8 +302,9 @@ def chart(spec: charts.Spec, *, key: str, alt: str) -> None:
 class Card:
     """A number with a name. ``change`` stands in a pill, with ``beside`` next to it.
 
-    Where ``beside`` says what is compared, the pill has an arrow and a colour. ``more`` is a link
-    at the foot: the file of a screen, and its words; ``asking`` is what stands in its address.
+    Where ``beside`` says what is compared, and it changed, the pill has an arrow and a colour.
+    ``more`` is a link at the foot: the name of a screen, and its words; ``asking`` is what stands
+    in its address.
     """
 
     label: str
@@ -269,17 +334,16 @@ def cards(of_page: Sequence[Card], *, is_down: bool) -> None:
 def _card(card: Card) -> None:
     st.metric(
         card.label, card.value, card.change,
-        delta_color=card.colour, delta_arrow="auto" if card.beside else "off",
+        delta_color=card.colour,
+        delta_arrow="auto" if card.beside and card.change != words.SAME else "off",
         delta_description=card.beside if card.change else None, help=card.hint,
         chart_data=list(card.spark) if len(card.spark) > 1 else None, chart_type=card.kind,
     )  # fmt: skip
     if card.note:
-        st.caption(plain(card.note))
+        # A line may end before or after the number of labels, not within.
+        st.caption(plain(card.note).replace("n = ", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"))
     if card.more:
-        st.page_link(
-            card.more[0], label=card.more[1], icon=":material/arrow_forward:",
-            query_params=dict(card.asking),
-        )  # fmt: skip
+        link(*card.more, ":material/arrow_forward:", card.asking)
 
 
 def _last_known(card: Card) -> Card:
@@ -298,7 +362,7 @@ def same_numbers(rows_of: Callable[[], Sequence[tables.Row]], *, key: str) -> No
         st.dataframe(
             in_percent(rows, shares), hide_index=True, height=260,
             alt="The numbers of the chart above",
-            column_config={"Time (UTC)": _TIME, **shares},
+            column_config={**whole_numbers(rows), "Time (UTC)": _TIME, **shares},
         )  # fmt: skip
         st.download_button(
             "CSV", tables.csv_of(rows), f"recallwatch-{key}.csv", "text/csv",
@@ -314,6 +378,16 @@ def in_percent(rows: Sequence[tables.Row], shares: Iterable[str]) -> list[tables
         return 100 * value if name in names and isinstance(value, float | int) else value
 
     return [{name: shown(name, value) for name, value in row.items()} for row in rows]
+
+
+def whole_numbers(rows: Sequence[tables.Row]) -> dict[str, ColumnConfig]:
+    """For a table: thousands apart, as the viewer's country writes them, where all are whole."""
+    names = rows[0] if rows else ()
+    return {
+        name: _WHOLE
+        for name in names
+        if all(type(row[name]) is int for row in rows)  # a bool is no number here
+    }
 
 
 def bars(rows: Sequence[tables.Row], of: str, most: int, colour: str) -> None:
@@ -376,5 +450,6 @@ _CELL = (
     "overflow-wrap:anywhere"
 )
 _TIME = st.column_config.DatetimeColumn(timezone="UTC", format="YYYY-MM-DD HH:mm:ss")
+_WHOLE = st.column_config.NumberColumn(format="localized")
 SHARE = st.column_config.NumberColumn(format="%.1f%%")
 """Of a column that ``in_percent`` has made: always one decimal, as in words."""

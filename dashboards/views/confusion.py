@@ -58,7 +58,7 @@ def _drawn(choice: Choice, asked: Asked, by: By) -> None:
     if pictures.note_variants(view.variants):
         st.rerun()
     common.firing()
-    if said := standing(view, choice.span):
+    if picture.fault is None and (said := standing(view, choice.span)):
         common.notice(said)
     if not view.labelled:
         return
@@ -81,7 +81,8 @@ def standing(view: Confused, span: str) -> Notice | None:
         return Notice(Tone.NEUTRAL, f"There is no labelled message {view.against}.", "")
     if not any(row != column for row, column in view.matrix.counts):
         n = words.count(view.labelled)
-        return Notice(Tone.OK, f"Nothing is confused: {n} of {n} went to their true intent.", "")
+        tone = Tone.NEUTRAL if view.freshness.is_stale else Tone.OK
+        return Notice(tone, f"Nothing is confused: {n} of {n} went to their true intent.", "")
     return None
 
 
@@ -137,6 +138,6 @@ def _pairs(view: Confused, by: By) -> None:
         st.caption(common.plain(f"Missed {view.of} messages first, then by count"))
     st.dataframe(
         common.in_percent(shown, _SHARES), hide_index=True, height="content",
-        column_config=_COLUMNS,
+        column_config={**common.whole_numbers(shown), **_COLUMNS},
         alt="The worst pairs of intents, worst first",
     )  # fmt: skip

@@ -29,7 +29,7 @@ def page(choice: Choice) -> None:
         common.notice(enough(view, choice) if view.labelled else _no_labels(view))
     _cards(view, choice.span, is_down=is_down)
     _charts(view, common.colours_of(picture))
-    books.section(view.books)
+    books.section(view.books, is_down=is_down)
     common.last_known(picture)
 
 
@@ -38,6 +38,8 @@ def enough(view: LabelsView, choice: Choice) -> Notice:
     up = next((alert for alert in view.alerts if alert.is_up), None)
     if up is not None:
         return _enough_for(up, view)
+    if not view.is_evaluated:
+        return Notice(Tone.NEUTRAL, banner.UNEVALUATED, _known_text(view, choice))
     stalled = next((alert for alert in view.alerts if alert.overlays.stalled), None)
     if stalled is not None:
         since = words.clock(stalled.last_ms, near_ms=view.window.end_ms)

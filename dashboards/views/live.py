@@ -6,9 +6,9 @@ from functools import partial
 import streamlit as st
 
 from dashboards import banner, charts, pictures, signals, tables, words
-from dashboards.banner import Freshness
+from dashboards.banner import Freshness, Notice
 from dashboards.models import Choice, LiveNow, Trend, is_changed
-from dashboards.theme import Palette
+from dashboards.theme import Palette, Tone
 from dashboards.views import common
 from dashboards.views.common import Card
 from monitor.domain.alerts import fingerprint
@@ -37,6 +37,8 @@ def now(choice: Choice) -> None:
         st.rerun()
     if picture.fault is None:
         _notices(view, choice)
+    else:
+        _alerts(view, is_down=True)
     if not is_empty:
         if said := tiles_text(view, choice):
             st.caption(common.plain(said))
@@ -65,15 +67,7 @@ def trend(choice: Choice) -> None:
 
 def _notices(view: LiveNow, choice: Choice) -> None:
     """Whatever wants attention, what is lost, how the watched group stands if well, signals."""
-    wanting = view.attention
-    for alert in wanting[:MOST_NOTICES]:
-        common.notice(banner.describe(alert, view.freshness))
-        with st.container(horizontal=True):
-            common.to_alert(alert.alert)
-            if alert.is_up and alert.rule.metric is Metric.RECALL:
-                common.to_misses(alert.alert, alert.rule.of)
-    if len(wanting) > MOST_NOTICES:
-        st.caption(f"{len(wanting) - MOST_NOTICES} more alerts want attention.")
+    _alerts(view, is_down=False)
     if lost := banner.incomplete(view.gaps):
         common.notice(lost)
     if view.window is not None:
@@ -82,9 +76,26 @@ def _notices(view: LiveNow, choice: Choice) -> None:
         common.notice(warned)
 
 
+def _alerts(view: LiveNow, *, is_down: bool) -> None:
+    """What wants attention, or did when the store last answered."""
+    wanting = view.attention
+    for alert in wanting[:MOST_NOTICES]:
+        said = banner.describe(alert, view.freshness)
+        common.notice(banner.last_known(said) if is_down else said)
+        with st.container(horizontal=True):
+            common.to_alert(alert.alert)
+            if alert.is_up and alert.rule.metric is Metric.RECALL:
+                common.to_misses(alert.alert, alert.rule.of)
+    if len(wanting) > MOST_NOTICES:
+        st.caption(f"{len(wanting) - MOST_NOTICES} more alerts want attention.")
+
+
 def _standing(view: LiveNow, choice: Choice) -> None:
     if not view.alerts:
         common.notice(banner.unwatched(choice.of, view.recent.recall))
+    elif not view.is_evaluated:
+        body = banner.unevaluated(view.freshness, view.unread)
+        common.notice(Notice(Tone.NEUTRAL, banner.UNEVALUATED, body))
     elif not view.alerts[0].wants_attention:
         common.notice(banner.describe(view.alerts[0], view.freshness, is_complete=not view.gaps))
 
@@ -172,12 +183,12 @@ def _missed_card(view: LiveNow, label: str, of: str) -> Card:
         label,
         words.count(now.missed) if now.recall.support else words.NONE,
         f"of {words.count(now.recall.support)} labelled {of}",
-        change=f"{now.missed - before.missed:+d}" if has_both else "no comparison yet",
+        change=words.change(now.missed - before.missed) if has_both else "no comparison yet",
         beside="vs 1 h before" if has_both else None,
         colour="inverse" if is_changed(now.recall, before.recall) else "off",
         spark=view.sparks.missed,
         kind="bar",
-        more=("screens/missed.py", "See whom"),
+        more=("missed", "See whom"),
         asking=_missed_by(view, of),
     )
 
@@ -205,9 +216,9 @@ def _rate_card(view: LiveNow) -> Card:
     p95 = view.recent.p95_ms
     return Card(
         "Messages per minute",
-        f"{view.recent.per_minute:.0f}",
+        words.count(round(view.recent.per_minute)),
         f"{words.count(view.recent.predictions)} messages",
-        change="no latency known" if p95 is None else f"p95 {p95:.0f} ms",
+        change="no latency known" if p95 is None else f"p95 {words.count(round(p95))} ms",
         spark=view.sparks.per_minute,
     )
 

@@ -39,7 +39,7 @@ ID_DIGITS = 16
 MOST_ROWS = 10
 """Of the list that are seen at once."""
 
-_CHOSEN, _SHOWN, _INTENT, _ALERT, _ORDER = "miss", "show", "intent", "alert", "order"
+_CHOSEN, _SHOWN, _INTENT, _ALERT, _ORDER = common.OPENED, "show", "intent", "alert", "order"
 _TOLD, _LISTS = "missed-told", "missed-lists"
 _TIME = st.column_config.DatetimeColumn(timezone="UTC", format="YYYY-MM-DD HH:mm:ss")
 
@@ -139,11 +139,12 @@ def standing(view: Missed) -> Notice:
     if view.open:
         return _waiting(view)
     n = len(view.handled)
+    tone = Tone.NEUTRAL if view.freshness.is_stale else Tone.OK
     if not n:
         said = f"{words.count(view.labelled)} messages are labelled so far."
-        return Notice(Tone.OK, f"No missed {view.of} message is known.", said)
+        return Notice(tone, f"No missed {view.of} message is known.", said)
     them = "The one missed" if n == 1 else f"All {words.count(n)} missed"
-    return Notice(Tone.OK, f"{them} {view.of} message{'s' * (n > 1)} handled.", "")
+    return Notice(tone, f"{them} {view.of} message{'s' * (n > 1)} handled.", "")
 
 
 def _waiting(view: Missed) -> Notice:

@@ -31,7 +31,7 @@ def page() -> None:
     _viewers()
     _checks(found, palette)
     _reading(view)
-    books.section(view.books)
+    books.section(view.books, is_down=is_down)
     _handing_on(view)
     _files(view, found)
     common.last_known(picture)
@@ -52,15 +52,16 @@ def _viewers() -> None:
 def _life_card(view: PipelineView) -> Card:
     age_ms = view.freshness.age_ms
     value = words.NONE if age_ms is None else words.duration(max(1000, age_ms))
-    note = f"{len(view.alive)} of {len(view.workers)} workers alive"
+    workers = words.counted(len(view.workers), "worker")
+    note = f"{words.count(len(view.alive))} of {workers} alive"
     if view.freshness.is_stale:
-        note = f"none of {len(view.workers)} workers reports"
+        note = f"none of {workers} reports"
     return Card("Last write", value, note, hint="Workers write a sign of life every two seconds.")
 
 
 def _lag_card(view: PipelineView) -> Card:
     value = words.NONE if view.freshness.is_stale else words.count(view.freshness.lag)
-    return Card("Records behind", value, f"in {len(view.partitions)} partitions")
+    return Card("Records behind", value, f"in {words.counted(len(view.partitions), 'partition')}")
 
 
 def _complete_card(view: PipelineView) -> Card:
@@ -91,9 +92,8 @@ def _memory_card(view: PipelineView) -> Card:
     if server is None or server.used_bytes is None:
         return Card("Redis memory", words.NONE, "unknown, not told")
     limit = f"of {words.size(server.limit_bytes)}" if server.limit_bytes else "no limit set"
-    return Card(
-        "Redis memory", words.size(server.used_bytes), f"{limit}, {server.evicted} keys dropped"
-    )
+    dropped = "" if server.evicted is None else f", {words.counted(server.evicted, 'key')} dropped"
+    return Card("Redis memory", words.size(server.used_bytes), f"{limit}{dropped}")
 
 
 def _checks(found: tuple[Check, ...], palette: Palette) -> None:

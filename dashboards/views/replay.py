@@ -25,7 +25,7 @@ from dashboards.replay_models import (
     Standing,
 )
 from dashboards.replay_queries import name_of
-from dashboards.theme import Tone
+from dashboards.theme import Palette, Tone
 from dashboards.views import common
 from dashboards.views.common import Card
 from monitor.codec.journal import pack_journal_entry
@@ -75,7 +75,7 @@ def page(choice: Choice) -> None:
         shown = words.moment(picture.view.at_ms)
         pane = words.duration(picture.view.pane_ms)
         st.caption(f"Counted in panes of {pane}, so that this is what was known at {shown}.")
-    _numbers(picture.view, is_down=picture.fault is not None)
+    _numbers(picture.view, common.colours_of(picture), is_down=picture.fault is not None)
     _alerts(picture.view)
     _history(picture.view)
     _proof(picture.view)
@@ -172,7 +172,7 @@ def _band(view: Replayed) -> None:
     )
 
 
-def _numbers(view: Replayed, *, is_down: bool) -> None:
+def _numbers(view: Replayed, palette: Palette, *, is_down: bool) -> None:
     if not view.is_kept:
         _gone(view)
         return
@@ -188,7 +188,6 @@ def _numbers(view: Replayed, *, is_down: bool) -> None:
             _table(("Group", "Recall"), _every_group(shown))
     st.header(f"{_title(view.of)} recall up to that time")
     st.caption(_lines(view))
-    palette = common.palette()
     common.chart(charts.replayed(view, palette), key="replayed", alt=charts.replayed_alt(view))
     common.same_numbers(partial(replay_tables.recall, view), key="replay")
 
@@ -377,8 +376,8 @@ def _proof(view: Replayed) -> None:
 def _proof_rows(view: Replayed, proof: Proof) -> list[tuple[str, str]]:
     entry = proof.entry
     follows = {
-        True: f"follows entry {entry.sequence - 1}, whose hash it names",
-        False: f"does not follow entry {entry.sequence - 1}",
+        True: f"follows entry {words.count(entry.sequence - 1)}, whose hash it names",
+        False: f"does not follow entry {words.count(entry.sequence - 1)}",
         None: "begins the journal" if not entry.previous else "the entry before is not kept",
     }[proof.follows]
     seal = "its hash is that of its content" if proof.is_sealed else "ITS HASH IS NOT ITS CONTENT'S"
@@ -414,7 +413,7 @@ def _broken(proof: Proof) -> Notice:
     entry = proof.entry
     return Notice(
         Tone.CRITICAL,
-        f"Journal entry {entry.sequence} does not hold.",
+        f"Journal entry {words.count(entry.sequence)} does not hold.",
         "Entry, predecessor or settings are not what was written. recallwatch audit verify --all "
         "compares the store with the journal's topic.",
     )

@@ -23,6 +23,7 @@ import numpy as np
 
 from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis_client import RedisClient, RedisConnection
+from monitor.adapters.redis_history import RedisHistory
 from monitor.adapters.redis_namespace import (
     RedisNamespace,
     miss_member,
@@ -139,6 +140,7 @@ class RedisStore:
                 self._shards, self._buckets = self._space.open(shards, buckets, shape or {})
             opened.pop_all()
         self._panes = RedisPanes(self._connected, self._space, self._shards)
+        self._history = RedisHistory(self._connected, self._space)
         self._opening = secrets.token_urlsafe(OPENING_BYTES)
         self._states: dict[int, bytes] = {}
         self._is_crowded = False
@@ -494,7 +496,9 @@ class RedisStore:
         ids = frozenset(request.ids)
         while arguments := self._to_mask(ids):
             with self._reaching():
-                self._mask(keys=self._space.rules_keys("transitions", "deliveries"), args=arguments)
+                keys = self._space.rules_keys("transitions", "deliveries", "evaluation")
+                mark = secrets.token_urlsafe(OPENING_BYTES)
+                self._mask(keys=keys, args=[mark, *arguments])
         return cuts
 
     def _erased_in(self, shard: int, request_id: str, ids: Sequence[PredictionId]) -> Cut:
@@ -704,10 +708,9 @@ class RedisStore:
         return snapshots.unpack_evaluation(cast(bytes, state))
 
     def transitions(self) -> list[Transition]:
-        """Every transition, oldest first."""
+        """Every transition, oldest first; what was read before is kept, and not read again."""
         with self._reaching():
-            rows = self._client.lrange(self._space.rules_key("transitions"), 0, -1)
-        return [snapshots.unpack_transition(row) for row in cast(list[bytes], rows)]
+            return self._history.read()
 
     def backlog(self) -> Backlog:
         """What is yet to be handed on."""

@@ -8,7 +8,8 @@ Key names, all below the namespace (``tag`` is ``{namespace:shard}``):
 ``{namespace:rules}:lease:OFFICE``      hash      the same for another office
 ``{namespace:rules}:evaluation``        hash      sequence and state of the evaluator, delivered:
                                                   how many transitions have left the outbox,
-                                                  published: the last sequence in the journal topic
+                                                  published: the last sequence in the journal topic,
+                                                  masked: see ``redis_history``
 ``{namespace:rules}:transitions``       list      every transition, oldest first
 ``{namespace:rules}:journal``           stream    ``SEQUENCE-0``, ``e``: journal entry
 ``{namespace:rules}:settings``          hash      digest -> settings under which entries were made

@@ -187,7 +187,8 @@ lines, field and value in turn; or ENTRY: look again. What is done is remembered
 of it is done again."""
 
 MASK = """#!lua flags=allow-oom
-local transitions, masked = 2, 2 + 3 * tonumber(ARGV[1])
+local transitions, masked = 3, 3 + 3 * tonumber(ARGV[2])
+redis.call('HSET', KEYS[3], 'masked', ARGV[1])
 for i = transitions, masked - 1, 3 do
   if redis.call('LINDEX', KEYS[1], ARGV[i]) == ARGV[i + 1] then
     redis.call('LSET', KEYS[1], ARGV[i], ARGV[i + 2])
@@ -200,8 +201,9 @@ for i = masked, #ARGV, 3 do
 end
 return 'OK'
 """
-"""KEYS: transitions, deliveries. ARGV: number of transitions, for each its index, bytes expected
-and new bytes, then the same for each receiver, by name. What is not as expected stays."""
+"""KEYS: transitions, deliveries, evaluation. ARGV: a mark that nobody has left before, number of
+transitions, for each its index, bytes expected and new bytes, then the same for each receiver, by
+name. What is not as expected stays. The mark tells readers that what they know has changed."""
 
 SWEEP = """#!lua flags=allow-oom
 local p, buckets, count, hour = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])

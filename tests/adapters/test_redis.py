@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from time import monotonic
 
@@ -45,6 +46,7 @@ from tests.contracts.state_store import (
     prediction,
     prepared,
     sweep_all,
+    transition,
     vote,
     write,
 )
@@ -764,3 +766,32 @@ def test_nothing_that_is_written_expires(
     keys = list(server.scan_iter(f"{{{namespace}:*"))
     assert len(keys) > 10
     assert {server.ttl(key) for key in keys} == {-1}
+
+
+def test_transitions_that_were_read_are_not_read_again(
+    store: RedisStore, server: "redis.Redis"
+) -> None:
+    moves = [replace(transition(1), id=f"t-{number}") for number in range(40)]
+    evaluate(store, Evaluation(1), *moves)
+    first = store.transitions()
+    evaluate(store, Evaluation(2), transition(2))
+    before = server.info("stats")["total_net_output_bytes"]
+    again = store.transitions()
+    sent = server.info("stats")["total_net_output_bytes"] - before
+    assert again == [*moves, transition(2)]
+    assert all(old is new for old, new in zip(first, again, strict=False))
+    assert sent < sum(len(snapshots.pack_transition(move)) for move in moves)
+
+
+def test_transitions_are_all_read_again_when_the_last_one_known_is_another_one(
+    store: RedisStore, server: "redis.Redis"
+) -> None:
+    evaluate(store, Evaluation(1), transition(1), transition(2))
+    assert store.transitions() == [transition(1), transition(2)]
+    key = store._space.rules_key("transitions")
+    server.delete(key)
+    others = [replace(transition(3), id=f"t-{number}") for number in range(3)]
+    server.rpush(key, *map(snapshots.pack_transition, others))
+    assert store.transitions() == others
+    server.delete(key)
+    assert store.transitions() == []

@@ -1283,6 +1283,26 @@ class StateStoreContract:
         )
         assert store.delivery("other") == 'no telling of "p1"'
 
+    def test_a_reader_of_the_history_sees_what_is_added_and_what_is_masked_later(
+        self, world: StoreWorld
+    ) -> None:
+        store, reader = world.open(), world.open()
+        gone = Missed("p1", T0_MS, "card", "fraud")
+        first, second = replace(transition(1), missed=(gone,)), transition(2)
+        evaluate(store, Evaluation(1), first, second)
+        assert reader.transitions() == [first, second]
+        evaluate(store, Evaluation(2), transition(3))
+        assert reader.transitions() == [first, second, transition(3)]
+        store.erase(Request("r1", ids("p1")))
+        bare = replace(first, missed=(gone._replace(prediction_id=FORGOTTEN),))
+        for each in (reader, store):
+            assert each.transitions() == [bare, second, transition(3)]
+
+    def test_what_a_reader_does_with_a_history_changes_nothing(self, store: StateStore) -> None:
+        evaluate(store, Evaluation(1), transition(1))
+        store.transitions().clear()
+        assert store.transitions() == [transition(1)]
+
     def test_an_id_that_reads_as_the_word_for_forgotten_ones_is_erased_like_any(
         self, store: StateStore
     ) -> None:

@@ -88,7 +88,10 @@ def test_a_card_says_state_rule_value_interval_since_and_that_nobody_has_it() ->
     app = show(told.store_of({"a": told.FIRED}))
     assert app.title[0].value == TITLE
     assert "urgent recall below 80%" in text(app)
-    assert "a firing: urgent recall 45.0% over its last 20 mature labels (95% 26–66%)" in text(app)
+    assert (
+        "a firing: urgent recall 45.0% over its last 20 mature labels (95% interval 26–66%)"
+        in text(app)
+    )
     assert "Firing since 11:40 UTC, for 20 min" in text(app)
     assert "Not acknowledged" in text(app)
 
@@ -256,8 +259,8 @@ def test_a_card_leads_to_its_missed_messages_and_to_its_variant() -> None:
     app = show(told.store_of({"a": told.FIRED}))
     links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
     assert links["Missed messages"] == f"alert={told.name('a')}&variant=a&of=urgent"
-    assert links["Charts of a"] == "variant=a"
-    assert links["Replay"].endswith("&variant=a")
+    assert links["Charts of a"] == "variant=a&of=urgent"
+    assert links["Replay"].endswith("&variant=a&of=urgent")
 
 
 def test_a_viewer_who_can_log_in_is_offered_that(monkeypatch: pytest.MonkeyPatch) -> None:

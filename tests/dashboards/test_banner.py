@@ -48,7 +48,8 @@ def alert(
             Status.FIRING,
             "h" * 9 + "m" * 11,
             Tone.CRITICAL,
-            "fine_tuned firing: urgent recall 45.0% over its last 20 mature labels (95% 26–66%), "
+            "fine_tuned firing: urgent recall 45.0% over its last 20 mature labels (95% interval "
+            "26–66%), "
             "objective 80%.",
         ),
         (
@@ -56,47 +57,48 @@ def alert(
             "m" * 16 + "h" * 84,
             Tone.CRITICAL,
             "fine_tuned firing, out of breach: urgent recall 84.0% over its last 100 mature labels "
-            "(95% 76–90%), objective 80%; clears at 85 hits of the last 100.",
+            "(95% interval 76–90%), objective 80%; clears at 85 hits of the last 100.",
         ),
         (
             Status.RECOVERING,
             "m" * 12 + "h" * 88,
             Tone.WARNING,
             "fine_tuned recovering: urgent recall 88.0% over its last 100 mature labels "
-            "(95% 80–93%), objective 80%.",
+            "(95% interval 80–93%), objective 80%.",
         ),
         (
             Status.OK,
             "m" * 7 + "h" * 93,
             Tone.OK,
-            "OK: urgent recall 93.0% (95% 86–97%, n = 100), objective 80%.",
+            "OK: urgent recall 93.0% (95% interval 86–97%, n = 100), objective 80%.",
         ),
         (
             Status.OK,
             "m" * 25 + "h" * 75,
             Tone.WARNING,
             "OK, below the objective, but within chance: urgent recall 75.0% "
-            "(95% 66–82%, n = 100), objective 80%.",
+            "(95% interval 66–82%, n = 100), objective 80%.",
         ),
         (
             Status.OK,
             "m" * 9 + "h" * 2,
             Tone.NEUTRAL,
             "Below the objective so far, too few labels (n=11) for a verdict, evidence building: "
-            "urgent recall 18.2% (95% 5–48%, n = 11), objective 80%.",
+            "urgent recall 18.2% (95% interval 5–48%, n = 11), objective 80%.",
         ),
         (
             Status.OK,
             "m" * 20 + "h" * 20,
             Tone.WARNING,
             "Below the objective so far, evidence building: urgent recall 50.0% "
-            "(95% 35–65%, n = 40), objective 80%.",
+            "(95% interval 35–65%, n = 40), objective 80%.",
         ),
         (
             Status.OK,
             "h" * 12,
             Tone.NEUTRAL,
-            "OK so far, too few labels (n=12): urgent recall 100.0% (95% 76–100%, n = 12), "
+            "OK so far, too few labels (n=12): urgent recall 100.0% (95% interval 76–100%, n = "
+            "12), "
             "objective 80%.",
         ),
     ],
@@ -116,7 +118,8 @@ def test_a_notice_says_since_when_and_whose_it_is() -> None:
 def test_a_title_leaves_the_variant_out_when_the_alert_is_over_all() -> None:
     notice = banner.describe(alert(Status.FIRING, "h" * 9 + "m" * 11, key=SliceKey(ALL)), FRESH)
     assert notice.title == (
-        "Firing: urgent recall 45.0% over the last 20 mature labels (95% 26–66%), objective 80%."
+        "Firing: urgent recall 45.0% over the last 20 mature labels (95% interval 26–66%), "
+        "objective 80%."
     )
     assert notice.body.endswith("mature urgent labels were hits · rule urgent-recall")
 
@@ -262,4 +265,6 @@ def test_alerts_are_in_order_of_badness() -> None:
 def test_an_unwatched_group_shows_its_number_without_a_verdict() -> None:
     notice = banner.unwatched("urgent", proportion(9, 10))
     assert notice.tone is Tone.NEUTRAL
-    assert notice.title == "No rule watches urgent: urgent recall 90.0% (95% 60–98%, n = 10)."
+    assert (
+        notice.title == "No rule watches urgent: urgent recall 90.0% (95% interval 60–98%, n = 10)."
+    )

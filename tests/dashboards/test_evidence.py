@@ -54,14 +54,16 @@ def view(votes: str, overlays: Overlays | None = None, *, version: str = "") -> 
             "h" * 60 + "m" * 9,
             Status.FIRING,
             Tone.CRITICAL,
-            "fine_tuned firing: urgent recall 0.0% over its last 9 mature labels (95% 0–30%), "
+            "fine_tuned firing: urgent recall 0.0% over its last 9 mature labels (95% interval "
+            "0–30%), "
             "objective 80%.",
         ),
         (
             "h" * 60 + "m" * 9 + "h" * 8,
             Status.FIRING,
             Tone.CRITICAL,
-            "fine_tuned firing: urgent recall 55.0% over its last 20 mature labels (95% 34–74%), "
+            "fine_tuned firing: urgent recall 55.0% over its last 20 mature labels (95% interval "
+            "34–74%), "
             "objective 80%.",
         ),
         (
@@ -69,7 +71,8 @@ def view(votes: str, overlays: Overlays | None = None, *, version: str = "") -> 
             Status.FIRING,
             Tone.CRITICAL,
             "fine_tuned firing, its last labels good: urgent recall 100.0% over its last 20 mature "
-            "labels (95% 84–100%), objective 80%; it ends once enough good labels say that the "
+            "labels (95% interval 84–100%), objective 80%; it ends once enough good labels say "
+            "that the "
             "drop is over.",
         ),
         (
@@ -77,28 +80,29 @@ def view(votes: str, overlays: Overlays | None = None, *, version: str = "") -> 
             Status.FIRING,
             Tone.CRITICAL,
             "fine_tuned firing: urgent recall 25.0% over its last 40 mature labels "
-            "(95% 14–40%), objective 80%.",
+            "(95% interval 14–40%), objective 80%.",
         ),
         (
             "h" * 60 + "m" * 7,
             Status.WARNING,
             Tone.WARNING,
             "fine_tuned warning, degraded vs baseline: urgent recall 0.0% over its last 7 mature "
-            "labels (95% 0–35%), healthy from 88%, objective 80%.",
+            "labels (95% interval 0–35%), healthy from 88%, objective 80%.",
         ),
         (
             "h" * 60 + "m" * 7 + "h" * 20,
             Status.WARNING,
             Tone.WARNING,
             "fine_tuned warning, its last labels good: urgent recall 100.0% over its last 20 "
-            "mature labels (95% 84–100%), healthy from 88%, objective 80%; it ends once enough "
+            "mature labels (95% interval 84–100%), healthy from 88%, objective 80%; it ends once "
+            "enough "
             "good labels say that the drop is over.",
         ),
         (
             "h" * 60,
             Status.OK,
             Tone.OK,
-            "OK: urgent recall 100.0% (95% 94–100%, n = 60), objective 80%.",
+            "OK: urgent recall 100.0% (95% interval 94–100%, n = 60), objective 80%.",
         ),
     ],
 )

@@ -203,6 +203,29 @@ def test_live_leads_to_the_misses_of_what_fires_from_banner_and_tile() -> None:
     assert calm == {"See whom": ""}
 
 
+def test_a_link_takes_along_what_the_sidebar_says() -> None:
+    found = scenes.source_of(scenes.store_of("firing"))
+    app = run(found, variant="prompt", range="6h", live="false")
+    links = {each.proto.label: each.proto for each in app.get("page_link")}
+    assert links["Its missed messages"].query_string.endswith(
+        "&variant=fine_tuned&of=urgent&range=6h&live=false"
+    )
+    [alert] = [link for label, link in links.items() if label.startswith("Alert ")]
+    assert alert.query_string.endswith("&variant=prompt&range=6h&live=false")
+
+
+def test_a_tile_that_has_not_changed_has_no_arrow() -> None:
+    chat = scenes.Chat()
+    for ago_min in (65, 5):
+        at_ms = scenes.NOON_MS - ago_min * 60_000
+        chat.many(40, at_ms, predicted="lost_card", actual="lost_card")
+    tiles = {tile.label: tile.proto for tile in run(scenes.source_of(scenes.filled(chat))).metric}
+    for name in ("Urgent recall, 15 min", "Accuracy, 15 min", "Missed urgent, 15 min"):
+        assert tiles[name].delta == "no change"
+        assert tiles[name].direction == tiles["Data age"].direction
+    assert tiles["Missed urgent, 15 min"].delta_description == "vs 1 h before"
+
+
 def test_live_says_who_has_taken_on_what_fires_and_which_signals_warn() -> None:
     (red, fires), (yellow, signals) = notices(show("acknowledged"))
     assert (red, yellow) == (Tone.CRITICAL, Tone.WARNING)
@@ -254,7 +277,7 @@ def test_live_shows_accuracy_beside_recall_by_the_same_rules() -> None:
     few = show("few_labels")
     assert cards(few)["Accuracy, 15 min"] == "100.0%"
     captions = [caption.value for caption in few.caption]
-    assert captions.count(r"all variants\: 95% 76–100%, too few labels (n=12)") == 2
+    assert captions.count(r"all variants\: 95% interval 76–100%, too few labels (n=12)") == 2
 
 
 def test_live_says_when_it_resolves_when_an_alert_is_recovering() -> None:
@@ -490,7 +513,8 @@ def test_the_estimate_gives_way_to_what_is_measured_when_the_interval_excludes_i
     state = SignalState(value=0.96, error=0.02)
     said = estimate_text(state, "urgent", proportion(5, 20))
     assert said.endswith(
-        "Labels contradict it: measured 25.0% (95% 11–47%, n = 20). What is measured counts."
+        "Labels contradict it: measured 25.0% (95% interval 11–47%, n = 20). What is measured "
+        "counts."
     )
 
 

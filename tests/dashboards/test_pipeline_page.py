@@ -213,7 +213,7 @@ def test_waiting_records_are_told_once_they_are_old() -> None:
         beat(store, lag=1_200, lags=((PREDICTIONS, 1_200),))
         told, said = found(view_of(store))["Input"]
         assert told is tone
-        assert said.startswith("1\u202f200 records wait, complete up to 11:5")
+        assert said.startswith("1\u202f200 records waiting, complete up to 11:5")
 
 
 def test_a_partition_that_no_live_worker_reads_is_told() -> None:
@@ -230,7 +230,7 @@ def test_transitions_and_receivers_that_wait_are_told() -> None:
     ever = len(store.transitions())
     assert found(view_of(store))["Notices"] == (
         Tone.WARNING,
-        f"{ever} transitions wait",
+        f"{ever} transitions waiting to go to the log",
     )
     behind = found(view_of(healthy(), settings=TOLD))["Notices"]
     assert behind == (Tone.WARNING, f"not taken yet by pager: {ever}, topic: {ever}")

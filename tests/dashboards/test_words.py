@@ -14,12 +14,12 @@ def test_every_example_in_the_documentation_runs() -> None:
 
 
 def test_a_proportion_comes_with_interval_and_n() -> None:
-    assert words.interval(proportion(80, 100)) == "95% 71–87%, n = 100"
+    assert words.interval(proportion(80, 100)) == "95% interval 71–87%, n = 100"
     assert words.interval(proportion(0, 0)) == "n = 0"
 
 
 def test_bounds_leave_n_to_the_words_around_them() -> None:
-    assert words.bounds(proportion(9, 20)) == "95% 26–66%"
+    assert words.bounds(proportion(9, 20)) == "95% interval 26–66%"
     assert words.bounds(proportion(0, 0)) == "–"
 
 

@@ -11,7 +11,15 @@ from tests.e2e.test_dashboard_browser import (  # noqa: F401 - fixtures
     browser,
     pytestmark,
 )
-from tests.e2e.visits import Visit, addresses, has_no_sideways_scroll, unreached
+from tests.e2e.visits import (
+    PATIENCE_MS,
+    Visit,
+    addresses,
+    cut_off,
+    drawn,
+    has_no_sideways_scroll,
+    unreached,
+)
 
 SAME = "Same numbers as"
 
@@ -83,4 +91,76 @@ def test_no_page_scrolls_sideways(
     for url in pages:
         visit = Visit(browser, url, width=width, height=500, scale=scale)
         assert has_no_sideways_scroll(visit.page), url
+        assert cut_off(visit.page) == [], url
+        visit.close()
+
+
+def heading_of(visit: Visit) -> str:
+    return visit.page.get_by_role("heading", level=1).inner_text()
+
+
+def sidebar_of(visit: Visit) -> list[str]:
+    """What it says: variant, range, and whether the page is live."""
+    said = [box.input_value() for box in visit.page.get_by_role("combobox").all()[:2]]
+    return [*said, str(visit.page.get_by_role("switch", name="Live updates").is_checked())]
+
+
+@pytest.fixture(scope="module")
+def below(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A dashboard below a path, where something fires."""
+    server = Server("firing", tmp_path_factory.mktemp("below"), base_path="/watch")
+    server.wait()
+    yield server
+    server.stop()
+
+
+def test_a_link_opened_in_a_new_tab_shows_what_a_click_shows(
+    browser: Browser,  # noqa: F811 - the fixture of that name
+    below: Server,
+) -> None:
+    visit = Visit(browser, f"{below.url}/")
+    every = addresses(visit.page)
+    visit.close()
+    seen: dict[str, str] = {}
+    for url in every:
+        visit = Visit(browser, f"{url}?range=6h&live=false")
+        links = visit.page.locator("[data-testid=stPageLink-NavLink]")
+        found = {str(link.evaluate("link => link.href")): link for link in links.all()}
+        for href in found:
+            if href in seen:
+                continue
+            visit.go(f"{url}?range=6h&live=false")
+            at = [str(link.evaluate("link => link.href")) for link in links.all()].index(href)
+            title = heading_of(visit)
+            links.nth(at).click()
+            expect(visit.page.get_by_role("heading", level=1)).not_to_have_text(title)
+            drawn(visit.page)
+            tab = Visit(browser, href)
+            assert heading_of(tab) == heading_of(visit), href
+            assert sidebar_of(tab) == sidebar_of(visit), href
+            assert sidebar_of(tab)[1:] == ["6h", "False"], href
+            seen[href] = heading_of(tab)
+            tab.close()
+        visit.close()
+    assert len(set(seen.values())) == 4
+    assert all(href.startswith(f"{below.url}/") for href in seen)
+
+
+def test_every_page_tells_a_lost_store_and_its_return_without_a_reload(
+    browser: Browser,  # noqa: F811 - the fixture of that name
+    pages: list[str],
+    piped: Server,
+) -> None:
+    away = "Redis is unreachable — last known values of"
+    visits = [Visit(browser, url) for url in pages]
+    for visit in visits:
+        expect(visit.page.get_by_text(away)).to_have_count(0)
+    piped.say("down")
+    for visit in visits:
+        expect(visit.page.get_by_text(away)).to_be_visible(timeout=PATIENCE_MS)
+        for value in visit.page.locator("[data-testid=stMetricValue]").all():
+            expect(value).to_have_text("–")
+    piped.say("")
+    for visit in visits:
+        expect(visit.page.get_by_text(away)).to_have_count(0, timeout=PATIENCE_MS)
         visit.close()

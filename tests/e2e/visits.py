@@ -24,6 +24,35 @@ _UNREACHED = f"""() => {{
 }}"""
 
 
+_CUT_OFF = """(main) => {
+    const edge = main.getBoundingClientRect().right + 1, cut = new Set();
+    const texts = document.createTreeWalker(main, NodeFilter.SHOW_TEXT);
+    for (let text; (text = texts.nextNode()); ) {
+        const own = text.parentElement;
+        const drawn = "svg, style, script, canvas, [data-testid=stDataFrame]";
+        const icon = "[data-testid=stIconMaterial]";
+        if (!text.data.trim() || own.closest(drawn) || own.closest(icon)) continue;
+        const range = document.createRange();
+        range.selectNodeContents(text);
+        const box = range.getBoundingClientRect();
+        // Heads of a table that stands as a list are there to be read aloud alone.
+        const head = own.closest("thead");
+        if (!box.width || (head && getComputedStyle(head).clipPath !== "none")) continue;
+        for (let at = own; at && at !== main; at = at.parentElement) {
+            const flow = getComputedStyle(at).overflowX;
+            if (["auto", "scroll"].includes(flow)) break;
+            const inside = at.getBoundingClientRect();
+            const hides = flow !== "visible" && inside.width > 1 && inside.height > 1;
+            if (box.right > edge || (hides && box.right > inside.right + 1)) {
+                cut.add(text.data.trim().slice(0, 60));
+                break;
+            }
+        }
+    }
+    return [...cut];
+}"""
+
+
 class Visit:
     """A fresh browser in New York; what it asked of others than the server is kept, and refused."""
 
@@ -90,6 +119,15 @@ def unreached(page: Page) -> list[str]:
             break
     left: list[str] = page.evaluate(_UNREACHED)
     return left
+
+
+def cut_off(page: Page) -> list[str]:
+    """The beginnings of texts that reach past the screen, or their box, and cannot be scrolled to.
+
+    Tables of Streamlit and charts draw their own: they are looked at by other tests.
+    """
+    found: list[str] = page.locator("[data-testid=stMain]").evaluate(_CUT_OFF)
+    return found
 
 
 def has_no_sideways_scroll(page: Page) -> bool:
