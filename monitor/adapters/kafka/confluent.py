@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from confluent_kafka import (
-    OFFSET_BEGINNING,
-    OFFSET_END,
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
@@ -22,8 +21,12 @@ from confluent_kafka import (
 
 from monitor.adapters.kafka import connection as opening
 from monitor.adapters.kafka.confluent_client import (
+    EARLIEST,
+    LATEST,
     Notes,
-    Surroundings,
+    Questions,
+    Spec,
+    first_at,
     is_passing,
     options_of,
     same_error,
@@ -85,6 +88,7 @@ class ConfluentLog(PlacedLog):
     ) -> None:
         super().__init__(connection)
         self._topics, self._group = topics, group
+        self._isolation_level = IsolationLevel[isolation_level.upper()]
         self._wait_s = max(1, wait_ms) / 1_000
         self._is_rebalanced = False
         self._places: dict[Partition, int] = {}
@@ -97,7 +101,7 @@ class ConfluentLog(PlacedLog):
         self._notes = Notes()
         options = options_of(connection, self._notes)
         with understood(connection, "connecting"):
-            self._surroundings = Surroundings(options)
+            self._questions = Questions(options)
             self._consumer = Consumer(
                 options
                 | _reading_options(isolation_level, look_around_ms)
@@ -145,7 +149,7 @@ class ConfluentLog(PlacedLog):
         Records that compaction has removed leave holes behind it, and do not move it.
         """
         with understood(self._connection, "looking up the oldest records"):
-            return self._told(dict.fromkeys(partitions, OFFSET_BEGINNING))
+            return self._told(dict.fromkeys(partitions, EARLIEST))
 
     def places(self) -> NextOffsets:
         """The offset to be read next, for assigned partitions that have been sought."""
@@ -188,7 +192,8 @@ class ConfluentLog(PlacedLog):
         partitions = self.partitions()
         ends = self._ends(partitions)
         with understood(self._connection, "looking up offsets by time"):
-            told = self._told(dict.fromkeys(partitions, max(0, instant_ms)))
+            spec = first_at(max(0, instant_ms))
+            told = self._told(dict.fromkeys(partitions, spec))
         # Answered after the ends were: it may lie beyond them. -1 says that there is none.
         return {p: min(told[p], end) if told[p] >= 0 else end for p, end in ends.items()}
 
@@ -216,7 +221,7 @@ class ConfluentLog(PlacedLog):
     def _begin(self) -> None:
         try:
             with understood(self._connection, "connecting"):
-                there = self._surroundings.look(self._names(), opening.CONNECT_TIMEOUT_MS)
+                there = self._questions.look(self._names(), opening.CONNECT_TIMEOUT_MS)
         except BrokerError as error:
             self._say_why_not(error)
             raise
@@ -233,7 +238,7 @@ class ConfluentLog(PlacedLog):
 
     def _say_why_not(self, error: BrokerError) -> None:
         """A client that was refused tries again until the time is up, and tells it beside."""
-        self._surroundings.listen()
+        self._questions.listen()
         if self._notes.refused is not None:
             with understood(self._connection, "connecting"):
                 raise same_error(self._notes.refused) from error
@@ -264,7 +269,7 @@ class ConfluentLog(PlacedLog):
         self._notes.is_due = False
         for timeout_ms in PATIENCE_MS[:4]:
             try:
-                there = self._surroundings.look(self._names(), LOOK_MS)
+                there = self._questions.look(self._names(), LOOK_MS)
             except KafkaException as error:
                 if not is_passing(error.args[0]):
                     raise
@@ -290,12 +295,12 @@ class ConfluentLog(PlacedLog):
         if not moved:
             return
         if self._is_eager():
-            self._consumer.assign(_native(self._places, self._places))
-            moved = set(self._places)
+            moved = self._reading = self._places.keys() - self._lost
+            self._consumer.assign(_native(moved, self._places))
         else:
             self._consumer.incremental_unassign(_native(moved & self._reading))
             self._consumer.incremental_assign(_native(moved, self._places))
-        self._reading |= moved
+            self._reading |= moved
         if paused := _native(self._paused & moved):
             self._consumer.pause(paused)
 
@@ -363,18 +368,21 @@ class ConfluentLog(PlacedLog):
         if code == KafkaError._PARTITION_EOF:
             return True
         if code in _PLACE_LOST:
-            # It may be late, and speak of a place that was left since.
-            if at in self._reading and offset == self._places[at]:
-                self._check_lost(at, error)
+            if at in self._reading:
+                self._check_lost(at, offset, error)
         elif code in _TOPIC_LOST:
             self._notes.is_due = True
         elif not (is_passing(error) or code in _PASSING or self._needs_no_group(code)):
             raise same_error(error)
         return False
 
-    def _check_lost(self, at: Partition, error: KafkaError) -> None:
+    def _check_lost(self, at: Partition, offset: int, error: KafkaError) -> None:
         """BrokerError when it is not the beginning of the log that moved, but the end."""
         place = self._places[at]
+        if offset != place:
+            # Of a place that was left since, but it has made the client stop reading all the same.
+            self._moved.add(at)
+            return
         if "truncation" in error.str():
             raise shortened(self._connection, at, place, f"was cut off ({error.str()})")
         self._check_within({at: place}, self._ends([at]))
@@ -412,22 +420,18 @@ class ConfluentLog(PlacedLog):
 
     def _asked_ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         with understood(self._connection, "looking up the ends of the topics"):
-            return self._told(dict.fromkeys(partitions, OFFSET_END))
+            return self._told(dict.fromkeys(partitions, LATEST))
 
-    def _told(self, times: Mapping[Partition, int]) -> dict[Partition, int]:
+    def _told(self, specs: Mapping[Partition, Spec]) -> dict[Partition, int]:
         """What the broker answers, once every partition has a leader and the client knows it."""
-        if not times:
+        if not specs:
             return {}
         why = KafkaError(KafkaError._TIMED_OUT)
         for timeout_ms in PATIENCE_MS:
             try:
-                told = self._consumer.offsets_for_times(_native(times, times), timeout_ms / 1_000)
-                errors = [tp.error for tp in told if tp.error is not None]
-            except KafkaException as raised:
-                errors = [raised.args[0]]
-            if not errors:
-                return {Partition(tp.topic, tp.partition): tp.offset for tp in told}
-            why = errors[0]
+                return self._questions.offsets(specs, self._isolation_level, timeout_ms)
+            except KafkaException as error:
+                why = error.args[0]
             if not is_passing(why):
                 break
             time.sleep(QUESTION_PAUSE_S)

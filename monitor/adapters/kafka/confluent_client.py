@@ -9,8 +9,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import (
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import OffsetSpec as Spec  # type: ignore[attr-defined] # not in its __all__
 from kafka import errors as kafka_errors
 
 from monitor.adapters.kafka.connection import (
@@ -19,6 +26,12 @@ from monitor.adapters.kafka.connection import (
     KafkaConnection,
     translated,
 )
+from monitor.domain.events import Partition
+
+# Its methods have no types.
+_spec: Any = Spec
+EARLIEST: Spec = _spec.earliest()
+LATEST: Spec = _spec.latest()
 
 LOGGER = logging.getLogger("confluent_kafka")
 
@@ -116,8 +129,17 @@ def understood(connection: KafkaConnection, doing: str) -> Iterator[None]:
             raise same_error(error.args[0]) from error
 
 
-class Surroundings:
-    """The topics as the broker knows them: how many partitions, and which topic of that name."""
+def first_at(instant_ms: int) -> Spec:
+    """Asks for the first record with this log time or a later one."""
+    spec: Spec = _spec.for_timestamp(instant_ms)
+    return spec
+
+
+class Questions:
+    """What a reader asks the broker, over connections of their own.
+
+    On those of the reader an answer would wait behind the records that it has asked for.
+    """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._admin = AdminClient(dict(options))
@@ -137,6 +159,20 @@ class Surroundings:
             else:
                 found[topic] = (len(answer.partitions), str(answer.topic_id))
         return found
+
+    def offsets(
+        self,
+        specs: Mapping[Partition, Spec],
+        isolation_level: IsolationLevel,
+        timeout_ms: int,
+    ) -> dict[Partition, int]:
+        """Where each of these is; -1 for nowhere. KafkaException when one of them is not told."""
+        asked = self._admin.list_offsets(
+            {TopicPartition(*partition): spec for partition, spec in specs.items()},
+            isolation_level=isolation_level,
+            request_timeout=timeout_ms / 1_000,
+        )
+        return {Partition(tp.topic, tp.partition): a.result().offset for tp, a in asked.items()}
 
     def listen(self) -> None:
         """Take in what the client has to tell."""
