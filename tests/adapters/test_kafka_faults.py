@@ -18,7 +18,7 @@ from monitor.adapters.kafka import (
 )
 from monitor.adapters.kafka import connection as opening
 from monitor.adapters.kafka.confluent import ConfluentLog
-from monitor.app.brokers import connection_of
+from monitor.app.brokers import connection_of, open_log
 from monitor.app.settings import Settings
 from monitor.domain.errors import BrokerError
 from monitor.domain.events import Kind, Partition
@@ -173,6 +173,28 @@ def test_the_settings_log_in_and_a_wrong_password_is_said_without_repeating_it(
     monkeypatch.setattr(opening, "CONNECT_TIMEOUT_MS", 1_000)
     with pytest.raises(BrokerError) as caught:
         KafkaTopics(connection_of(settings("no-such-secret")))
+    assert "refused the login" in str(caught.value)
+    assert "check kafka.security" in str(caught.value)
+    assert "no-such-secret" not in str(caught.value)
+
+
+def test_the_other_client_logs_in_too_and_says_the_same_of_a_wrong_password(
+    lone_kafka: ApacheKafka, admin: KafkaAdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = fresh_topics(admin, {})
+
+    def settings(password: str) -> Settings:
+        security = {"protocol": "SASL_PLAINTEXT", "mechanism": "PLAIN", "username": USER}
+        names = {str(kind): {"topic": topic} for kind, topic in topics.items()}
+        kafka = {"security": {**security, "password": password}, "client": "confluent-kafka"}
+        servers = {"bootstrap_servers": list(lone_kafka.sasl_bootstrap)}
+        return Settings.model_validate({"kafka": {**kafka, **names, **servers}})
+
+    with closing(open_log(settings(PASSWORD), in_group=False)) as log:
+        assert log.partitions() == {Partition(topic, 0) for topic in topics.values()}
+    monkeypatch.setattr(opening, "CONNECT_TIMEOUT_MS", 2_000)
+    with pytest.raises(BrokerError) as caught:
+        open_log(settings("no-such-secret"))
     assert "refused the login" in str(caught.value)
     assert "check kafka.security" in str(caught.value)
     assert "no-such-secret" not in str(caught.value)

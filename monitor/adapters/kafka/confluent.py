@@ -91,6 +91,7 @@ class ConfluentLog(PlacedLog):
         self._isolation_level = IsolationLevel[isolation_level.upper()]
         self._wait_s = max(1, wait_ms) / 1_000
         self._is_rebalanced = False
+        self._given: frozenset[Partition] = frozenset()
         self._places: dict[Partition, int] = {}
         self._reading: set[Partition] = set()
         self._moved: set[Partition] = set()
@@ -316,6 +317,8 @@ class ConfluentLog(PlacedLog):
     def _taken(self, found: Sequence[Message]) -> list[Record]:
         """These records, unless the reader has to seek first: then they will be fetched again."""
         records, reached = self._records_of(found)
+        if self._is_rebalanced:
+            self._assigned = self._given
         if self._is_rebalanced or self._lost:
             self._is_rebalanced = False
             self._generation += 1
@@ -398,7 +401,7 @@ class ConfluentLog(PlacedLog):
     def _on_assigned(self, consumer: Consumer, given: list[TopicPartition]) -> None:
         """Within a poll: all partitions, or with cooperative-sticky those that were added."""
         self._is_rebalanced = True
-        self._assigned |= _ours(given)
+        self._given |= _ours(given)
         if self._is_eager():
             consumer.assign([])
         else:
@@ -412,7 +415,7 @@ class ConfluentLog(PlacedLog):
             consumer.unassign()
         else:
             consumer.incremental_unassign(_native(gone & self._reading))
-        self._assigned -= gone
+        self._given -= gone
         for partitions in (self._reading, self._moved, self._lost, self._paused):
             partitions.difference_update(gone)
         for partition in gone & self._places.keys():

@@ -16,8 +16,10 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin import OffsetSpec as Spec  # type: ignore[attr-defined] # not in its __all__
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # OffsetSpec is not in its __all__
+    AdminClient,
+    OffsetSpec,
+)
 from kafka import errors as kafka_errors
 
 from monitor.adapters.kafka.connection import (
@@ -28,6 +30,7 @@ from monitor.adapters.kafka.connection import (
 )
 from monitor.domain.events import Partition
 
+Spec = OffsetSpec
 # Its methods have no types.
 _spec: Any = Spec
 EARLIEST: Spec = _spec.earliest()
@@ -105,8 +108,12 @@ def options_of(connection: KafkaConnection, notes: Notes) -> dict[str, Any]:
 def same_error(error: KafkaError) -> Exception:
     """The default client's exception for this error: one table says what to do about each."""
     code = error.code()
-    kind = _LOCAL.get(code) or (kafka_errors.for_code(code) if code > 0 else None)
-    return (kind or kafka_errors.KafkaError)(error.str())
+    if code == KafkaError._FATAL and "instance.id" in error.str():
+        kind = kafka_errors.FencedInstanceIdError
+    else:
+        kind = _LOCAL.get(code) or (kafka_errors.for_code(code) if code > 0 else None)
+    made: Exception = (kind or kafka_errors.KafkaError)(error.str())
+    return made
 
 
 def is_passing(error: KafkaError) -> bool:
