@@ -52,6 +52,7 @@ from tests.servers.redis import RedisServer
 NAMES = {
     "loop": "plain loop: kafka-python, json, dict, river; nothing kept",
     "worker": "worker: exactly once, durable in Redis",
+    "fast": "the same worker with kafka.client: confluent-kafka",
 }
 DURABLE = {"appendonly": "yes", "appendfsync": "everysec"}
 TICK_S = 0.05
@@ -106,19 +107,21 @@ def _side_by_side(
     events = sum(lines(path) for path in (folder / "plain").iterdir())
     fill(bootstrap, folder)
     runs: defaultdict[str, list[Run]] = defaultdict(list)
-    of_redis: list[float] = []
+    of_redis: defaultdict[str, list[float]] = defaultdict(list)
     with closing(server.client()) as client:
         for number in range(chosen.rounds):
             for part in parts:
                 before = _cpu_s(client)
-                order = Order(part, str(folder), bootstrap, events, server.url, f"bench{number}")
+                order = Order(
+                    part, str(folder), bootstrap, events, server.url, f"bench{number}{part}"
+                )
                 runs[part].append(run(order))
-                if part == "worker":
-                    of_redis.append(_cpu_s(client) - before)
+                if part != "loop":
+                    of_redis[part].append(_cpu_s(client) - before)
                 print(f"  {part}: {runs[part][-1]}", file=sys.stderr, flush=True)
     check_same(runs)
     print("\n".join(_table(runs, of_redis, events)), flush=True)
-    if not runs["worker"]:
+    if "worker" not in parts:
         return float(2 * chosen.rate)
     return events / min(found.wall_s for found in runs["worker"])
 
@@ -130,7 +133,7 @@ def _cpu_s(client: "redis.Redis") -> float:
 
 
 def _table(
-    runs: Mapping[str, Sequence[Run]], of_redis: Sequence[float], events: int
+    runs: Mapping[str, Sequence[Run]], of_redis: Mapping[str, Sequence[float]], events: int
 ) -> Iterator[str]:
     yield f"{events:,} events, {len(next(iter(runs.values())))} runs each: best (median)"
     yield "| | events/s | CPU s per million | of Redis | x plain loop | peak MB |"
@@ -140,7 +143,7 @@ def _table(
         if not found:
             continue
         median = statistics.median(each.cpu_s for each in found)
-        redis_s = f"{min(of_redis) / events * 1e6:.1f}" if part == "worker" else "-"
+        redis_s = f"{min(of_redis[part]) / events * 1e6:.1f}" if part in of_redis else "-"
         ratio = f"{walls['loop'] / walls[part]:.2f}" if "loop" in walls else "-"
         yield (
             f"| {NAMES[part]} | {events / walls[part]:,.0f} "

@@ -141,6 +141,9 @@ def replay(order: Order) -> StateReader:
 def worker(order: Order) -> StateReader:
     """The product's worker, as ``recallwatch run --until-caught-up`` does it; durable in Redis."""
     settings = settings_of(order.bootstrap, redis_url=order.redis_url, namespace=order.namespace)
+    if order.what == "fast":
+        kafka = settings.kafka.model_copy(update={"client": "confluent-kafka"})
+        settings = settings.model_copy(update={"kafka": kafka})
     Worker(settings, world_of(settings, in_group=False)).run(until_caught_up=True)
     return open_reader(settings)
 
@@ -150,7 +153,7 @@ def measured(order: Order) -> Run:
     if order.what == "loop":
         counted, wall_s, cpu_s = _timed(lambda: plain_loop(order))
         return Run(wall_s, cpu_s, _peak_mb(), _digest(counted))
-    run = worker if order.what == "worker" else replay
+    run = worker if order.what in {"worker", "fast"} else replay
     store, wall_s, cpu_s = _timed(lambda: run(order))
     peak_mb, settings = _peak_mb(), settings_of()
     report = report_of(store, spec_of(settings), verdict_limits_of(settings))

@@ -57,6 +57,8 @@ _LOCAL: Mapping[int, type[Exception]] = {
     KafkaError._ALL_BROKERS_DOWN: kafka_errors.KafkaConnectionError,
     KafkaError._TIMED_OUT: kafka_errors.KafkaTimeoutError,
     KafkaError._TIMED_OUT_QUEUE: kafka_errors.KafkaTimeoutError,
+    # No leader was found.
+    KafkaError._NOENT: kafka_errors.KafkaTimeoutError,
     KafkaError._UNKNOWN_TOPIC: kafka_errors.UnknownTopicOrPartitionError,
     KafkaError._UNKNOWN_PARTITION: kafka_errors.UnknownTopicOrPartitionError,
     KafkaError._BAD_MSG: kafka_errors.CorruptRecordError,
@@ -101,6 +103,8 @@ def options_of(connection: KafkaConnection, notes: Notes) -> dict[str, Any]:
         "socket.timeout.ms": ANSWER_TIMEOUT_MS,
         "allow.auto.create.topics": False,
         "error_cb": notes.error,
+        # Only what ends the client: of a broker that is away each attempt would be an error.
+        "log_level": 2,
         "logger": LOGGER,
     }
 
