@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import (
+    OFFSET_INVALID,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -183,7 +184,11 @@ class Questions:
             isolation_level=isolation_level,
             request_timeout=timeout_ms / 1_000,
         )
-        return {Partition(tp.topic, tp.partition): a.result().offset for tp, a in asked.items()}
+        told = {Partition(tp.topic, tp.partition): a.result().offset for tp, a in asked.items()}
+        if OFFSET_INVALID in told.values():
+            # So the client says that the leader did not answer.
+            raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+        return told
 
     def listen(self) -> None:
         """Take in what the client has to tell."""
