@@ -48,8 +48,8 @@ from monitor.domain.events import Kind, NextOffsets, Partition, Record
 LOOK_MS = 1_000
 """How long a look around may hold up the reading; the next one finds what this one did not."""
 
-QUESTION_PAUSE_S = 0.2
-"""Before a question about offsets that nobody could answer is asked anew."""
+QUESTION_MS, QUESTION_PAUSE_MS = 5_000, 250
+"""How long the answer to a question about offsets is waited for, and when it is asked anew."""
 
 QUEUE_RECORDS, QUEUE_KBYTES = 20_000, 16_384
 """Fetched ahead at least of each partition, and at most of all."""
@@ -429,15 +429,20 @@ class ConfluentLog(PlacedLog):
         """What the broker answers, once every partition has a leader and the client knows it."""
         if not specs:
             return {}
-        why = KafkaError(KafkaError._TIMED_OUT)
-        for timeout_ms in PATIENCE_MS:
+        left_ms, why = opening.ANSWER_TIMEOUT_MS, KafkaError(KafkaError._TIMED_OUT)
+        while left_ms > 0:
             try:
-                return self._questions.offsets(specs, self._isolation_level, timeout_ms)
+                return self._questions.offsets(specs, self._isolation_level, QUESTION_MS)
             except KafkaException as error:
                 why = error.args[0]
             if not is_passing(why):
                 break
-            time.sleep(QUESTION_PAUSE_S)
+            if why.code() == KafkaError._TIMED_OUT:
+                left_ms -= QUESTION_MS
+            else:
+                left_ms -= QUESTION_PAUSE_MS
+                time.sleep(QUESTION_PAUSE_MS / 1_000)
+            self._questions.refresh()
         raise same_error(self._notes.refused or why)
 
 

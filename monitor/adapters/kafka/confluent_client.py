@@ -6,7 +6,7 @@ it is chosen.
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from confluent_kafka import (
@@ -124,9 +124,11 @@ def same_error(error: KafkaError) -> Exception:
 def is_passing(error: KafkaError) -> bool:
     """Whether it is over by itself: a broker that is away, or does not know of a change yet."""
     if error.code() > 0:
-        return issubclass(kafka_errors.for_code(error.code()), kafka_errors.RetriableError)
+        return error.code() in _STALE or issubclass(
+            kafka_errors.for_code(error.code()), kafka_errors.RetriableError
+        )
     return error.retriable() or issubclass(
-        _LOCAL.get(error.code(), Exception),
+        _LOCAL.get(code, Exception),
         kafka_errors.KafkaConnectionError | kafka_errors.KafkaTimeoutError,
     )
 
@@ -190,11 +192,17 @@ class Questions:
             raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
         return told
 
+    def refresh(self) -> None:
+        """Find out who leads which partition now; by itself the client goes by what it knows."""
+        with suppress(KafkaException):
+            self._admin.list_topics(timeout=1)
+
     def listen(self) -> None:
         """Take in what the client has to tell."""
         self._admin.poll(0)
 
 
+_STALE = frozenset({KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH})
 _UNKNOWN = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
