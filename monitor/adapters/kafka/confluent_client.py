@@ -123,10 +123,10 @@ def same_error(error: KafkaError) -> Exception:
 
 def is_passing(error: KafkaError) -> bool:
     """Whether it is over by itself: a broker that is away, or does not know of a change yet."""
-    if error.code() > 0:
-        return error.code() in _STALE or issubclass(
-            kafka_errors.for_code(error.code()), kafka_errors.RetriableError
-        )
+    code = error.code()
+    if code > 0:
+        is_retriable = issubclass(kafka_errors.for_code(code), kafka_errors.RetriableError)
+        return is_retriable or code in _STALE
     return error.retriable() or issubclass(
         _LOCAL.get(code, Exception),
         kafka_errors.KafkaConnectionError | kafka_errors.KafkaTimeoutError,
