@@ -1,6 +1,7 @@
 """What is true of Kafka alone: groups, gaps, limits of the broker, and how failures read."""
 
 import inspect
+import random
 import secrets
 import socket
 import subprocess
@@ -8,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -75,7 +76,8 @@ def opened(
 
     def opened(group: ConsumerGroup | None = None, **options: object) -> KafkaLog:
         log: Any = client(broker, topics, group, wait_ms=50, **options)  # type: ignore[arg-type] # any of its options
-        return stack.enter_context(closing(log))
+        stack.callback(log.close)
+        return cast(KafkaLog, log)
 
     return opened
 
@@ -707,3 +709,34 @@ def test_offsets_are_found_by_log_time(
     found = [log.offsets_at(LOG_MS + ms)[labels] for ms in (-LOG_MS - 1, 10, 11, 20, 21, 40, 41)]
     assert found == [0, 0, 1, 1, 3, 3, 4]
     assert log.offsets_at(LOG_MS).keys() == log.partitions()
+
+
+def test_each_record_comes_once_in_its_place_however_places_and_pauses_change(
+    opened: Callable[..., KafkaLog], sink: KafkaSink
+) -> None:
+    count, dice, log = 500, random.Random(8), opened()
+    everywhere = sorted(log.assigned())
+    sink.publish(record for p in everywhere for record in written(p, count))
+    places, paused = dict.fromkeys(everywhere, 0), set[Partition]()
+    for _ in range(200):
+        some = dice.sample(everywhere, 2)
+        match dice.choice(["poll", "poll", "poll", "seek", "pause", "resume"]):
+            case "seek":
+                chosen = {p: dice.choice([0, dice.randrange(count), count]) for p in some}
+                log.seek(chosen)
+                places |= chosen
+            case "pause":
+                log.pause(some)
+                paused |= {*some}
+            case "resume":
+                log.resume(some)
+                paused -= {*some}
+            case _:
+                for record in log.poll(dice.choice([1, 7, 200])):
+                    partition = partition_of(record)
+                    assert partition not in paused
+                    assert record.offset == places[partition]
+                    assert record.value == b"%d" % record.offset
+                    places[partition] += 1
+        assert log.places() == places
+        assert log.at_end() == {p for p in everywhere if places[p] == count}
