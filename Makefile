@@ -41,7 +41,7 @@ bench-alerts: $(READY) ## the alerts against their target figures, beside other 
 	@exec .venv/bin/python -m benchmarks alerts $(ARGS)
 
 lock: $(READY) ## resolve the dependencies of pyproject.toml again
-	$(LOCK) --upgrade --extra embedded --extra dev pyproject.toml --output-file requirements.lock
+	$(LOCK) --upgrade --extra embedded --extra dev --extra fast pyproject.toml --output-file requirements.lock
 	$(LOCK) --constraint requirements.lock pyproject.toml --output-file requirements-runtime.lock
 
 clean: ## remove .venv, caches and build results

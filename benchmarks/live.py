@@ -58,8 +58,12 @@ SMALL = 200_000
 NAMES = {
     "loop": "plain loop: kafka-python, json, dict, river; nothing kept",
     "worker": "worker: exactly once, durable in Redis",
+    "fast": "the same worker with kafka.client: confluent-kafka",
     "quix": "Quix Streams with changelog: the join alone, at least once",
 }
+NEEDED = {"fast": "confluent_kafka", "quix": "quixstreams"}
+"""What is measured only where this module is installed."""
+
 GROWN = {
     **{
         f"{events:,} events": (events, Shape())
@@ -115,7 +119,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--most", type=int, default=1_000_000, help="events of growth (1,000,000)")
     parser.add_argument("--rate", type=float, default=5_000, help="events/s, without the worker")
     parser.add_argument("--seconds", type=float, default=30, help="of latency (30)")
-    here = [part for part in NAMES if part != "quix" or find_spec("quixstreams")]
+    here = [name for name in NAMES if name not in NEEDED or find_spec(NEEDED[name])]
     parser.set_defaults(parts=[*here, "latency"])
     return parser.parse_args(argv)
 
@@ -133,19 +137,21 @@ def _side_by_side(
     events = sum(lines(path) for path in (folder / "plain").iterdir())
     fill(bootstrap, folder)
     runs: defaultdict[str, list[Run]] = defaultdict(list)
-    of_redis: list[float] = []
+    of_redis: defaultdict[str, list[float]] = defaultdict(list)
     with closing(server.client()) as client:
         for number in range(chosen.rounds):
             for part in parts:
                 before = _cpu_s(client)
-                order = Order(part, str(folder), bootstrap, events, server.url, f"bench{number}")
+                order = Order(
+                    part, str(folder), bootstrap, events, server.url, f"bench{number}{part}"
+                )
                 runs[part].append(run(order))
-                if part == "worker":
-                    of_redis.append(_cpu_s(client) - before)
+                if part != "loop":
+                    of_redis[part].append(_cpu_s(client) - before)
                 print(f"  {part}: {runs[part][-1]}", file=sys.stderr, flush=True)
     check_same(runs)
     print("\n".join(_table(runs, of_redis, events)), flush=True)
-    if not runs["worker"]:
+    if "worker" not in parts:
         return float(2 * chosen.rate)
     return events / min(found.wall_s for found in runs["worker"])
 
@@ -188,7 +194,7 @@ def _cpu_s(client: "redis.Redis") -> float:
 
 
 def _table(
-    runs: Mapping[str, Sequence[Run]], of_redis: Sequence[float], events: int
+    runs: Mapping[str, Sequence[Run]], of_redis: Mapping[str, Sequence[float]], events: int
 ) -> Iterator[str]:
     yield f"{events:,} events, {len(next(iter(runs.values())))} runs each: best (median)"
     yield "| | events/s | CPU s per million | of Redis | x plain loop | peak MB |"
@@ -198,7 +204,7 @@ def _table(
         if not found:
             continue
         median = statistics.median(each.cpu_s for each in found)
-        redis_s = f"{min(of_redis) / events * 1e6:.1f}" if part == "worker" else "-"
+        redis_s = f"{min(of_redis[part]) / events * 1e6:.1f}" if part in of_redis else "-"
         ratio = f"{walls['loop'] / walls[part]:.2f}" if "loop" in walls else "-"
         yield (
             f"| {NAMES[part]} | {events / walls[part]:,.0f} "

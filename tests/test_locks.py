@@ -40,7 +40,7 @@ def test_a_lock_names_no_index_and_no_folder(lock: Path) -> None:
 @pytest.mark.parametrize(
     ("lock", "wanted"),
     [
-        (EVERYTHING, PROJECT["dependencies"] + EXTRAS["dev"] + EXTRAS["embedded"]),
+        (EVERYTHING, PROJECT["dependencies"] + EXTRAS["dev"] + EXTRAS["embedded"] + EXTRAS["fast"]),
         (RUNTIME, PROJECT["dependencies"]),
     ],
     ids=["everything", "runtime"],

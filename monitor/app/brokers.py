@@ -1,7 +1,11 @@
 """From settings to the brokers that they describe: logs, topics, producers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol
 
+from monitor.adapters.history_sources import PausableLog
 from monitor.adapters.kafka import (
     ConsumerGroup,
     KafkaConnection,
@@ -10,9 +14,13 @@ from monitor.adapters.kafka import (
     KafkaTopics,
     read_journal,
 )
-from monitor.app.settings import Settings
+from monitor.app.settings import Settings, SettingsError
 from monitor.app.wiring import in_ms, topics_of
+from monitor.domain.events import NextOffsets
 from monitor.ports import RecordSink
+
+if TYPE_CHECKING:
+    from monitor.adapters.kafka.confluent import ConfluentLog
 
 
 def connection_of(settings: Settings) -> KafkaConnection:
@@ -32,20 +40,46 @@ def connection_of(settings: Settings) -> KafkaConnection:
     )
 
 
-def open_log(settings: Settings, *, in_group: bool = True) -> KafkaLog:
-    """The two topics: as a member of the consumer group, or all partitions on its own, in bulk."""
+class OpenedLog(PausableLog, Protocol):
+    """A log that also knows where an instant lies."""
+
+    def offsets_at(self, instant_ms: int) -> NextOffsets:
+        """For each partition the first offset with this log time or a later one; its end if none.
+
+        With producers' clocks, records behind it may be earlier all the same.
+        """
+
+
+def open_log(settings: Settings, *, in_group: bool = True) -> OpenedLog:
+    """The two topics: as a member of the consumer group, or all partitions on its own, in bulk.
+
+    SettingsError when the client that is set is not installed.
+    """
     kafka = settings.kafka
     group = ConsumerGroup(
         kafka.group, kafka.instance_id, in_ms(kafka.session_timeout), kafka.assignor
     )
-    return KafkaLog(
+    make: Callable[..., OpenedLog] = partial(KafkaLog, is_bulk=not in_group)
+    if kafka.client == "confluent-kafka":
+        make = _confluent_log()
+    return make(
         connection_of(settings),
         topics_of(settings),
         group if in_group else None,
         isolation_level=kafka.isolation_level,
         wait_ms=in_ms(settings.worker.poll_timeout),
-        is_bulk=not in_group,
     )
+
+
+def _confluent_log() -> "type[ConfluentLog]":
+    if find_spec("confluent_kafka") is None:
+        raise SettingsError(
+            "kafka.client: confluent-kafka is not installed; pip install 'recallwatch[fast]', or "
+            "set it to kafka-python"
+        )
+    from monitor.adapters.kafka.confluent import ConfluentLog  # noqa: PLC0415 - an extra
+
+    return ConfluentLog
 
 
 def group_lag(settings: Settings) -> float:

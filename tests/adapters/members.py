@@ -16,9 +16,13 @@ from contextlib import closing
 from typing import Any, cast
 
 from monitor.adapters.kafka import Assignor, ConsumerGroup, KafkaConnection, KafkaLog
+from monitor.adapters.kafka.confluent import ConfluentLog
 from monitor.domain.errors import BrokerError
 from monitor.domain.events import Kind, NextOffsets, Partition, Record
 from monitor.ports import RecordLog
+
+Client = type[KafkaLog | ConfluentLog]
+CLIENTS: Mapping[str, Client] = {"kafka-python": KafkaLog, "confluent-kafka": ConfluentLog}
 
 DEADLINE_S = 90.0
 """What has not come about by then will not."""
@@ -125,9 +129,14 @@ class Child:
     """A member in a process of its own, which ends with this one at the latest."""
 
     def __init__(
-        self, broker: KafkaConnection, topics: Mapping[Kind, str], group: ConsumerGroup
+        self,
+        broker: KafkaConnection,
+        topics: Mapping[Kind, str],
+        group: ConsumerGroup,
+        client: str = "kafka-python",
     ) -> None:
         settings = {
+            "client": client,
             "broker": broker.bootstrap_servers,
             "topics": dict(topics),
             "group": [group.name, group.instance_id, group.session_timeout_ms, group.assignor],
@@ -187,7 +196,7 @@ def main(settings: dict[str, Any]) -> None:
     topics = {Kind(kind): topic for kind, topic in settings["topics"].items()}
     connection = KafkaConnection(tuple(settings["broker"]))
     generation, counted = -1, dict[Partition, int]()
-    with closing(KafkaLog(connection, topics, group, wait_ms=50)) as log:
+    with closing(CLIENTS[settings["client"]](connection, topics, group, wait_ms=50)) as log:
         places: NextOffsets = {}
         while True:
             records = log.poll(100)

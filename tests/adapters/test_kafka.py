@@ -1,6 +1,7 @@
 """What is true of Kafka alone: groups, gaps, limits of the broker, and how failures read."""
 
 import inspect
+import random
 import secrets
 import socket
 import subprocess
@@ -8,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -32,6 +33,7 @@ from monitor.app.embedded import locate_binary
 from monitor.domain.errors import BrokerError
 from monitor.domain.events import Kind, Partition
 from monitor.ports import OutRecord
+from tests.adapters.members import CLIENTS
 from tests.contracts.record_log import (
     EMPTY_POLLS,
     LOG_MS,
@@ -62,15 +64,20 @@ def admin(broker: KafkaConnection, stack: ExitStack) -> KafkaAdminClient:
     return stack.enter_context(closing(KafkaAdminClient(**broker.options())))
 
 
-@pytest.fixture
+@pytest.fixture(params=CLIENTS)
 def opened(
-    broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack
+    broker: KafkaConnection,
+    topics: dict[Kind, str],
+    stack: ExitStack,
+    request: pytest.FixtureRequest,
 ) -> Callable[..., KafkaLog]:
-    """Opens logs on the topics of this test."""
+    """Opens logs on the topics of this test, with each of the clients."""
+    client = CLIENTS[request.param]
 
     def opened(group: ConsumerGroup | None = None, **options: object) -> KafkaLog:
-        log = KafkaLog(broker, topics, group, wait_ms=50, **options)  # type: ignore[arg-type] # any of its options
-        return stack.enter_context(closing(log))
+        log: Any = client(broker, topics, group, wait_ms=50, **options)  # type: ignore[arg-type] # any of its options
+        stack.callback(log.close)
+        return cast(KafkaLog, log)
 
     return opened
 
@@ -385,7 +392,7 @@ def test_a_commit_tells_others_how_far_the_group_is(
     log = opened(group)
     wait_for_partitions(log)
     log.commit({labels: 4, Partition("elsewhere", 0): 9})
-    assert committed(admin, group, labels) == 4
+    wait_until(lambda: committed(admin, group, labels) == 4)
 
 
 @pytest.mark.parametrize(
@@ -468,7 +475,8 @@ def set_committed(
 
 def committed(admin: KafkaAdminClient, group: ConsumerGroup, partition: Partition) -> int:
     tp = TopicPartition(*partition)
-    offset: int = admin.list_group_offsets({group.name: [tp]})[group.name][tp].offset
+    told = admin.list_group_offsets({group.name: [tp]})[group.name]
+    offset: int = told[tp].offset if tp in told else -1
     return offset
 
 
@@ -547,8 +555,14 @@ def test_a_second_worker_with_the_same_instance_id_ends_the_first_with_a_clear_t
     wait_for_partitions(first)
     second = opened(static)
     wait_for_partitions(second)
-    with pytest.raises(BrokerError, match=r"kafka\.instance_id of its own"):
+
+    def commit() -> None:
         first.commit({labels: 0})
+        # Not every client waits for the answer.
+        poll_until(first, lambda _: False)
+
+    with pytest.raises(BrokerError, match=r"kafka\.instance_id of its own"):
+        commit()
 
 
 # --------------------------------------------------------------------------------------- writing
@@ -695,3 +709,34 @@ def test_offsets_are_found_by_log_time(
     found = [log.offsets_at(LOG_MS + ms)[labels] for ms in (-LOG_MS - 1, 10, 11, 20, 21, 40, 41)]
     assert found == [0, 0, 1, 1, 3, 3, 4]
     assert log.offsets_at(LOG_MS).keys() == log.partitions()
+
+
+def test_each_record_comes_once_in_its_place_however_places_and_pauses_change(
+    opened: Callable[..., KafkaLog], sink: KafkaSink
+) -> None:
+    count, dice, log = 500, random.Random(8), opened()
+    everywhere = sorted(log.assigned())
+    sink.publish(record for p in everywhere for record in written(p, count))
+    places, paused = dict.fromkeys(everywhere, 0), set[Partition]()
+    for _ in range(200):
+        some = dice.sample(everywhere, 2)
+        match dice.choice(["poll", "poll", "poll", "seek", "pause", "resume"]):
+            case "seek":
+                chosen = {p: dice.choice([0, dice.randrange(count), count]) for p in some}
+                log.seek(chosen)
+                places |= chosen
+            case "pause":
+                log.pause(some)
+                paused |= {*some}
+            case "resume":
+                log.resume(some)
+                paused -= {*some}
+            case _:
+                for record in log.poll(dice.choice([1, 7, 200])):
+                    partition = partition_of(record)
+                    assert partition not in paused
+                    assert record.offset == places[partition]
+                    assert record.value == b"%d" % record.offset
+                    places[partition] += 1
+        assert log.places() == places
+        assert log.at_end() == {p for p in everywhere if places[p] == count}

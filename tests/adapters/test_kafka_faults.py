@@ -17,12 +17,13 @@ from monitor.adapters.kafka import (
     KafkaTopics,
 )
 from monitor.adapters.kafka import connection as opening
-from monitor.app.brokers import connection_of
+from monitor.adapters.kafka.confluent import ConfluentLog
+from monitor.app.brokers import connection_of, open_log
 from monitor.app.settings import Settings
 from monitor.domain.errors import BrokerError
 from monitor.domain.events import Kind, Partition
 from monitor.ports import OutRecord
-from tests.adapters.members import Member, SharedCut, wait_until
+from tests.adapters.members import CLIENTS, Client, Member, SharedCut, wait_until
 from tests.contracts.record_log import offsets, poll_until, read, values
 from tests.servers.artifacts import unavailable
 from tests.servers.kafka import PASSWORD, SHORT_RETENTION, USER, ApacheKafka, Broker
@@ -47,6 +48,11 @@ def lone_kafka() -> Iterator[ApacheKafka]:
 def stack(refused_connections: None) -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request: pytest.FixtureRequest) -> Client:
+    return CLIENTS[request.param]
 
 
 @pytest.fixture
@@ -76,10 +82,11 @@ def fresh_topics(
 
 
 def opened(
-    connection: KafkaConnection, topics: Mapping[Kind, str], stack: ExitStack
-) -> tuple[KafkaLog, KafkaSink, Partition]:
+    connection: KafkaConnection, topics: Mapping[Kind, str], stack: ExitStack, client: Client
+) -> tuple[KafkaLog | ConfluentLog, KafkaSink, Partition]:
     """A log, a sink, and the partition of the labels."""
-    log = stack.enter_context(closing(KafkaLog(connection, topics, wait_ms=50)))
+    log = client(connection, topics, wait_ms=50)
+    stack.enter_context(closing(log))
     sink = stack.enter_context(closing(KafkaSink(connection)))
     return log, sink, Partition(topics[Kind.LABELS], 0)
 
@@ -88,10 +95,10 @@ def opened(
 
 
 def test_records_that_retention_removed_before_they_were_read_cost_the_place(
-    connection: KafkaConnection, admin: KafkaAdminClient, stack: ExitStack
+    connection: KafkaConnection, admin: KafkaAdminClient, stack: ExitStack, client: Client
 ) -> None:
     topics = fresh_topics(admin, {"retention.ms": str(HOUR_MS)})
-    log, sink, labels = opened(connection, topics, stack)
+    log, sink, labels = opened(connection, topics, stack, client)
     generation = log.generation
     sink.publish(
         OutRecord(labels.topic, b"key", b"old", partition=0, log_ms=LONG_AGO_MS) for _ in range(10)
@@ -107,7 +114,7 @@ def test_records_that_retention_removed_before_they_were_read_cost_the_place(
 
 
 def test_holes_that_compaction_left_are_no_gap_and_do_not_hide_the_end(
-    connection: KafkaConnection, admin: KafkaAdminClient, stack: ExitStack
+    connection: KafkaConnection, admin: KafkaAdminClient, stack: ExitStack, client: Client
 ) -> None:
     #  offsets   0 .. 9 with ten keys, 10 .. 19 with the same keys, ...; all but the last go
     configs = {
@@ -116,7 +123,7 @@ def test_holes_that_compaction_left_are_no_gap_and_do_not_hide_the_end(
         "min.cleanable.dirty.ratio": "0.01",
     }
     topics = fresh_topics(admin, configs)
-    log, sink, labels = opened(connection, topics, stack)
+    log, sink, labels = opened(connection, topics, stack, client)
     generation = log.generation
     for number in range(5):
         # Apart by their own clock: each batch begins a segment, and all but the last are compacted.
@@ -171,6 +178,28 @@ def test_the_settings_log_in_and_a_wrong_password_is_said_without_repeating_it(
     assert "no-such-secret" not in str(caught.value)
 
 
+def test_the_other_client_logs_in_too_and_says_the_same_of_a_wrong_password(
+    lone_kafka: ApacheKafka, admin: KafkaAdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = fresh_topics(admin, {})
+
+    def settings(password: str) -> Settings:
+        security = {"protocol": "SASL_PLAINTEXT", "mechanism": "PLAIN", "username": USER}
+        names = {str(kind): {"topic": topic} for kind, topic in topics.items()}
+        kafka = {"security": {**security, "password": password}, "client": "confluent-kafka"}
+        servers = {"bootstrap_servers": list(lone_kafka.sasl_bootstrap)}
+        return Settings.model_validate({"kafka": {**kafka, **names, **servers}})
+
+    with closing(open_log(settings(PASSWORD), in_group=False)) as log:
+        assert log.partitions() == {Partition(topic, 0) for topic in topics.values()}
+    monkeypatch.setattr(opening, "CONNECT_TIMEOUT_MS", 2_000)
+    with pytest.raises(BrokerError) as caught:
+        open_log(settings("no-such-secret"))
+    assert "refused the login" in str(caught.value)
+    assert "check kafka.security" in str(caught.value)
+    assert "no-such-secret" not in str(caught.value)
+
+
 # ------------------------------------------------------------------------------------ lost brokers
 
 
@@ -217,11 +246,13 @@ def read_and_write_through(
     connection: KafkaConnection,
     topics: Mapping[Kind, str],
     stack: ExitStack,
+    client: Client,
 ) -> None:
     """A member of a group and a sink are at work while ``fault`` happens, and go on after it."""
     labels, cut = Partition(topics[Kind.LABELS], 0), SharedCut()
     group = ConsumerGroup(f"group-{secrets.token_hex(6)}", session_timeout_ms=SESSION_MS)
-    log = stack.enter_context(closing(KafkaLog(connection, topics, group, wait_ms=50)))
+    log = client(connection, topics, group, wait_ms=50)
+    stack.enter_context(closing(log))
     reader, writer = Member(log, cut), Writer(connection, labels)
     stack.callback(writer.stop)
     stack.callback(reader.stop)
@@ -247,17 +278,22 @@ def test_reading_and_writing_go_on_after_a_restart_of_the_only_broker(
     connection: KafkaConnection,
     admin: KafkaAdminClient,
     stack: ExitStack,
+    client: Client,
     *,
     kill: bool,
 ) -> None:
     topics = fresh_topics(admin, {})
     read_and_write_through(
-        lambda: lone_kafka.broker(0).restart(kill=kill), connection, topics, stack
+        lambda: lone_kafka.broker(0).restart(kill=kill), connection, topics, stack, client
     )
 
 
 def test_reading_and_writing_go_on_while_the_only_broker_hangs_for_a_moment(
-    lone_kafka: ApacheKafka, connection: KafkaConnection, admin: KafkaAdminClient, stack: ExitStack
+    lone_kafka: ApacheKafka,
+    connection: KafkaConnection,
+    admin: KafkaAdminClient,
+    stack: ExitStack,
+    client: Client,
 ) -> None:
     def hang() -> None:
         lone_kafka.broker(0).pause()
@@ -265,7 +301,7 @@ def test_reading_and_writing_go_on_while_the_only_broker_hangs_for_a_moment(
         threading.Event().wait(SESSION_MS / 2_000)
         lone_kafka.broker(0).resume()
 
-    read_and_write_through(hang, connection, fresh_topics(admin, {}), stack)
+    read_and_write_through(hang, connection, fresh_topics(admin, {}), stack, client)
 
 
 @pytest.fixture
@@ -301,6 +337,7 @@ def test_reading_and_writing_go_on_when_one_of_three_brokers_is_killed(
     connections: KafkaConnection,
     admins: KafkaAdminClient,
     stack: ExitStack,
+    client: Client,
     role: str,
 ) -> None:
     topics = fresh_topics(admins, {"min.insync.replicas": "2"})
@@ -310,7 +347,7 @@ def test_reading_and_writing_go_on_when_one_of_three_brokers_is_killed(
         else leader_of(kafka_cluster, admins, topics[Kind.LABELS])
     )
     stack.callback(bring_back, kafka_cluster, victim)
-    read_and_write_through(victim.kill, connections, topics, stack)
+    read_and_write_through(victim.kill, connections, topics, stack, client)
 
 
 def test_a_partition_without_a_leader_is_waited_for(
@@ -318,9 +355,10 @@ def test_a_partition_without_a_leader_is_waited_for(
     connections: KafkaConnection,
     admins: KafkaAdminClient,
     stack: ExitStack,
+    client: Client,
 ) -> None:
     topics = fresh_topics(admins, {"min.insync.replicas": "1"}, assignments={0: [3]})
-    log, sink, labels = opened(connections, topics, stack)
+    log, sink, labels = opened(connections, topics, stack, client)
     sink.publish([OutRecord(labels.topic, b"key", b"value", partition=0)])
     only = kafka_cluster.broker(2)
     only.kill()
@@ -337,12 +375,13 @@ def test_an_unclean_election_that_loses_what_was_read_ends_the_reading(
     connections: KafkaConnection,
     admins: KafkaAdminClient,
     stack: ExitStack,
+    client: Client,
 ) -> None:
     #  broker 1   0 1 2 3 4 5 6 7 8 9 | killed           (leader)
     #  broker 2   0 1 2 3 4 | killed      | leader       (follower)
     configs = {"min.insync.replicas": "1", "unclean.leader.election.enable": "true"}
     topics = fresh_topics(admins, configs, assignments={0: [1, 2]})
-    log, sink, labels = opened(connections, topics, stack)
+    log, sink, labels = opened(connections, topics, stack, client)
     leader, follower = kafka_cluster.broker(0), kafka_cluster.broker(1)
     sink.publish(OutRecord(labels.topic, b"key", b"both", partition=0) for _ in range(5))
     follower.kill()

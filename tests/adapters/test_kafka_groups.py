@@ -11,14 +11,13 @@ from monitor.adapters.kafka import (
     Assignor,
     ConsumerGroup,
     KafkaConnection,
-    KafkaLog,
     KafkaSink,
     KafkaTopics,
 )
 from monitor.domain.errors import BrokerError
 from monitor.domain.events import Kind, Partition
 from monitor.ports import OutRecord
-from tests.adapters.members import Child, Member, SharedCut, are_shared, wait_until
+from tests.adapters.members import CLIENTS, Child, Member, SharedCut, are_shared, wait_until
 from tests.contracts.record_log import poll_until
 from tests.servers.kafka import ApacheKafka
 
@@ -79,14 +78,25 @@ def cut() -> SharedCut:
     return SharedCut()
 
 
+@pytest.fixture(params=CLIENTS)
+def client(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
 def joined(
-    connection: KafkaConnection, topics: dict[Kind, str], cut: SharedCut, stack: ExitStack
+    connection: KafkaConnection,
+    topics: dict[Kind, str],
+    cut: SharedCut,
+    stack: ExitStack,
+    client: str,
 ) -> Callable[[ConsumerGroup], Member]:
     """Starts members that read in threads."""
 
     def joined(group: ConsumerGroup) -> Member:
-        log = stack.enter_context(closing(KafkaLog(connection, topics, group, wait_ms=50)))
+        log = CLIENTS[client](connection, topics, group, wait_ms=50)
+        stack.enter_context(closing(log))
         member = Member(log, cut)
         stack.callback(member.join)
         stack.callback(member._stopped.set)
@@ -97,12 +107,12 @@ def joined(
 
 @pytest.fixture
 def spawned(
-    connection: KafkaConnection, topics: dict[Kind, str], stack: ExitStack
+    connection: KafkaConnection, topics: dict[Kind, str], stack: ExitStack, client: str
 ) -> Callable[[ConsumerGroup], Child]:
     """Starts members that read in processes."""
 
     def spawned(group: ConsumerGroup) -> Child:
-        child = Child(connection, topics, group)
+        child = Child(connection, topics, group, client)
         stack.callback(child.close)
         return child
 
@@ -154,6 +164,25 @@ def test_every_record_is_read_once_whoever_comes_and_goes(
     for stayed in members:
         stayed.stop()
     assert len({record.position for record in cut.taken()}) == len(cut.taken()) == written
+
+
+def test_members_with_different_clients_share_a_group(
+    connection: KafkaConnection,
+    topics: dict[Kind, str],
+    write: Callable[[int], int],
+    everything: frozenset[Partition],
+    cut: SharedCut,
+    group: str,
+    stack: ExitStack,
+) -> None:
+    member = ConsumerGroup(group, session_timeout_ms=SESSION_MS)
+    members = []
+    for make in CLIENTS.values():
+        members.append(Member(make(connection, topics, member, wait_ms=50), cut))
+        stack.callback(members[-1].stop)
+    wait_until(lambda: are_shared(members, everything), "shared by both")
+    written = write(50)
+    wait_until(lambda: len(cut.taken()) >= written, "read to the end")
 
 
 def test_a_member_keeps_reading_what_it_keeps_in_a_cooperative_rebalance(
@@ -303,9 +332,11 @@ def test_partitions_added_while_two_members_run_are_shared_too(
     cut: SharedCut,
     group: str,
     stack: ExitStack,
+    client: str,
 ) -> None:
     member = ConsumerGroup(group, session_timeout_ms=SESSION_MS)
-    logs = [KafkaLog(connection, topics, member, wait_ms=50, look_around_ms=200) for _ in "12"]
+    make = CLIENTS[client]
+    logs = [make(connection, topics, member, wait_ms=50, look_around_ms=200) for _ in "12"]
     members = [Member(log, cut) for log in logs]
     for each in members:
         stack.callback(each.stop)
@@ -326,11 +357,12 @@ def test_a_topic_that_is_deleted_while_it_is_read_is_named(
     admin: KafkaAdminClient,
     group: str,
     stack: ExitStack,
+    client: str,
     *,
     has_group: bool,
 ) -> None:
     member = ConsumerGroup(group, session_timeout_ms=SESSION_MS) if has_group else None
-    log = KafkaLog(connection, topics, member, wait_ms=50, look_around_ms=200)
+    log = CLIENTS[client](connection, topics, member, wait_ms=50, look_around_ms=200)
     stack.enter_context(closing(log))
     poll_until(log, lambda _: log.assigned() == everything)
     log.seek(dict.fromkeys(everything, 0))

@@ -240,6 +240,10 @@ CONFLICTS = [
     ("kafka: {bootstrap_servers: kafka}", "kafka.bootstrap_servers[0]: must be host:port"),
     ("kafka: {bootstrap_servers: []}", "kafka.bootstrap_servers: must not be empty"),
     ("kafka: {session_timeout: 1s}", "kafka.session_timeout: must be at least 6s"),
+    (
+        "kafka: {client: librdkafka}",
+        "kafka.client: must be 'kafka-python' or 'confluent-kafka', no",
+    ),
     ("kafka: {assignor: sticky}", "kafka.assignor: must be 'range' or 'cooperative-sticky', not"),
     ("redis: {url: 'http://a'}", "redis.url: must start with redis://, rediss:// or unix://"),
     ("redis: {url: 'redis://a:b/0'}", "redis.url: must have a number as its port"),

@@ -273,7 +273,7 @@ class RecordLogContract(ReadingContract):
     def test_a_seek_in_the_middle_of_a_batch_takes_effect_at_once(self, world: LogWorld) -> None:
         world.write(self.some_records(world, count=300))
         log = world.open()
-        read(log, count=150, max_records=50)
+        poll_until(log, lambda polled: len(polled) >= 150, max_records=50)
         log.seek(dict.fromkeys(log.assigned(), 99))
         assert offsets(read_to_end(log, world)) == [99, 99, 99]
 

@@ -12,6 +12,7 @@ from kafka import KafkaAdminClient, TopicPartition
 
 from monitor.adapters.files import FilesLog
 from monitor.adapters.kafka import ConsumerGroup, KafkaConnection, KafkaLog, KafkaSink
+from monitor.adapters.kafka.confluent import ConfluentLog
 from monitor.adapters.memory import MemoryLog
 from monitor.domain.events import Kind, Partition
 from monitor.ports import OutRecord, RecordLog
@@ -88,8 +89,9 @@ class KafkaWorld:
         topics: Mapping[Kind, str],
         stack: ExitStack,
         group: ConsumerGroup | None = None,
+        client: type[KafkaLog | ConfluentLog] = KafkaLog,
     ) -> None:
-        self.topics = topics
+        self.topics, self._client = topics, client
         self.sink = stack.enter_context(closing(KafkaSink(broker)))
         self._broker, self._group, self._stack = broker, group, stack
 
@@ -101,7 +103,7 @@ class KafkaWorld:
             admin.delete_records({TopicPartition(*partition): before})
 
     def open(self) -> RecordLog:
-        log = KafkaLog(self._broker, self.topics, self._group, wait_ms=100)
+        log = self._client(self._broker, self.topics, self._group, wait_ms=100)
         self._stack.enter_context(closing(log))
         for _ in range(EMPTY_POLLS):
             if log.assigned():
@@ -146,6 +148,27 @@ class TestKafkaLogOnItsOwn(RecordLogContract):
         self, broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack
     ) -> KeptWorld:
         return KafkaWorld(broker, topics, stack)
+
+
+class TestConfluentLogInAGroup(RecordLogContract):
+    @pytest.fixture(params=["range", "cooperative-sticky"])
+    def world(
+        self,
+        broker: KafkaConnection,
+        topics: dict[Kind, str],
+        stack: ExitStack,
+        request: pytest.FixtureRequest,
+    ) -> KeptWorld:
+        group = ConsumerGroup(f"readers-of-{topics[Kind.LABELS]}", assignor=request.param)
+        return KafkaWorld(broker, topics, stack, group, ConfluentLog)
+
+
+class TestConfluentLogOnItsOwn(RecordLogContract):
+    @pytest.fixture
+    def world(
+        self, broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack
+    ) -> KeptWorld:
+        return KafkaWorld(broker, topics, stack, client=ConfluentLog)
 
 
 class TestMemorySink(RecordSinkContract):

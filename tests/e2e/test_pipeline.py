@@ -118,5 +118,15 @@ def test_kafka_and_redis_give_the_digest_of_the_replay(
     for transition in (*ours["transitions"], *reference["transitions"]):
         del transition["cut"]
     assert ours["transitions"] == reference["transitions"]
+    with_other_client = live_settings(case, servers, shards=shards, batch=batch)
+    with_other_client["kafka"] |= {"client": "confluent-kafka", "group": f"{case}-fast"}
+    with_other_client["redis"] |= {"namespace": f"{case}-fast".lower()}
+    fast = recallwatch(
+        "run", "--until-caught-up", config=written(tmp_path, settings | with_other_client)
+    )
+    assert fast.returncode == 0, fast.stderr
+    for part in ("digest", "as_of", "ledger", "variants", "hours"):
+        assert json.loads(fast.stdout)[part] == reference[part], part
+    config = written(tmp_path, live)
     again = recallwatch("run", "--until-caught-up", config=config)
     assert json.loads(again.stdout)["digest"] == reference["digest"], "read twice, counted twice"

@@ -87,11 +87,13 @@ class Outcome:
 class Rig:
     """Broker, store and the proxies before them; one schedule after the other. Use in a ``with``.
 
-    ``pace_s`` is how long the feed of one schedule lasts.
+    ``pace_s`` is how long the feed of one schedule lasts, ``client`` the workers' kafka.client.
     """
 
-    def __init__(self, *, predictions: int = 3_000, pace_s: float = 8.0) -> None:
-        self._predictions, self._pace_s = predictions, pace_s
+    def __init__(
+        self, *, predictions: int = 3_000, pace_s: float = 8.0, client: str = "kafka-python"
+    ) -> None:
+        self._predictions, self._pace_s, self.client = predictions, pace_s, client
         self._stack = ExitStack()
         self._kafka = ApacheKafka(proxied=True)
 
@@ -106,7 +108,7 @@ class Rig:
         """Run one schedule to its end; ``broken`` names the guarantee that is taken away."""
         began = time.monotonic()
         with ExitStack() as stack:
-            run = stack.enter_context(_Run.begun(self._kafka, schedule, broken))
+            run = stack.enter_context(_Run.begun(self._kafka, schedule, broken, self.client))
             records = Stream(run.topics, schedule.seed).records(self._predictions)
             run.feed(records, self._pace_s)
             return run.judged(len(records), began)
@@ -118,7 +120,7 @@ class Rig:
         it is started again only afterwards.
         """
         calm = Schedule(0, workers, 1, "range", is_static=False, traps=(), blows=())
-        with _Run.begun(self._kafka, calm, None) as run:
+        with _Run.begun(self._kafka, calm, None, self.client) as run:
             return list(run.takeovers(kills))
 
 
@@ -141,7 +143,9 @@ class _Run:
 
     @classmethod
     @contextmanager
-    def begun(cls, kafka: ApacheKafka, schedule: Schedule, broken: str | None) -> "Iterator[_Run]":
+    def begun(
+        cls, kafka: ApacheKafka, schedule: Schedule, broken: str | None, client: str
+    ) -> "Iterator[_Run]":
         """Fresh topics, a fresh store, and workers that are told but not yet started."""
         name = f"{schedule.seed}-{secrets.token_hex(3)}"
         topics = {kind: f"{kind}-{name}" for kind in Kind}
@@ -152,7 +156,12 @@ class _Run:
             folder = store.folder / "crew"
             folder.mkdir()
             given = settings_of(
-                schedule, name, topics, kafka.proxied_bootstrap, f"redis://{proxy.address}/0"
+                schedule,
+                name,
+                topics,
+                kafka.proxied_bootstrap,
+                f"redis://{proxy.address}/0",
+                client,
             )
             crew = Crew(
                 folder,
@@ -471,10 +480,12 @@ def settings_of(
     topics: Mapping[Kind, str],
     bootstrap_servers: Sequence[str],
     redis_url: str,
+    client: str = "kafka-python",
 ) -> dict[str, object]:
     """The settings of one run, as a file would hold them."""
     return {
         "kafka": {
+            "client": client,
             "bootstrap_servers": list(bootstrap_servers),
             "group": f"group-{name}",
             "session_timeout": f"{SESSION_S}s",

@@ -60,6 +60,17 @@ def test_nothing_is_lost_or_doubled_under_a_schedule_of_faults(rig: Rig, seed: i
     assert outcome.digests > 1
 
 
+def test_nothing_is_lost_or_doubled_with_the_other_client(rig: Rig) -> None:
+    rig.client = "confluent-kafka"
+    try:
+        outcome = rig.run(schedule(2))
+    finally:
+        rig.client = "kafka-python"
+    assert outcome.problems == (), str(outcome.schedule)
+    assert (outcome.lost, outcome.doubled, outcome.is_equal) == (0, 0, True)
+    assert outcome.faults
+
+
 def test_offsets_that_are_committed_early_do_no_harm_since_reading_follows_the_cut(
     rig: Rig,
 ) -> None:

@@ -1,8 +1,9 @@
 """Kafka: the two topics as one consumer reads them, a sink to write to, and care for topics.
 
     connection, bulk > log, sink, topics > journal
+    confluent_client > confluent, the log of the extra ``fast``
 
-The only package that knows the client library. Four rules keep its traps away: records are taken
+The only package that knows the client libraries. Four rules keep its traps away: records are taken
 as bytes (a deserializer that raises hangs the client at its next poll), partitions are paused one
 by one through ``KafkaLog`` alone (a resumed one can stay silent for ever), the client never chooses
 a place to read on from by itself, and a consumer whose poll failed is closed. Whatever the client

@@ -196,13 +196,18 @@ def opened(
         # The constructor leaves its network thread and sockets behind when it raises.
         for client in started:
             client.close()
-        if isinstance(error.__cause__, kafka_errors.KafkaTimeoutError) and _listens(connection):
-            raise BrokerError(
-                f"broker {connection} accepted the connection, but did not let us in: it refused "
-                f"the login, speaks another protocol than {connection.protocol}, or hangs; check "
-                "kafka.security"
-            ) from error
+        check_let_in(connection, error)
         raise
+
+
+def check_let_in(connection: KafkaConnection, error: BrokerError) -> None:
+    """BrokerError that says it better, where somebody listens but did not answer in time."""
+    if isinstance(error.__cause__, kafka_errors.KafkaTimeoutError) and _listens(connection):
+        raise BrokerError(
+            f"broker {connection} accepted the connection, but did not let us in: it refused "
+            f"the login, speaks another protocol than {connection.protocol}, or hangs; check "
+            "kafka.security"
+        ) from error
 
 
 def _listens(connection: KafkaConnection) -> bool:

@@ -25,8 +25,10 @@ from monitor.adapters.kafka.connection import (
     opened,
     translated,
 )
+from monitor.adapters.kafka.faults import created_anew, missing, shortened
+from monitor.adapters.kafka.placed import PlacedLog
 from monitor.domain.errors import BrokerError
-from monitor.domain.events import Kind, NextOffsets, Partition, Position, Record
+from monitor.domain.events import Kind, NextOffsets, Partition, Record
 
 JOIN_WAIT_MS = 5_000
 """How long a poll may wait for a rebalance to end; there is nothing to read meanwhile."""
@@ -79,7 +81,7 @@ class ConsumerGroup:
         }
 
 
-class KafkaLog:
+class KafkaLog(PlacedLog):
     """The two topics, as a member of ``group``, or all partitions on its own when there is none.
 
     A poll that meets a rebalance returns [], so that the reader can seek before the first record
@@ -106,15 +108,13 @@ class KafkaLog:
         look_around_ms: int = LOOK_AROUND_MS,
         is_bulk: bool = False,
     ) -> None:
-        self._connection, self._topics = connection, topics
+        super().__init__(connection)
+        self._topics = topics
         self._wait_ms = max(1, wait_ms)
         self._failed_polls = 0
         self._is_in_group = group is not None
         self._is_pausing = False
-        self._generation = 0
         self._group_generation = -1
-        self._assigned: frozenset[Partition] = frozenset()
-        self._known_ends: dict[Partition, int] = {}
         self._topic_ids: dict[str, object] = {}
         self._consumer = opened(
             KafkaConsumer,
@@ -160,15 +160,6 @@ class KafkaLog:
             self.close()
             raise
 
-    @property
-    def generation(self) -> int:
-        """Rebalances met and places lost so far; being put out of the group counts, too."""
-        return self._generation
-
-    def assigned(self) -> frozenset[Partition]:
-        """The partitions as of the last poll."""
-        return self._assigned
-
     def partitions(self) -> frozenset[Partition]:
         """All partitions of both topics; those added later appear within ``LOOK_AROUND_MS``.
 
@@ -181,7 +172,7 @@ class KafkaLog:
             }
         for (kind, topic), found in numbers.items():
             if not found:
-                raise self._missing(kind, topic)
+                raise missing(self._connection, kind, topic)
         return frozenset(
             Partition(topic, number) for (_, topic), found in numbers.items() for number in found
         )
@@ -193,10 +184,6 @@ class KafkaLog:
         """
         with self._asking("looking up the oldest records"):
             return self._told(self._consumer.beginning_offsets, partitions)
-
-    def newest(self, partitions: Iterable[Partition]) -> NextOffsets:
-        """One past the newest record; with read_committed, where the oldest open transaction is."""
-        return self._ends(partitions)
 
     def places(self) -> NextOffsets:
         """The offset that the client reads next, for assigned partitions that have been sought.
@@ -246,32 +233,6 @@ class KafkaLog:
         # Answered after the ends were: it may lie beyond them.
         return {p: min(told.get(p, end), end) for p, end in ends.items()}
 
-    def at_end(self) -> frozenset[Partition]:
-        """Assigned partitions read to the end as the broker knows it now.
-
-        Asks the broker only about partitions that have reached the last known end. BrokerError
-        when an end lies before what was read.
-        """
-        places = dict(self.places())
-        reached = {p: at for p, at in places.items() if at >= self._known_ends.get(p, 0)}
-        ends = self._ends(reached) if reached else {}
-        self._check_within(reached, ends)
-        return frozenset(p for p, end in ends.items() if places[p] >= end)
-
-    def lag(self) -> Mapping[Partition, int]:
-        """Offsets between the next record and the end: transactions leave gaps, so at most.
-
-        A partition that has no place yet counts from its oldest record.
-        """
-        if not self._assigned:
-            return {}
-        places = dict(self.places())
-        if unplaced := self._assigned - places.keys():
-            places |= self.oldest(unplaced)
-        ends = self._ends(self._assigned)
-        self._check_within(places, ends)
-        return {p: end - places[p] for p, end in ends.items()}
-
     def commit(self, next_offsets: NextOffsets) -> None:
         """Tell the group how far we are, for assigned partitions; without a group, nothing.
 
@@ -298,7 +259,7 @@ class KafkaLog:
         there = self._consumer.topics()
         for kind, topic in self._topics.items():
             if topic not in there:
-                raise self._missing(kind, topic)
+                raise missing(self._connection, kind, topic)
         self._check_same_topics()
         if self._is_in_group:
             self._join_patiently()
@@ -375,10 +336,7 @@ class KafkaLog:
             id_ = self._consumer._cluster.topic_id(topic)
             is_told = id_ is not None and id_.int != 0
             if is_told and self._topic_ids.setdefault(topic, id_) != id_:
-                raise BrokerError(
-                    f"topic {topic} was created anew on broker {self._connection} while it was "
-                    f"read; {_START_AFRESH}"
-                )
+                raise created_anew(self._connection, topic)
 
     def _notice_rebalance(self) -> bool:
         """Whether partitions were assigned anew; the same ones by a new group generation count."""
@@ -394,11 +352,9 @@ class KafkaLog:
         for tp, records in fetched.items():
             self._consumer.seek(tp, records[0].offset)
 
-    def _ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    def _asked_ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         with self._asking("looking up the ends of the topics"):
-            ends = self._told(self._consumer.end_offsets, partitions)
-        self._known_ends.update(ends)
-        return ends
+            return self._told(self._consumer.end_offsets, partitions)
 
     def _told(
         self, ask: Callable[..., Mapping[TopicPartition, int]], partitions: Iterable[Partition]
@@ -419,12 +375,6 @@ class KafkaLog:
             self._consumer._cluster.request_update()
         raise kafka_errors.KafkaTimeoutError("no leader has answered for each partition")
 
-    def _check_within(self, places: NextOffsets, ends: NextOffsets) -> None:
-        """BrokerError for a place beyond the end."""
-        for partition, place in places.items():
-            if place > ends[partition]:
-                raise self._shortened(partition, place, f"ends at offset {ends[partition]}")
-
     @contextmanager
     def _asking(self, doing: str) -> Iterator[None]:
         """Let nothing of the client library out, and say it when records that were read are gone.
@@ -438,22 +388,9 @@ class KafkaLog:
                 tp, agreed = next(iter(error.divergent_offsets.items()))
                 what = f"is the same only up to offset {agreed.offset}" if agreed else "is another"
                 place = self._consumer._subscription.position(tp).offset
-                raise self._shortened(Partition(*tp), place, what) from error
-
-    def _shortened(self, partition: Partition, offset: int, what: str) -> BrokerError:
-        return BrokerError(
-            f"{Position(*partition, offset)}: was to be read next, but the log {what} on broker "
-            f"{self._connection}; the topic was created anew or lost records. {_START_AFRESH}"
-        )
-
-    def _missing(self, kind: Kind, topic: str) -> BrokerError:
-        return BrokerError(
-            f"topic {topic} is not on broker {self._connection}, or this user may not see it; "
-            f"create it, or set kafka.{kind}.topic to the right name"
-        )
+                raise shortened(self._connection, Partition(*tp), place, what) from error
 
 
-_START_AFRESH = "Start on a fresh redis.namespace, or name the topic that was read before"
 _PASSING = (
     kafka_errors.RetriableError,
     kafka_errors.CommitFailedError,

@@ -121,7 +121,10 @@ class JournalTopic(Group):
 
 
 class KafkaSettings(Group):
-    """Where records come from. `instance_id` makes the consumer a static member of its group."""
+    """Where records come from. `instance_id` makes the consumer a static member of its group.
+
+    `client` is the library that reads; confluent-kafka is in the extra `fast`.
+    """
 
     bootstrap_servers: Annotated[
         tuple[Server, ...], BeforeValidator(split_commas), Field(min_length=1)
@@ -130,6 +133,9 @@ class KafkaSettings(Group):
     instance_id: Topic | None = Field(default=None, examples=["worker-1"])
     isolation_level: Literal["read_committed", "read_uncommitted"] = Field(
         default="read_committed", examples=["read_committed"]
+    )
+    client: Literal["kafka-python", "confluent-kafka"] = Field(
+        default="kafka-python", examples=["kafka-python"]
     )
     session_timeout: Annotated[Duration, within(6 * SECOND, 30 * MINUTE)] = Field(
         default=45 * SECOND, examples=["45s"]
