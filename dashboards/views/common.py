@@ -183,10 +183,17 @@ def loading(height: int, key: str) -> AbstractContextManager[object]:
     return st.skeleton(height=height)
 
 
-def notice(said: Notice) -> None:
-    """One notice in its tone: icon, words and colour."""
+def notice(said: Notice, *, is_listed: bool = False) -> None:
+    """One notice in its tone: icon, words and colour.
+
+    When it ``is_listed``, what its last paragraph strings together stands below each other.
+    """
     show, icon = _DRAWN[said.tone]
-    show(plain(said.body) or " ", title=plain(said.title), icon=icon)
+    body = plain(said.body)
+    if is_listed:
+        first, gap, last = body.rpartition("\n\n")
+        body = first + gap + "".join(f"- {part}\n" for part in last.split(" · "))
+    show(body or " ", title=plain(said.title), icon=icon)
 
 
 class _Home(st.Page):

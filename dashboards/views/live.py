@@ -81,7 +81,7 @@ def _alerts(view: LiveNow, *, is_down: bool) -> None:
     wanting = view.attention
     for alert in wanting[:MOST_NOTICES]:
         said = banner.describe(alert, view.freshness)
-        common.notice(banner.last_known(said) if is_down else said)
+        common.notice(banner.last_known(said) if is_down else said, is_listed=True)
         with st.container(horizontal=True):
             common.to_alert(alert.alert)
             if alert.is_up and alert.rule.metric is Metric.RECALL:

@@ -155,8 +155,8 @@ def test_live_says_why_when_an_alert_is_firing() -> None:
     assert "objective 80%" in text
     assert "when it fired: 65 of the last 100 mature urgent labels were hits" in text
     assert "Not acknowledged: nobody has taken it on\n\n" in text
-    assert text.endswith("· rule urgent-recall")
-    since = text.partition("begins with predictions of ")[2].partition(" ·")[0]
+    assert text.endswith("\n- rule urgent-recall")
+    since = text.partition("begins with predictions of ")[2].partition("\n")[0]
     assert detail(app).startswith(f"fine_tuned since {since}, the start of the evidence of alert ")
     assert len(app.get("vega_lite_chart")) == 3
     assert len(app.metric) == 6
@@ -230,7 +230,7 @@ def test_live_says_who_has_taken_on_what_fires_and_which_signals_warn() -> None:
     (red, fires), (yellow, signals) = notices(show("acknowledged"))
     assert (red, yellow) == (Tone.CRITICAL, Tone.WARNING)
     assert fires.startswith("fine_tuned firing: urgent recall ")
-    assert "Acknowledged by ana at 12:00 UTC: rolling back\n\nFiring since 11:" in fires
+    assert "Acknowledged by ana at 12:00 UTC: rolling back\n\n- Firing since 11:" in fires
     assert "evidence this strong would turn up less than once in 36\u202f000 labels" in fires
     assert signals.startswith("2 signals warn. ")
     assert "fine_tuned warning: 95% were answered within 1" in signals
@@ -242,7 +242,7 @@ def test_live_warns_of_what_is_degraded_though_silenced() -> None:
     assert tone is Tone.WARNING
     assert text.startswith("fine_tuned warning, degraded vs baseline: urgent recall 8")
     assert "Silenced by bo until 14:00 UTC: retraining · not acknowledged: " in text
-    assert "\n\nWarning since " in text
+    assert "\n\n- Warning since " in text
 
 
 def test_live_tells_a_silence_no_more_when_its_time_is_over() -> None:
