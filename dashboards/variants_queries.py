@@ -40,7 +40,7 @@ from monitor.domain.counts import Counts, merge
 from monitor.domain.engine import Spec
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.events import Intent
-from monitor.domain.intervals import f1_interval, mean_interval, quantile_shares
+from monitor.domain.intervals import f1_interval, mean_interval
 from monitor.domain.ledger import gaps_of
 from monitor.domain.rules import Metric
 from monitor.domain.scores import Score, fold, group_scores, headline, proportion
@@ -102,7 +102,7 @@ def firing(reader: StateReader) -> tuple[str, ...]:
     states = reader.evaluation().states.items()
     return tuple(
         sorted(
-            f"{fingerprint(alert)} {state.since_ms} {state.is_relieved}"
+            f"{fingerprint(alert)} {state.since_ms}"
             for alert, state in states
             if state.status is Status.FIRING
         )
@@ -296,12 +296,9 @@ def _measures(counts: Counts, of: str, group: frozenset[Intent]) -> Iterator[Mea
 
 
 def _latencies(counts: Counts) -> Iterator[Measure]:
-    n = sum(found for cell, found in counts.cells.items() if cell[0] == "latency")
+    n = counts.latencies
     for name, share in QUANTILES.items():
-        interval = None
-        if bounds := quantile_shares(share, n):
-            low, high = (counts.latency_ms(bound) for bound in bounds)
-            interval = None if low is None or high is None else (low, high)
+        interval = counts.latency_interval(share)
         yield Measure(f"latency {name}", Unit.MS, counts.latency_ms(share), n, interval)
 
 

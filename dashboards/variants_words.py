@@ -101,7 +101,8 @@ def since(variant: Variant) -> str:
     when = words.moment(last.at_ms)
     answer, by_labels = variant.verdict.answer, last.verdict.answer
     if answer is not by_labels:
-        return f"{VERDICTS[answer]} by an alert that fires; {VERDICTS[by_labels]} since {when}"
+        said = f"{VERDICTS[answer]}, because an alert fires"
+        return f"{said}; by the labels of the whole window {VERDICTS[by_labels]} since {when}"
     if len(variant.changes) == 1:
         return f"{VERDICTS[answer]} since {when}, the first hour that is judged"
     before = VERDICTS[variant.changes[-2].verdict.answer]

@@ -126,16 +126,14 @@ def print_report(report: Mapping[str, Any], *, width: int | None = None) -> None
         console.print(sampled)
     for line in _standing(report["transitions"]):
         console.print(printable(line))
-    console.print(
-        "All numbers are since the namespace was created, the verdict on them too; "
-        "recallwatch verdict judges the latest window, with traps, history and advice."
-    )
+    verdicts, judged = _judged(report)
+    console.print(f"All numbers are since the namespace was created; the verdict {judged}.")
     console.print(_ledger_table(report["ledger"]))
     for gap in report["ledger"]["gaps"]:
         console.print(printable(_lost(gap)), style="bold red")
-    console.print(_variants_table(report["variants"]))
+    console.print(_variants_table(report["variants"], verdicts))
     console.print(_groups_table(report["variants"]))
-    console.print(_reasons_table(report["variants"]))
+    console.print(_reasons_table(verdicts))
     if report["comparisons"]["variants"]:
         console.print(_comparisons_table(report["comparisons"]))
         for watched in report["comparisons"]["watched"]:
@@ -200,7 +198,24 @@ def _lost(gap: Mapping[str, Any]) -> str:
     return f"records lost: {offsets}, dropped by the log before they were counted"
 
 
-def _variants_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
+def _judged(report: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], str]:
+    """Variant -> its verdict, and what that is on.
+
+    It is that of the window, in which alerts that fire count; a report of one moment, such as that
+    of a replay, may have none, and judges all. All variants together are judged by neither.
+    """
+    if "verdicts" not in report:
+        every = {name: section["verdict"] for name, section in report["variants"].items()}
+        return every, "is on all of them"
+    window = report["verdicts"]["window"]
+    found = dict(report["verdicts"]["variants"])
+    said = f"is on {window['from']} to {window['to']}, as that of recallwatch verdict, which says"
+    return found, f"{said} more"
+
+
+def _variants_table(
+    variants: Mapping[str, Mapping[str, Any]], verdicts: Mapping[str, Mapping[str, Any]]
+) -> Table:
     table = _table(
         "Variants",
         "variant",
@@ -225,7 +240,7 @@ def _variants_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
             share(section["balanced_accuracy"]),
             share(section["macro_f1"]),
             "-" if latency is None else f"{latency:.0f} ms",
-            section["verdict"]["answer"].replace("_", " "),
+            verdicts[name]["answer"].replace("_", " ") if name in verdicts else "-",
         )
     return table
 
@@ -376,10 +391,9 @@ def _states(transitions: list[Mapping[str, Any]]) -> dict[tuple[str, ...], str]:
     }
 
 
-def _reasons_table(variants: Mapping[str, Mapping[str, Any]]) -> Table:
+def _reasons_table(verdicts: Mapping[str, Mapping[str, Any]]) -> Table:
     table = _table("Verdict: what is not met", "variant", "verdict", "why")
-    for name, section in variants.items():
-        verdict = section["verdict"]
+    for name, verdict in verdicts.items():
         for reason in verdict["reasons"]:
             if reason["finding"] != "met":
                 _add(table, name, verdict["answer"].replace("_", " "), reason["text"])

@@ -25,6 +25,7 @@ from monitor.domain.slices import ALL
 from monitor.domain.trailing import Change, changes_of, window_at
 from monitor.domain.traps import Offline, Trap
 from monitor.domain.verdict import (
+    ALERT,
     Answer,
     Evidence,
     Finding,
@@ -164,19 +165,23 @@ def reviewed(
 
 
 def _firing(evaluation: Evaluation, spec: Spec) -> dict[str, list[Judgement]]:
-    """Variant -> the alerts about all of it that fire, and whose version still answers."""
+    """Variant -> the alerts about all of it that fire.
+
+    One about a version that another has taken over from counts as long as it fires: nobody knows
+    that the version answers no more before it has been silent for a day, which ends its alert.
+    """
     objectives = {rule.name: rule.objective for rule in spec.rules}
     found: dict[str, list[Judgement]] = {}
     for key, state in sorted(evaluation.states.items()):
         is_whole = key.key.slice == ALL and key.rule in objectives
-        if is_whole and state.status is Status.FIRING and not state.is_relieved:
+        if is_whole and state.status is Status.FIRING:
             of = f" of version {key.version}" if key.version else ""
             text = (
                 f"alert {key.rule}{of} fires since {iso(state.since_ms)}: it weighs the newest "
                 "labels, which a long window may hide"
             )
             judgement = Judgement(
-                name=f"alert {key.rule}",
+                name=f"{ALERT}{key.rule}",
                 finding=Finding.MISSED,
                 text=text,
                 value=None,

@@ -25,6 +25,7 @@ from monitor.domain import comparison
 from monitor.domain.comparison import Comparison, compare
 from monitor.domain.scores import Score
 from monitor.domain.verdict import (
+    ALERT,
     PARADOX,
     Answer,
     Evidence,
@@ -124,7 +125,9 @@ def advise(candidates: Sequence[Candidate], paired: Paired = NO_PAIRS) -> Advice
     """
     known = [one for one in candidates if one.evidence.predictions or one.evidence.accuracy.support]
     serve, ground, text = _serving(known, paired)
-    steps = [item for one in known for item in _steps_of(one, known)]
+    fit = next((one for one in known if one.name == serve and _is_fit(one)), None)
+    fit = fit or next(filter(_is_fit, known), None)
+    steps = [item for one in known for item in _steps_of(one, known, fit)]
     return Advice(serve, ground, text, tuple(steps))
 
 
@@ -210,7 +213,6 @@ def _serving(known: Sequence[Candidate], paired: Paired) -> tuple[str | None, Gr
         return fit[0].name, Ground.FIT, _alone(fit[0], known, paired)
     if fit:
         return _among_fit(fit, paired)
-    # Of those none of which is shown to be fit, one that may be goes before one that is not.
     return _best_of(known, Ground.LESSER, paired)
 
 
@@ -242,18 +244,20 @@ def _best_of(
     known: Sequence[Candidate], ground: Ground, paired: Paired
 ) -> tuple[str | None, Ground, str]:
     """The one that is shown to be better than every other, if there is one."""
-    ahead = "" if ground is Ground.BETTER else ", though it is not shown to be fit"
     found = {
         (one.name, other.name): better(one, other, paired)
         for one in known
         for other in known
         if other is not one
     }
+    is_open = any(one.verdict.answer is Answer.NOT_ENOUGH_EVIDENCE for one in known)
     for one in known:
         ways = [way for (name, _), way in found.items() if name == one.name]
         if all(way.is_clear for way in ways):
+            if one.verdict.answer is Answer.NOT_FIT and (is_open or _is_bad(one)):
+                return None, Ground.CONFLICT, _no_case(one, known, ways[0])
             why = "; ".join(way.shown[0] for way in ways)
-            return one.name, ground, f"Let {one.name} serve{ahead}: {why}."
+            return one.name, ground, f"Let {one.name} serve{_though(one)}: {why}."
     for (name, other_name), way in found.items():
         if way.shown and way.against:
             said = f"No clear choice between {name} and {other_name}"
@@ -275,17 +279,44 @@ def _alike(known: Sequence[Candidate], paired: Paired) -> str:
     return f"No difference shown between {names} in {where}: nothing speaks for a change."
 
 
-def _steps_of(one: Candidate, known: Sequence[Candidate]) -> Iterable[Item]:
+def _is_bad(one: Candidate) -> bool:
+    """Whether its accuracy is bad: what answers *urgent* to everything has the best recall."""
+    return ACCURACY in _names(one.verdict.found(Finding.MISSED))
+
+
+def _no_case(one: Candidate, known: Sequence[Candidate], way: Better) -> str:
+    """Why one that is better does not serve: it is known not to be fit, and another may be."""
+    others = [c.name for c in known if c.verdict.answer is Answer.NOT_ENOUGH_EVIDENCE]
+    but = f"{' or '.join(others)} may be" if others else "its accuracy is bad"
+    return f"No clear choice: {one.name} is better ({way.shown[0]}), but it is not fit, and {but}."
+
+
+def _though(one: Candidate) -> str:
+    """What is to be said against one that is better than the others."""
+    return _AGAINST[one.verdict.answer]
+
+
+_AGAINST = {
+    Answer.FIT: "",
+    Answer.NOT_FIT: ", though it is not fit itself",
+    Answer.NOT_ENOUGH_EVIDENCE: ", though it is not shown to be fit",
+}
+
+
+def _steps_of(one: Candidate, known: Sequence[Candidate], fit: Candidate | None) -> Iterable[Item]:
     verdict = one.verdict
     if verdict.answer is Answer.FIT:
         yield Item(Step.SERVE, one.name, f"{one.name} reaches all its limits: keep watching it.")
         return
     if one.approach is Approach.PROMPT and (stuck := _stuck(one)):
-        yield _beyond_prompts(one, known, stuck)
+        yield _beyond_prompts(one, known, stuck, fit)
         return
     if verdict.answer is Answer.NOT_FIT:
         missed = ", ".join(n for n in _names(verdict.found(Finding.MISSED)) if n != PARADOX)
         how = _HOW.get(one.approach, "improve it")
+        if all(r.name.startswith(ALERT) for r in verdict.found(Finding.MISSED)):
+            # What the whole window does not show came with something new.
+            how = f"go back to what served before it fired, if it came with a change, or {how}"
         yield Item(Step.IMPROVE, one.name, f"{one.name} is not fit ({missed}): {how}.")
     yield from _open_steps(one)
 
@@ -318,13 +349,16 @@ def _excluded(verdict: Verdict) -> list[Judgement]:
     ]
 
 
-def _beyond_prompts(one: Candidate, known: Sequence[Candidate], stuck: Sequence[str]) -> Item:
+def _beyond_prompts(
+    one: Candidate, known: Sequence[Candidate], stuck: Sequence[str], fit: Candidate | None
+) -> Item:
+    """Serve what is fit, the one to prefer if there are several; without one, fine-tune."""
     said = f"Every prompt version of {one.name} is shown to fall short: {'; '.join(stuck)}"
     tuned = [c.name for c in known if c.approach is Approach.FINE_TUNED]
-    fit = [c.name for c in known if c.approach is Approach.FINE_TUNED and _is_fit(c)]
-    if fit:
-        text = f"{said}. {fit[0]}, which is fine-tuned, reaches its limits: let it serve."
-        return Item(Step.SERVE, fit[0], text)
+    if fit is not None:
+        how = ", which is fine-tuned," if fit.approach is Approach.FINE_TUNED else ""
+        text = f"{said}. {fit.name}{how} reaches its limits: let it serve."
+        return Item(Step.SERVE, fit.name, text)
     how = f"Go on with fine-tuning: train {tuned[0]} again" if tuned else "Fine-tune a model"
     return Item(Step.FINE_TUNE, one.name, f"{said}. {how}.")
 

@@ -15,6 +15,7 @@ t-digest two of them merge, and a correction is taken out again, without any err
 """
 
 import math
+import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.domain.events import Intent
+from monitor.domain.intervals import quantile_ranks
 
 Cell = tuple[str, ...]
 Cells = Mapping[Cell, int]
@@ -162,6 +164,22 @@ class Counts:
             found += [bounds_of(bucket) for rank in (low, high) if reached < rank <= reached + n]
             reached += n
         return found[0][0], found[-1][1]
+
+    def latency_interval(self, share: float) -> tuple[float, float] | None:
+        """Between which milliseconds the latency that ``share`` do not exceed lies; 95 %.
+
+        In whole buckets of the sketch. None where too few are known, see ``quantile_ranks``.
+        """
+        ranks = quantile_ranks(share, self.latencies)
+        if ranks is None:
+            return None
+        low, high = self.latency_bounds(*ranks)
+        return low, min(high, sys.float_info.max)
+
+    @property
+    def latencies(self) -> int:
+        """Predictions whose latency is known."""
+        return sum(n for cell, n in self.cells.items() if cell[0] == "latency")
 
     def delay_ms(self, share: float) -> float | None:
         """Verification latency that ``share`` (0..1) of the outcomes did not exceed."""

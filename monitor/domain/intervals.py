@@ -3,6 +3,8 @@
 import math
 from statistics import NormalDist
 
+import numpy as np
+
 Z95 = 1.959963984540054
 """Two-sided 95 %, in standard deviations."""
 
@@ -51,12 +53,37 @@ def mean_interval(mean: float, n: int) -> tuple[float, float]:
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
-def quantile_shares(share: float, n: int) -> tuple[float, float] | None:
-    """Between which shares of ``n`` sorted values the true quantile ``share`` (0..1) lies; 95 %.
+def quantile_ranks(share: float, n: int) -> tuple[int, int] | None:
+    """Ranks (1..n) of ``n`` sorted values between which the quantile ``share`` (0..1) lies; 95 %.
 
-    It is where Wilson's interval of ``share`` falls among the values (R. S. Woodruff, JASA 47,
-    1952). None where the least or the greatest of so few values may well lie on the wrong side.
+    How many values do not exceed the quantile is binomial, whatever the values are: each side is
+    wrong in 2.5 % at most (H. A. David and H. N. Nagaraja, Order Statistics, 2003, section 7.1).
+    None where the least or the greatest of so few values may well lie on the wrong side.
+
+    >>> quantile_ranks(0.95, 100), quantile_ranks(0.95, 71)
+    ((90, 100), None)
     """
-    if max(share, 1 - share) ** n > 0.025:  # noqa: PLR2004 - half of what 95 % leaves out
+    if not n:
         return None
-    return wilson(share * n, n)
+    low, above = _rank_below(share, n), _rank_below(1 - share, n)
+    return (low, n - above + 1) if low and above else None
+
+
+def _rank_below(share: float, n: int) -> int:
+    """The greatest rank below which ``share`` of ``n`` values are in 2.5 % at most; 0 for none."""
+    mean, deviation = share * n, math.sqrt(share * (1 - share) * n)
+    first = max(0, int(mean - _FAR * deviation))
+    counts = np.arange(first, int(mean) + 1)
+    logs = np.log((n - counts[1:] + 1) / counts[1:]) + math.log(share / (1 - share))
+    ways = math.lgamma(n + 1) - math.lgamma(first + 1) - math.lgamma(n - first + 1)
+    start = ways + first * math.log(share) + (n - first) * math.log1p(-share)
+    below = np.cumsum(np.exp(start + np.concatenate([[0.0], np.cumsum(logs)])))
+    found = int(np.searchsorted(below, _HALF, side="right"))
+    return first + found if found else 0
+
+
+_HALF = 0.025
+"""Half of what 95 % leaves out."""
+
+_FAR = 12.0
+"""Standard deviations beyond which nothing is left that could be seen."""

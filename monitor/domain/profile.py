@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from monitor.domain.counts import Counts
-from monitor.domain.intervals import f1_interval, mean_interval, quantile_shares
+from monitor.domain.intervals import f1_interval, mean_interval
 from monitor.domain.scores import ClassScores, Score, group_scores, headline, intent_scores
 from monitor.domain.slices import Groups
 
@@ -57,11 +57,7 @@ def _relevance(counts: Counts) -> Metric:
 
 
 def _latencies(counts: Counts) -> Iterator[Metric]:
-    n = sum(count for cell, count in counts.cells.items() if cell[0] == "latency")
+    n = counts.latencies
     for name, share in QUANTILES.items():
-        shares = quantile_shares(share, n) if n else None
-        bounds = None
-        if shares is not None:
-            low, high = (counts.latency_ms(bound) or 0.0 for bound in shares)
-            bounds = low, high
+        bounds = counts.latency_interval(share)
         yield Metric(f"latency {name}", "", "ms", counts.latency_ms(share), n, bounds)

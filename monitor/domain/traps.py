@@ -74,14 +74,21 @@ def accuracy_paradox(evidence: Evidence, verdict: Verdict, limits: VerdictLimits
     if not limits.groups:
         text = f"no group is declared that accuracy could hide; {always}"
         return Trap(PARADOX, Sign.UNKNOWN, text, numbers)
-    still = [r.name for r in verdict.reasons if r.name in _watched(limits) and _is_open(r)]
-    if still and accuracy.value >= limits.accuracy_good:
-        text = f"accuracy looks good, and nobody knows yet: {', '.join(still)} is open; {always}"
+    if accuracy.interval is None or accuracy.support < LEAST_LABELS:
+        text = f"{accuracy.support:,} labels are too few to say how good accuracy is; {always}"
         return Trap(PARADOX, Sign.UNKNOWN, text, numbers)
-    if accuracy.value < limits.accuracy_good:
+    if accuracy.interval[1] < limits.accuracy_good:
         text = f"accuracy is not good itself, so nothing can hide behind it; {always}"
         return Trap(PARADOX, Sign.NOT_FOUND, text, numbers)
-    text = f"accuracy is good, and so is every watched group; {always}"
+    still = [r.name for r in verdict.reasons if r.name in _watched(limits) and _is_open(r)]
+    if still:
+        text = f"accuracy may look good, and nobody knows yet: {', '.join(still)} is open; {always}"
+        return Trap(PARADOX, Sign.UNKNOWN, text, numbers)
+    failing = [r.name for r in verdict.found(Finding.MISSED) if r.name in _watched(limits)]
+    if failing:
+        text = f"accuracy may be good, and hide {' and '.join(failing)}; {always}"
+        return Trap(PARADOX, Sign.UNKNOWN, text, numbers)
+    text = f"every watched group is good, whatever accuracy is; {always}"
     return Trap(PARADOX, Sign.NOT_FOUND, text, numbers)
 
 
@@ -95,6 +102,10 @@ def ignored_latency(verdict: Verdict) -> Trap:
     held = [r for r in verdict.found(Finding.MET) if r.name.startswith("recall of ")]
     if latency.finding is Finding.MET:
         return Trap(name, Sign.NOT_FOUND, latency.text, numbers)
+    recalls = [reason for reason in verdict.reasons if reason.name.startswith("recall of ")]
+    if not held and (not recalls or any(map(_is_open, recalls))):
+        text = f"{latency.text}; nobody knows yet whether any recall reaches its limit"
+        return Trap(name, Sign.UNKNOWN, text, numbers)
     if not held:
         text = f"{latency.text}; no recall is shown to reach its limit at that price either"
         return Trap(name, Sign.NOT_FOUND, text, numbers)

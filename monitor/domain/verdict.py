@@ -22,7 +22,7 @@ from enum import StrEnum
 
 from monitor.domain.counts import Counts
 from monitor.domain.events import Intent
-from monitor.domain.intervals import mean_interval, quantile_shares, wilson
+from monitor.domain.intervals import mean_interval, quantile_ranks, wilson
 from monitor.domain.scores import Score, difference_interval, proportion
 from monitor.domain.slices import Groups
 
@@ -32,11 +32,17 @@ LEAST_LABELS = 30
 PARADOX = "accuracy paradox"
 """The reason that says: accuracy is good, and hides a group that fails."""
 
+UNWATCHED = "watched groups"
+"""The reason that says: none is declared."""
+
+ALERT = "alert "
+"""Begins the name of a reason that is an alert which fires."""
+
 MOST_LABELS = 10_000_000
 """So near its limit that more labels than this would be needed, nobody will ever tell."""
 
 _P95 = 0.95
-_LEAST_LATENCIES = next(n for n in range(2, 1_000) if quantile_shares(_P95, n))
+_LEAST_LATENCIES = next(n for n in range(2, 1_000) if quantile_ranks(_P95, n))
 """Latencies from which on the 95th percentile has an interval."""
 
 
@@ -57,7 +63,7 @@ class Finding(StrEnum):
 
 
 class Lacking(StrEnum):
-    """Why a limit is open."""
+    """Why a limit is open; reports are what records or settings do not tell."""
 
     LABELS = "labels"
     REPORTS = "reports"
@@ -166,12 +172,7 @@ class Evidence:
     def latency(self) -> tuple[float | None, tuple[float, float] | None, int]:
         """The 95th percentile in milliseconds, its interval, and on how many it stands."""
         counts = Counts(self.cells)
-        n = sum(count for cell, count in self.cells.items() if cell[0] == "latency")
-        value, shares = counts.latency_ms(_P95), quantile_shares(_P95, n) if n else None
-        if shares is None:
-            return value, None, n
-        low, high = (counts.latency_ms(share) for share in shares)
-        return value, (low or 0.0, high or 0.0), n
+        return counts.latency_ms(_P95), counts.latency_interval(_P95), counts.latencies
 
     @property
     def relevance(self) -> tuple[float | None, int]:
@@ -240,6 +241,8 @@ def judged(evidence: Evidence, limits: VerdictLimits) -> Verdict:
     if limits.relevance is not None:
         judgements.append(_relevance(evidence, limits.relevance))
     judgements += _paradox(evidence, limits, judgements)
+    if not limits.groups:
+        judgements.append(_unwatched())
     return _verdict(judgements)
 
 
@@ -447,6 +450,15 @@ def _relevance(evidence: Evidence, limit: float) -> Judgement:
     )
     lacking = Lacking.REPORTS if finding is Finding.OPEN else None
     return Judgement("relevance", finding, text, value, limit, (low, high), n, lacking)
+
+
+def _unwatched() -> Judgement:
+    """No group has a limit: whatever accuracy hides stays hidden, so that nothing is fit."""
+    text = (
+        "no group is declared (intents.groups), or none has a limit: nobody knows what accuracy "
+        "hides"
+    )
+    return Judgement(UNWATCHED, Finding.OPEN, text, None, 0.0, None, 0, lacking=Lacking.REPORTS)
 
 
 def _paradox(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -40,10 +41,16 @@ def row(text: str, *names: str) -> list[str]:
     raise AssertionError(f"no row of {names} in {text}")
 
 
-def test_report_names_the_command_that_judges_the_latest_window(
+def test_the_verdict_of_the_text_report_is_that_of_the_window_and_names_its_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert "recallwatch verdict judges the latest window" in printed(undisturbed(), capsys, 200)
+    text = printed(undisturbed(), capsys, 250)
+    found: Any = present_report(undisturbed(), SHOWN)["verdicts"]
+    begin, end = found["window"]["from"], found["window"]["to"]
+    assert f"the verdict is on {begin} to {end}, as that of recallwatch verdict" in text
+    for name, one in found["variants"].items():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"│ {name} ")][:1]
+        assert one["answer"].replace("_", " ") in row
 
 
 # Progress
@@ -151,7 +158,7 @@ def test_the_text_report_shows_a_dash_for_what_is_unknown(
 ) -> None:
     text = printed(MemoryStore(), capsys)
     assert text.startswith("As of no record yet")
-    assert row(text, "ALL", "0") == ["ALL", "0", "0", *"-----", "not enough evidence"]
+    assert row(text, "ALL", "0") == ["ALL", "0", "0", *"------"]
     assert row(text, "ALL", "urgent") == ["ALL", "urgent", "-", "-", "0 of 0", "-", "-"]
     assert "0.0 %" not in text
 

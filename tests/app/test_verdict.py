@@ -1,6 +1,7 @@
 """``recallwatch verdict`` and ``card``: what is judged, how it ends, and what is written."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from monitor.app.verdict_review import Asked, Reviews, reviewed
 from monitor.app.verdict_text import card_of, lines_of
 from monitor.app.wiring import codec_of, spec_of
 from monitor.domain.advice import Approach
+from monitor.domain.evaluation import Evaluation
 from monitor.domain.traps import Sign
 from monitor.domain.verdict import Answer, Finding
 from monitor.domain.windows import DAY_MS, HOUR_MS, Window
@@ -124,6 +126,28 @@ def test_variant_about_which_an_alert_fires_is_not_fit() -> None:
     assert "alert urgent-recall fires since 2026-01-15T03:" in alert.text
     names = [reason.name for reason in story().reviews["prompt"].verdict.reasons]
     assert "alert urgent-recall" not in names
+
+
+class _Relieved:
+    """A reader in which another version voted after that of each alert."""
+
+    def __init__(self, reader: Any) -> None:  # noqa: ANN401 - any reader
+        self._reader = reader
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the reader has it
+        return getattr(self._reader, name)
+
+    def evaluation(self) -> Evaluation:
+        found: Evaluation = self._reader.evaluation()
+        states = {key: replace(state, is_relieved=True) for key, state in found.states.items()}
+        relieved: Evaluation = replace(found, states=states)
+        return relieved
+
+
+def test_variant_of_which_one_version_fires_is_not_fit_whichever_voted_last() -> None:
+    found = reviewed(_Relieved(undisturbed()), settings())
+    missed = found.reviews["fine_tuned"].verdict.found(Finding.MISSED)
+    assert "alert urgent-recall" in [reason.name for reason in missed]
 
 
 def test_alert_of_now_says_nothing_about_a_window_that_ended_earlier() -> None:
@@ -355,7 +379,8 @@ def test_verdict_on_a_variant_that_is_fit_ends_with_0(
     asked = ["--variant", "prompt", "--format", "json"]
     told = json.loads(run("verdict", "--config", path, "--files", folder, *asked).out)
     assert [r["name"] for r in told["variants"]["prompt"]["reasons"] if r["finding"] == "open"] == [
-        "latency p95"
+        "latency p95",
+        "watched groups",
     ]
 
 

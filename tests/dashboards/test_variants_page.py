@@ -228,7 +228,10 @@ def test_an_alert_that_fires_makes_the_headline_not_fit_and_leaves_nothing_green
     assert now.startswith("Now: fine_tuned firing (urgent-recall).")
     assert said.startswith("Let prompt serve: it alone is shown to be fit.")
     assert "fine_tuned is not fit (alert urgent-recall) · prompt is fit" in said
-    assert "Not fit by an alert that fires; fit since 2026-11-22 08:00 UTC." in texts(app)
+    assert (
+        "Not fit, because an alert fires; by the labels of the whole window fit since "
+        "2026-11-22 08:00 UTC." in texts(app)
+    )
     assert "alert urgent-recall fires since 2026-11-22T11:5" in texts(app)
 
 
@@ -470,7 +473,7 @@ def test_what_is_not_fit_is_called_so_however_much_better_it_is() -> None:
     settings = within(latency_ms={"p95": 50})
     tone, said = answer(store_with(old=(180, 210), new=(196, 200)), settings)
     assert tone is Tone.WARNING
-    assert said.startswith("Let new serve, though it is not shown to be fit: recall of urgent 98")
+    assert said.startswith("Let new serve, though it is not fit itself: recall of urgent 98")
     assert (
         "old is not fit (latency p95) · " in said.replace("old has", "old is") or "latency" in said
     )

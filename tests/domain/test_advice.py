@@ -17,7 +17,16 @@ from monitor.domain.advice import (
 from monitor.domain.comparison import Comparison
 from monitor.domain.counts import Counts, bucket_of, merge
 from monitor.domain.slices import Groups
-from monitor.domain.verdict import Evidence, VerdictLimits, evidence_of, judged
+from monitor.domain.verdict import (
+    ALERT,
+    Evidence,
+    Finding,
+    Judgement,
+    VerdictLimits,
+    evidence_of,
+    joined,
+    judged,
+)
 from tests.builders import URGENT, outcomes
 
 LIMITS = VerdictLimits(recall={"urgent": 0.8}, balance=None)
@@ -56,6 +65,7 @@ def candidate(
 
 
 FIT, WEAK, BLIND = known((190, 10)), known((150, 50)), known((20, 180))
+HALF = known((100, 100))
 BETTER_FIT = known((1_990, 10))
 SO_SO = known((95, 5), (600, 300))
 """Good recall, accuracy between bad and good."""
@@ -225,7 +235,8 @@ BETTER_IN, WORSE_IN, SAME_IN = MET
         (FIT, FIT, {}, None, Ground.SAME, "in recall of urgent (unpaired) or in accuracy"),
         (FEW, FEW, {}, None, Ground.SAME, "in recall of urgent (unpaired, too few labels) or in"),
         (FEW, FEW, {"recall": BETTER_IN}, "one", Ground.LESSER, "paired, 100 requests"),
-        (BLIND, WEAK, {"recall": BETTER_IN}, "one", Ground.LESSER, "paired, 100 requests"),
+        (BLIND, HALF, {"recall": BETTER_IN}, "one", Ground.LESSER, "paired, 100 requests"),
+        (BLIND, WEAK, {"recall": BETTER_IN}, None, Ground.CONFLICT, "paired, 100 requests"),
         (FIT, BLIND, {"recall": WORSE_IN}, "one", Ground.FIT, "it alone is shown to be fit"),
     ],
     ids=[
@@ -241,6 +252,7 @@ BETTER_IN, WORSE_IN, SAME_IN = MET
         "too few labels are said",
         "pairs tell where labels in the window are few",
         "neither fit, pairs decide about the lesser evil",
+        "not fit does not go before what may be",
         "fit goes before not fit whatever the pairs say",
     ],
 )
@@ -330,6 +342,57 @@ def test_fine_tuned_variant_that_is_fit_serves_in_place_of_prompts_that_fall_sho
 def test_fine_tuned_variant_that_falls_short_is_trained_again() -> None:
     found = advise([candidate("tuned", WEAK, TUNED), candidate("prompt", BLIND, PROMPT)])
     assert "Go on with fine-tuning: train tuned again." in [i.text[-42:] for i in found.steps]
+
+
+def fires(name: str, evidence: Evidence) -> Candidate:
+    """A candidate about which an alert fires."""
+    one = candidate(name, evidence, TUNED)
+    alert = Judgement(f"{ALERT}urgent-recall", Finding.MISSED, "fires", None, 0.8, None, 20)
+    return one._replace(verdict=joined(one.verdict, [alert]))
+
+
+@pytest.mark.parametrize(("evidence", "is_new"), [(FIT, True), (BLIND, False)])
+def test_what_an_alert_alone_speaks_against_is_taken_back_before_it_is_trained_again(
+    evidence: Evidence, is_new: bool
+) -> None:
+    (item, *_) = advise([fires("tuned", evidence)]).steps
+    assert item.step is Step.IMPROVE
+    assert ("go back to what served before it fired" in item.text) is is_new
+    assert "train it again" in item.text
+
+
+def test_the_lesser_evil_is_called_what_it_is() -> None:
+    unfit = advise([candidate("one", HALF), candidate("other", BLIND)])
+    assert unfit.text.startswith("Let one serve, though it is not fit itself: ")
+    unknown = advise([candidate("one", FEW), candidate("other", BLIND)])
+    assert unknown.text.startswith("Let one serve, though it is not shown to be fit: ")
+
+
+def test_what_is_known_not_to_be_fit_does_not_serve_before_what_may_be() -> None:
+    slow = candidate("slow", known((190, 10), ms=5_000))
+    told = advise([slow, candidate("open", WEAK)])
+    assert (told.serve, told.ground) == (None, Ground.CONFLICT)
+    assert told.text.endswith("but it is not fit, and open may be.")
+
+
+def test_what_answers_urgent_to_everything_does_not_serve_for_its_recall() -> None:
+    all_urgent = known((200, 0), (0, 1_800))
+    told = advise([candidate("all", all_urgent), candidate("other", HALF)])
+    assert (told.serve, told.ground) == (None, Ground.CONFLICT)
+    assert told.text.endswith("but it is not fit, and its accuracy is bad.")
+
+
+def test_a_prompt_that_falls_short_gives_way_to_the_fit_one_that_is_preferred() -> None:
+    stuck = candidate("pa", BLIND, PROMPT)
+    for approach, said in ((PROMPT, "pb reaches"), (TUNED, "pb, which is fine-tuned, reaches")):
+        told = advise([stuck, candidate("pb", FIT, approach)])
+        (item,) = [item for item in told.steps if "pa (" in item.text]
+        assert (item.step, item.variant, told.serve) == (Step.SERVE, "pb", "pb")
+        assert said in item.text
+    dear, cheap = candidate("fa", FIT, TUNED, cost=3), candidate("fb", FIT, TUNED, cost=1)
+    told = advise([stuck, dear, cheap])
+    (item,) = [item for item in told.steps if "pa (" in item.text]
+    assert (item.variant, told.serve) == ("fb", "fb")
 
 
 def test_slow_prompt_is_improved_and_no_case_for_fine_tuning() -> None:

@@ -4,9 +4,10 @@ import math
 from itertools import product
 
 import pytest
+from scipy.stats import binom
 
 from monitor.domain.comparison import Comparison, Finding, compare
-from monitor.domain.intervals import f1_interval, mean_interval, quantile_shares
+from monitor.domain.intervals import f1_interval, mean_interval, quantile_ranks
 from monitor.domain.scores import proportion
 
 # Difference
@@ -143,8 +144,22 @@ def test_an_interval_of_a_mean_stays_within_zero_and_one_and_narrows() -> None:
 def test_a_quantile_has_an_interval_once_values_lie_beyond_it_almost_surely(
     share: float, least: int
 ) -> None:
-    assert quantile_shares(share, least - 1) is None
-    found = quantile_shares(share, least)
+    assert quantile_ranks(share, least - 1) is None
+    found = quantile_ranks(share, least)
     assert found is not None
-    assert found[0] < share < found[1]
-    assert quantile_shares(share, 0) is None
+    assert found[0] < share * least < found[1]
+    assert quantile_ranks(share, 0) is None
+
+
+@pytest.mark.parametrize("n", [72, 95, 200, 500, 2_000, 1_000_000])
+@pytest.mark.parametrize("share", [0.5, 0.95, 0.99])
+def test_each_side_of_the_interval_of_a_quantile_is_wrong_in_one_of_forty_at_most(
+    share: float, n: int
+) -> None:
+    found = quantile_ranks(share, n)
+    if found is None:
+        assert n < 368
+        return
+    low, high = found
+    assert binom.cdf(low - 1, n, share) <= 0.025 < binom.cdf(low, n, share)
+    assert binom.sf(high - 1, n, share) <= 0.025 < binom.sf(high - 2, n, share)

@@ -51,9 +51,22 @@ def paradox(evidence: Evidence, limits: VerdictLimits = LIMITS) -> Trap:
         (known(19, 1, 980), Sign.UNKNOWN),
         (known(0, 3, 980), Sign.UNKNOWN),
         (known(12, 88, 400, 500), Sign.NOT_FOUND),
+        (known(12, 88, 4_200, 700), Sign.UNKNOWN),
+        (known(40, 10, 640, 110), Sign.UNKNOWN),
+        (known(0, 0, 0, 1), Sign.UNKNOWN),
         (Evidence.empty(), Sign.UNKNOWN),
     ],
-    ids=["hidden", "healthy", "20 labels", "3 labels", "accuracy is bad too", "nothing"],
+    ids=[
+        "hidden",
+        "healthy",
+        "20 labels",
+        "3 labels",
+        "accuracy is bad too",
+        "may be",
+        "open",
+        "1 label",
+        "nothing",
+    ],
 )
 def test_accuracy_paradox_is_good_accuracy_that_hides_a_failing_group(
     evidence: Evidence, sign: Sign
@@ -142,9 +155,10 @@ def test_accuracy_and_precision_can_be_declared_too() -> None:
         (known(95, 5, ms=2_000), Sign.FOUND),
         (known(95, 5, ms=100), Sign.NOT_FOUND),
         (known(10, 90, ms=2_000), Sign.NOT_FOUND),
+        (known(19, 1, ms=2_000), Sign.UNKNOWN),
         (known(95, 5), Sign.UNKNOWN),
     ],
-    ids=["good but slow", "good and fast", "neither", "not reported"],
+    ids=["good but slow", "good and fast", "neither", "slow, recall open", "not reported"],
 )
 def test_ignored_latency_is_recall_that_holds_only_when_answers_are_slow(
     evidence: Evidence, sign: Sign

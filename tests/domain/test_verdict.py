@@ -8,6 +8,7 @@ from monitor.domain.slices import Groups
 from monitor.domain.verdict import (
     LEAST_LABELS,
     PARADOX,
+    UNWATCHED,
     Answer,
     Evidence,
     Finding,
@@ -143,17 +144,28 @@ def test_accuracy_is_met_above_good_and_missed_only_below_bad(right: int, found:
 
 
 def test_limit_that_is_not_set_is_not_judged() -> None:
+    found = verdict(traffic(), FAST, limits=VerdictLimits(balance=None))
+    assert [judgement.name for judgement in found.found(Finding.MET)] == ["accuracy", "latency p95"]
+
+
+def test_nothing_is_fit_as_long_as_no_group_is_watched() -> None:
     found = verdict(traffic(), FAST, limits=VerdictLimits())
-    assert [judgement.name for judgement in found.reasons] == ["accuracy", "latency p95"]
-    assert found.answer is Answer.FIT
+    (unwatched,) = found.found(Finding.OPEN)
+    assert (unwatched.name, unwatched.lacking) == (UNWATCHED, Lacking.REPORTS)
+    assert found.answer is Answer.NOT_ENOUGH_EVIDENCE
+    watched = verdict(traffic(), FAST, limits=VerdictLimits(recall={"urgent": 0.5}))
+    assert UNWATCHED not in [judgement.name for judgement in watched.reasons]
 
 
-def test_latency_exactly_at_its_limit_is_met() -> None:
-    slow = timed(500)
-    exact = slow.latency_ms(0.95)
-    assert exact is not None
-    met = verdict(traffic(), slow, limits=VerdictLimits(latency_p95_ms=exact))
-    assert finding(met, "latency p95") is Finding.MET
+@pytest.mark.parametrize(
+    ("limit", "found"),
+    [(490, Finding.MISSED), (501, Finding.OPEN), (499, Finding.OPEN), (511, Finding.MET)],
+)
+def test_latency_is_told_from_a_limit_that_lies_in_another_bucket_of_the_sketch(
+    limit: float, found: Finding
+) -> None:
+    told = verdict(traffic(), timed(500), limits=VerdictLimits(latency_p95_ms=limit))
+    assert finding(told, "latency p95") is found
 
 
 def test_reasons_name_missed_limits_first_then_open_ones() -> None:
