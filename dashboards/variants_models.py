@@ -70,7 +70,6 @@ class Version(NamedTuple):
     """A model or prompt version that had mature labels, the last of them at ``last_ms``."""
 
     name: str
-    is_in_use: bool
     last_ms: int
 
 

@@ -312,12 +312,9 @@ def _score(measure: Measure) -> Score:
 
 def _versions(evaluation: Evaluation, variant: str) -> Iterator[Version]:
     """Versions that alerts tell apart, the latest first."""
-    found: dict[str, Version] = {}
+    found: dict[str, int] = {}
     for alert, state in evaluation.states.items():
         if alert.version and alert.key.variant == variant:
-            is_in_use = state.status is not Status.NO_DATA
-            known = found.get(alert.version, Version(alert.version, False, 0))
-            found[alert.version] = Version(
-                alert.version, known.is_in_use or is_in_use, max(known.last_ms, state.last_ms)
-            )
-    yield from sorted(found.values(), key=lambda v: (-v.last_ms, v.name))
+            found[alert.version] = max(found.get(alert.version, 0), state.last_ms)
+    versions = (Version(name, last_ms) for name, last_ms in found.items())
+    yield from sorted(versions, key=lambda v: (-v.last_ms, v.name))

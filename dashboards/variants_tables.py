@@ -209,7 +209,4 @@ def _measures(variant: Variant) -> dict[str, Any]:
 
 
 def _versions(variant: Variant) -> list[dict[str, Any]]:
-    return [
-        {"name": found.name, "in_use": found.is_in_use, "last_label": iso(found.last_ms)}
-        for found in variant.versions
-    ]
+    return [{"name": found.name, "last_label": iso(found.last_ms)} for found in variant.versions]

@@ -123,8 +123,7 @@ def served(variant: Variant) -> str:
         for one in variant.served
     ]
     told += [
-        f"{words.one_line(found.name)} "
-        f"({'in use' if found.is_in_use else f'last label {words.moment(found.last_ms)}'})"
+        f"{words.one_line(found.name)} (last mature label {words.moment(found.last_ms)})"
         for found in variant.versions
     ]
     if not told:
