@@ -79,6 +79,7 @@ def _leak(section: Mapping[str, Any]) -> Trap:
     leaked, metrics = section["leaked"], section["metrics"]
     sign = _LEAKED.get(str(section["finding"]), Sign.UNKNOWN)
     numbers = {name: leaked[name] for name in ("n", "exact", "near", "open", "share")}
+    numbers["limit"] = section["limit"]
     for part in ("all", "without_leaked"):
         scores = metrics[part]
         numbers[f"accuracy, {part}"] = scores["accuracy"]["value"]

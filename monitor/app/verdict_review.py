@@ -231,6 +231,7 @@ class _Look(NamedTuple):
         counts = merge(c for start_ms, c in hours.items() if start_ms >= self.window.start_ms)
         evidence = self._evidence(counts)
         judged_now = judged(evidence, limits)
+        leak = traps.leaked(self.leaks.get(name))
         slices = self._slices(panes, limits)
         offline = [
             Offline(score.model_version, score.metric, score.of or "", score.value, score.n)
@@ -244,7 +245,7 @@ class _Look(NamedTuple):
             cost=told.cost_per_1000,
             counts=counts,
             evidence=evidence,
-            verdict=joined(judged_now, self.firing.get(name, ())),
+            verdict=joined(judged_now, [*self.firing.get(name, ()), *([leak] if leak else ())]),
             limits=limits,
             changes=changes_of(
                 known,

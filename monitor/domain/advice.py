@@ -313,6 +313,10 @@ def _steps_of(one: Candidate, known: Sequence[Candidate], fit: Candidate | None)
         return
     if verdict.answer is Answer.NOT_FIT:
         missed = ", ".join(n for n in _names(verdict.found(Finding.MISSED)) if n != PARADOX)
+        if good := _good_versions(one):
+            text = f"{one.name} is not fit ({missed}), but {good} alone is: let it serve."
+            yield Item(Step.SERVE, one.name, text)
+            return
         how = _HOW.get(one.approach, "improve it")
         if all(r.name.startswith(ALERT) for r in verdict.found(Finding.MISSED)):
             # What the whole window does not show came with something new.
@@ -325,6 +329,17 @@ _HOW: Mapping[Approach | None, str] = {
     Approach.FINE_TUNED: "train it again on labelled messages that it missed",
     Approach.PROMPT: "improve the prompt or its serving",
 }
+
+
+def _good_versions(one: Candidate) -> str:
+    """The versions that are fit, in words; "" for none, and while an alert fires.
+
+    An alert weighs the newest labels, and which version it fell to, none of the sums tells.
+    """
+    if any(name.startswith(ALERT) for name in _names(one.verdict.reasons)):
+        return ""
+    fit = (name for name, verdict in one.versions.items() if verdict.answer is Answer.FIT)
+    return " or ".join(fit)
 
 
 def _stuck(one: Candidate) -> list[str]:

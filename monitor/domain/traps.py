@@ -18,6 +18,7 @@ from monitor.domain.verdict import (
     Evidence,
     Finding,
     Judgement,
+    Lacking,
     Verdict,
     VerdictLimits,
 )
@@ -168,8 +169,33 @@ def prompt_bias(slices: Mapping[str, Evidence], whole: Evidence, limits: Verdict
     if weak:
         return Trap(name, Sign.FOUND, f"{'; '.join(weak)} ({m})", numbers)
     few = len(looks) - len(able)
-    left = f"; {few} slices have too few labels to tell" if few else ""
-    return Trap(name, Sign.NOT_FOUND, f"no slice is shown to be weaker ({m}){left}", numbers)
+    left = f"; {few} of {len(looks)} slices have too few labels to tell" if few else ""
+    sign = Sign.UNKNOWN if few else Sign.NOT_FOUND
+    return Trap(name, sign, f"no slice is shown to be weaker ({m}){left}", numbers)
+
+
+def leaked(checked: Trap | None) -> Judgement | None:
+    """What leakage that was found does to a verdict: its scores prove nothing about new messages.
+
+    So a variant with it is never fit, and is still not fit where they are too low even so.
+    """
+    if checked is None or checked.sign is not Sign.FOUND:
+        return None
+    return Judgement(
+        name=LEAKAGE,
+        finding=Finding.OPEN,
+        text=f"{checked.text}. What it knew by heart says nothing about new messages",
+        value=_number(checked, "share"),
+        limit=_number(checked, "limit") or 0.0,
+        interval=None,
+        n=int(_number(checked, "n") or 0),
+        lacking=Lacking.REPORTS,
+    )
+
+
+def _number(trap: Trap, name: str) -> float | None:
+    found = trap.numbers.get(name)
+    return None if found is None else float(found)
 
 
 def data_leakage(checked: Trap | None) -> Trap:

@@ -21,9 +21,10 @@ from monitor.app.wiring import codec_of, spec_of
 from monitor.domain.advice import Approach
 from monitor.domain.evaluation import Evaluation
 from monitor.domain.traps import Sign
-from monitor.domain.verdict import Answer, Finding
+from monitor.domain.verdict import Answer, Evidence, Finding
 from monitor.domain.windows import DAY_MS, HOUR_MS, Window
 from tests.app.captures import captured_story
+from tests.app.paired import NOON_MS, PAIRED, Answered, store_of
 from tests.app.sampled import sampled
 from tests.app.story import SETTINGS
 from tests.app.test_cli import Run, run
@@ -111,6 +112,20 @@ def test_variant_that_is_silent_in_the_window_does_not_decide() -> None:
         ("new", True),
         ("old", False),
     ]
+
+
+def test_fit_variant_beside_one_that_is_silent_is_fit() -> None:
+    found = reviewed(store_of(Answered(280, 10, 5, 5), PAIRED), PAIRED)
+    gone = replace(found.reviews["old"], variant="gone", evidence=Evidence.empty())
+    verdict = replace(gone.verdict, answer=Answer.NOT_FIT)
+    silent = {**found.reviews, "gone": replace(gone, verdict=verdict)}
+    assert replace(found, reviews=silent).answer() is found.answer() is Answer.FIT
+
+
+def test_pairs_of_now_say_nothing_about_a_window_that_ended_earlier() -> None:
+    store = store_of(Answered(60, 200, 20, 20), PAIRED)
+    assert "paired, 300 requests" in reviewed(store, PAIRED).advice.text
+    assert "unpaired" in reviewed(store, PAIRED, Asked(end_ms=NOON_MS)).advice.text
 
 
 def test_worst_of_all_variants_decides() -> None:
@@ -239,12 +254,14 @@ CHECKED = {
         "prompt": {
             "finding": "above",
             "text": "12.0% of the live texts are known",
+            "limit": 0.01,
             "leaked": {"exact": 3, "near": 9, "open": 0, "n": 100, "share": 0.12},
             "metrics": SCORES,
         },
         "fine_tuned": {
             "finding": "within",
             "text": "none",
+            "limit": 0.01,
             "leaked": {"exact": 0, "near": 0, "open": 0, "n": 100, "share": 0.0},
             "metrics": SCORES,
         },
@@ -265,6 +282,21 @@ def test_leakage_that_was_checked_is_a_trap_found_or_not(tmp_path: Path) -> None
     assert (trap.numbers["share"], trap.numbers["exact"]) == (0.12, 3)
     assert trap.numbers["recall of urgent, all"] == 0.9
     assert trap.numbers["recall of urgent, without_leaked"] == 0.8
+
+
+def test_variant_with_leakage_is_never_fit_since_its_scores_prove_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "leakage.json"
+    path.write_text(json.dumps(CHECKED))
+    store = store_of(Answered(280, 10, 5, 5), PAIRED)
+    leaks = leaks_in(path)
+    assert reviewed(store, PAIRED).answer("new") is Answer.FIT
+    found = reviewed(store, PAIRED, Asked(leaks={"new": leaks["prompt"]}))
+    assert found.answer("new") is Answer.NOT_ENOUGH_EVIDENCE
+    (reason,) = [one for one in found.reviews["new"].verdict.reasons if one.name == "data leakage"]
+    assert (reason.finding, reason.value, reason.limit, reason.n) == (Finding.OPEN, 0.12, 0.01, 100)
+    assert "new: 12.0% of the live texts are known" in " ".join(i.text for i in found.advice.steps)
+    harmless = reviewed(store, PAIRED, Asked(leaks={"new": leaks["fine_tuned"]}))
+    assert harmless.answer("new") is Answer.FIT
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,8 @@ SO_SO = known((95, 5), (600, 300))
 WORSE_SO_SO = known((95, 5), (500, 400))
 FEW = known((19, 1))
 
+FIRING = Judgement(f"{ALERT}urgent-recall", Finding.MISSED, "fires", None, 0.8, None, 20)
+
 
 def steps(advice: Advice, variant: str) -> list[Step]:
     return [item.step for item in advice.steps if item.variant == variant]
@@ -324,6 +326,18 @@ def test_fine_tuning_is_advised_when_every_prompt_version_is_shown_to_fall_short
     ).replace("), p", "); p")
 
 
+def test_the_prompt_version_that_is_fit_is_named_when_the_prompt_as_a_whole_is_not() -> None:
+    versions = {"prompt_version=1": BLIND, "prompt_version=2": FIT}
+    one = candidate("prompt", BLIND, PROMPT, versions=versions)
+    (item,) = advise([one]).steps
+    assert item.step is Step.SERVE
+    assert item.text == (
+        "prompt is not fit (recall of urgent), but prompt_version=2 alone is: let it serve."
+    )
+    broken = one._replace(verdict=joined(one.verdict, [FIRING]))
+    assert steps(advise([broken]), "prompt") == [Step.IMPROVE]
+
+
 def test_a_prompt_version_that_may_still_reach_its_limits_is_no_case_for_fine_tuning() -> None:
     versions = {"prompt_version=1": BLIND, "prompt_version=2": FEW}
     found = advise([candidate("prompt", BLIND, PROMPT, versions=versions)])
@@ -347,8 +361,7 @@ def test_fine_tuned_variant_that_falls_short_is_trained_again() -> None:
 def fires(name: str, evidence: Evidence) -> Candidate:
     """A candidate about which an alert fires."""
     one = candidate(name, evidence, TUNED)
-    alert = Judgement(f"{ALERT}urgent-recall", Finding.MISSED, "fires", None, 0.8, None, 20)
-    return one._replace(verdict=joined(one.verdict, [alert]))
+    return one._replace(verdict=joined(one.verdict, [FIRING]))
 
 
 @pytest.mark.parametrize(("evidence", "is_new"), [(FIT, True), (BLIND, False)])

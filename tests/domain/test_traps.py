@@ -136,6 +136,14 @@ def test_overfitting_says_how_sure_the_offline_score_is() -> None:
     assert low < -0.23 < high < 0
 
 
+def test_many_declared_scores_need_a_clearer_difference_than_one() -> None:
+    alone = overfitting([offline(0.90)], {"ft-1": known(83, 17)})
+    beside = [offline(0.0, version=f"ft-{number}") for number in range(2, 21)]
+    versions = {f"ft-{number}": known(83, 17) for number in range(1, 21)}
+    among_many = overfitting([offline(0.90), *beside], versions)
+    assert (alone.sign, among_many.sign) == (Sign.FOUND, Sign.NOT_FOUND)
+
+
 def test_accuracy_and_precision_can_be_declared_too() -> None:
     declared = [
         Offline("ft-1", "accuracy", "", 0.99, None),
@@ -190,11 +198,20 @@ def test_weakness_of_a_slice_that_the_total_hides_is_named() -> None:
     ("slices", "sign"),
     [
         ({"a": (95, 5), "b": (94, 6)}, Sign.NOT_FOUND),
+        ({"a": (95, 5), "b": (94, 6), "c": (5, 5)}, Sign.UNKNOWN),
+        ({"a": (95, 5), "b": (50, 50), "c": (5, 5)}, Sign.FOUND),
         ({"a": (95, 5), "b": (5, 5)}, Sign.UNKNOWN),
         ({"a": (95, 5)}, Sign.UNKNOWN),
         ({}, Sign.UNKNOWN),
     ],
-    ids=["alike", "too few labels of one", "only one", "no slice"],
+    ids=[
+        "alike",
+        "alike, and one with too few labels",
+        "one weaker, and one with too few labels",
+        "too few labels of one",
+        "only one",
+        "no slice",
+    ],
 )
 def test_prompt_bias_needs_labels_on_both_sides(
     slices: dict[str, tuple[int, int]], sign: Sign

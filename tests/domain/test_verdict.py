@@ -215,6 +215,14 @@ def test_accuracy_of_98_percent_with_12_percent_urgent_recall_is_not_fit_and_nam
     )
 
 
+def test_accuracy_that_hides_bad_precision_is_a_paradox_too() -> None:
+    found = verdict(traffic(others=(9_800, 9_800), false_alarms=400), FAST, RELEVANT)
+    assert finding(found, "recall of urgent") is Finding.MET
+    assert reason(found, PARADOX).text.startswith(
+        "accuracy 96.1% (n=10,400) looks good and hides that precision of urgent is 32.9%: always"
+    )
+
+
 def test_healthy_stream_with_19_of_20_urgent_ones_caught_is_not_enough_evidence() -> None:
     found = verdict(traffic(urgent=(19, 20), others=(961, 980)), FAST, RELEVANT)
     assert found.answer is Answer.NOT_ENOUGH_EVIDENCE
