@@ -92,6 +92,7 @@ def test_every_ledger_count_is_the_oracles(scenario: Scenario, replay: Replay) -
         "pending": counts["unlabelled_predictions"],
         "duplicate": counts["duplicates"]["prediction"],
         "expired": 0,
+        "passed_over": 0,
     }
     assert labels == {
         "received": counts["messages"]["label"],
@@ -102,6 +103,7 @@ def test_every_ledger_count_is_the_oracles(scenario: Scenario, replay: Replay) -
         - counts["labelled_predictions"],
         "orphan": counts["orphan_labels"],
         "duplicate": counts["duplicates"]["label"],
+        "passed_over": 0,
         "expired": 0,
         "early": counts["labels_before_prediction"],
         "corrected": corrected,
