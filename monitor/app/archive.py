@@ -72,7 +72,7 @@ def live_sources(settings: Settings) -> Iterator[dict[Partition, Source]]:
     with KafkaTopics(connection) as admin:
         has_journal = bool(admin.describe([journal]))
     with ExitStack() as opened:
-        logs = [open_log(settings, in_group=False)]
+        logs = [open_log(settings)]
         opened.enter_context(closing(logs[0]))
         if has_journal:
             wait_ms = in_ms(settings.worker.poll_timeout)

@@ -1,13 +1,13 @@
 """From settings to the brokers that they describe: logs, topics, producers."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from monitor.adapters.history_sources import PausableLog
 from monitor.adapters.kafka import (
     ConsumerGroup,
+    InStepLog,
     KafkaConnection,
     KafkaLog,
     KafkaSink,
@@ -17,7 +17,7 @@ from monitor.adapters.kafka import (
 from monitor.app.settings import Settings, SettingsError
 from monitor.app.wiring import in_ms, topics_of
 from monitor.domain.events import NextOffsets
-from monitor.ports import RecordSink
+from monitor.ports import RecordLog, RecordSink
 
 if TYPE_CHECKING:
     from monitor.adapters.kafka.confluent import ConfluentLog
@@ -50,8 +50,16 @@ class OpenedLog(PausableLog, Protocol):
         """
 
 
-def open_log(settings: Settings, *, in_group: bool = True) -> OpenedLog:
-    """The two topics: as a member of the consumer group, or all partitions on its own, in bulk.
+def open_log(settings: Settings) -> OpenedLog:
+    """The two topics, all partitions on its own, as they come.
+
+    SettingsError when the client that is set is not installed.
+    """
+    return _open(settings, None)
+
+
+def open_in_step(settings: Settings, *, in_group: bool = True) -> RecordLog:
+    """The two topics for a worker, partitions in step: as a member of the consumer group, or alone.
 
     SettingsError when the client that is set is not installed.
     """
@@ -59,14 +67,16 @@ def open_log(settings: Settings, *, in_group: bool = True) -> OpenedLog:
     group = ConsumerGroup(
         kafka.group, kafka.instance_id, in_ms(kafka.session_timeout), kafka.assignor
     )
-    make: Callable[..., OpenedLog] = partial(KafkaLog, is_bulk=not in_group)
-    if kafka.client == "confluent-kafka":
-        make = _confluent_log()
+    return InStepLog(_open(settings, group if in_group else None))
+
+
+def _open(settings: Settings, group: ConsumerGroup | None) -> "KafkaLog | ConfluentLog":
+    make = _confluent_log() if settings.kafka.client == "confluent-kafka" else KafkaLog
     return make(
         connection_of(settings),
         topics_of(settings),
-        group if in_group else None,
-        isolation_level=kafka.isolation_level,
+        group,
+        isolation_level=settings.kafka.isolation_level,
         wait_ms=in_ms(settings.worker.poll_timeout),
     )
 

@@ -152,7 +152,7 @@ def _journal(name: str, topic: TopicInfo) -> Iterator[Check]:
 def _samples(settings: Settings) -> Iterator[Check]:
     codec, topics = codec_of(settings), topics_of(settings)
     try:
-        log = open_log(settings, in_group=False)
+        log = open_log(settings)
     except WorldError as error:
         yield Check("sample", False, str(error))
         return

@@ -146,7 +146,7 @@ def _sources(settings: Settings, where: Where) -> dict[Partition, Source]:
             starts = {partition: source.offset_at(instant_ms) for partition, source in kept.items()}
     if where.is_offline:
         return {p: _from(source, starts.get(p)) for p, source in archived.items()}
-    kafka = open_log(settings, in_group=False)
+    kafka = open_log(settings)
     try:
         live = LogSources(kafka).sources()
         sources = joined(archived, live) if archived else live

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import structlog
 
-from monitor.app.brokers import group_lag, open_dead_letters, open_journal_sink, open_log
+from monitor.app.brokers import group_lag, open_dead_letters, open_in_step, open_journal_sink
 from monitor.app.flow import Flow, Turn
 from monitor.app.notifier import Notifier
 from monitor.app.receivers import receivers_of
@@ -53,6 +53,9 @@ from monitor.ports import (
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 BEAT_MS = 2_000
 SWEEP_MS = 1_000
+LOOK_MS = 1_000
+"""How often a busy worker asks where the topics end: the broker may take a while to answer."""
+
 _LEVELS = {
     Status.NO_DATA: 0,
     Status.OK: 0,
@@ -81,7 +84,7 @@ class World:
 def world_of(settings: Settings, *, in_group: bool = True) -> World:
     """Kafka and Redis, as the settings say; outside the group one worker reads all partitions."""
     return World(
-        log=lambda: open_log(settings, in_group=in_group),
+        log=lambda: open_in_step(settings, in_group=in_group),
         store=lambda: open_store(settings),
         dead_letters=lambda: open_dead_letters(settings),
         journal=lambda: open_journal_sink(settings),
@@ -191,7 +194,8 @@ class Worker:
         worker, clock = self._settings.worker, self._world.clock
         evaluations = _Every(in_ms(worker.evaluate_every))
         beats, sweeps = _Every(BEAT_MS), _Every(SWEEP_MS)
-        quiet, ended = _Quiet(in_ms(worker.idle_after)), set[Partition]()
+        quiet, looks = _Quiet(in_ms(worker.idle_after)), _Every(LOOK_MS)
+        busy, ended = set[Partition](), set[Partition]()
         # Before anything is written: a store without memory left may have something to drop.
         flow.sweep()
         flow.take_over()
@@ -201,14 +205,17 @@ class Worker:
             self._say_what_is_read(log.assigned())
             now_ms = clock.now_ms()
             self._note(turn)
-            at_end = log.at_end()
-            flow.mark_idle(at_end, only_unread=True)
-            if until_caught_up:
-                ended |= at_end
-                if log.assigned() and log.assigned() <= ended:
-                    break
-            else:
-                flow.mark_idle(quiet.partitions(at_end, turn.partitions, now_ms))
+            busy |= turn.partitions
+            if not turn.records or looks.is_due(now_ms):
+                at_end = log.at_end()
+                flow.mark_idle(at_end, only_unread=True)
+                if until_caught_up:
+                    ended |= at_end
+                    if log.assigned() and log.assigned() <= ended:
+                        break
+                else:
+                    flow.mark_idle(quiet.partitions(at_end, busy, now_ms))
+                busy.clear()
             if evaluations.is_due(now_ms):
                 self._evaluate(parts, now_ms)
             if sweeps.is_due(now_ms):

@@ -190,7 +190,7 @@ def test_the_other_client_logs_in_too_and_says_the_same_of_a_wrong_password(
         servers = {"bootstrap_servers": list(lone_kafka.sasl_bootstrap)}
         return Settings.model_validate({"kafka": {**kafka, **names, **servers}})
 
-    with closing(open_log(settings(PASSWORD), in_group=False)) as log:
+    with closing(open_log(settings(PASSWORD))) as log:
         assert log.partitions() == {Partition(topic, 0) for topic in topics.values()}
     monkeypatch.setattr(opening, "CONNECT_TIMEOUT_MS", 2_000)
     with pytest.raises(BrokerError) as caught:

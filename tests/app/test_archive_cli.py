@@ -72,7 +72,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def live_records(settings: Settings) -> list[Record]:
-    return drained(HistoryLog(LogSources(open_log(settings, in_group=False)).sources()))
+    return drained(HistoryLog(LogSources(open_log(settings)).sources()))
 
 
 def drained(log: HistoryLog) -> list[Record]:
@@ -122,7 +122,7 @@ def test_archive_and_log_are_read_as_the_log_alone(config: Path, place: Path) ->
     assert ended.code == 0
     found = open_archive(str(place))
     assert 0 < found.manifest.records < len(whole)
-    log = LogSources(open_log(settings, in_group=False))
+    log = LogSources(open_log(settings))
     both = drained(HistoryLog(joined(found.sources(), log.sources())))
     assert by_partition(both) == by_partition(whole)
 

@@ -18,7 +18,6 @@ def settings(broker: KafkaConnection, topics: dict[Kind, str], **kafka: str) -> 
     return Settings.model_validate({"kafka": {**servers, **names, **kafka}})
 
 
-@pytest.mark.parametrize("in_group", [True, False])
 @pytest.mark.parametrize(
     ("kafka", "kind"),
     [({}, KafkaLog), ({"client": "confluent-kafka"}, ConfluentLog)],
@@ -29,10 +28,8 @@ def test_the_log_is_read_with_the_client_that_is_set(
     topics: dict[Kind, str],
     kafka: dict[str, str],
     kind: type[object],
-    *,
-    in_group: bool,
 ) -> None:
-    with closing(open_log(settings(broker, topics, **kafka), in_group=in_group)) as log:
+    with closing(open_log(settings(broker, topics, **kafka))) as log:
         assert type(log) is kind
 
 

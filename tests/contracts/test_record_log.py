@@ -11,7 +11,7 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
 from monitor.adapters.files import FilesLog
-from monitor.adapters.kafka import ConsumerGroup, KafkaConnection, KafkaLog, KafkaSink
+from monitor.adapters.kafka import ConsumerGroup, InStepLog, KafkaConnection, KafkaLog, KafkaSink
 from monitor.adapters.kafka.confluent import ConfluentLog
 from monitor.adapters.memory import MemoryLog
 from monitor.domain.events import Kind, Partition
@@ -90,10 +90,13 @@ class KafkaWorld:
         stack: ExitStack,
         group: ConsumerGroup | None = None,
         client: type[KafkaLog | ConfluentLog] = KafkaLog,
+        *,
+        is_in_step: bool = False,
     ) -> None:
         self.topics, self._client = topics, client
         self.sink = stack.enter_context(closing(KafkaSink(broker)))
         self._broker, self._group, self._stack = broker, group, stack
+        self._is_in_step = is_in_step
 
     def write(self, records: Iterable[OutRecord]) -> None:
         self.sink.publish(records)
@@ -103,7 +106,8 @@ class KafkaWorld:
             admin.delete_records({TopicPartition(*partition): before})
 
     def open(self) -> RecordLog:
-        log = self._client(self._broker, self.topics, self._group, wait_ms=100)
+        opened = self._client(self._broker, self.topics, self._group, wait_ms=100)
+        log: RecordLog = InStepLog(opened) if self._is_in_step else opened
         self._stack.enter_context(closing(log))
         for _ in range(EMPTY_POLLS):
             if log.assigned():
@@ -148,6 +152,24 @@ class TestKafkaLogOnItsOwn(RecordLogContract):
         self, broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack
     ) -> KeptWorld:
         return KafkaWorld(broker, topics, stack)
+
+
+class TestKafkaLogInStep(RecordLogContract):
+    @pytest.fixture
+    def world(
+        self, broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack
+    ) -> KeptWorld:
+        group = ConsumerGroup(f"readers-of-{topics[Kind.LABELS]}")
+        return KafkaWorld(broker, topics, stack, group, is_in_step=True)
+
+
+class TestConfluentLogInStep(RecordLogContract):
+    @pytest.fixture
+    def world(
+        self, broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack
+    ) -> KeptWorld:
+        group = ConsumerGroup(f"readers-of-{topics[Kind.LABELS]}")
+        return KafkaWorld(broker, topics, stack, group, ConfluentLog, is_in_step=True)
 
 
 class TestConfluentLogInAGroup(RecordLogContract):

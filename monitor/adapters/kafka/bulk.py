@@ -2,8 +2,8 @@
 
 By itself the client makes two objects of each record and calls a dozen functions for it. Here the
 records of a batch become ours in one loop, in less than half the time. It takes the place of a
-private class of the client, so it is for replays and archives, and a test compares both, record by
-record. Batches of the old formats are left to the client.
+private class of the client, so a test compares both, record by record. Batches of the old formats
+are left to the client.
 """
 
 from collections.abc import Iterator, Sequence

@@ -115,8 +115,8 @@ class ConfluentLog(PlacedLog):
             self.close()
             raise
 
-    def poll(self, max_records: int) -> list[Record]:
-        """The next records, each partition in offset order.
+    def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
+        """The next records, each partition in offset order; ``wait_ms`` for this poll alone.
 
         [] also after a rebalance, and when a partition has no place to read on from. BrokerError
         as well when the log has become shorter than what was read of it, or is another one.
@@ -126,7 +126,9 @@ class ConfluentLog(PlacedLog):
                 if self._notes.is_due and self._look_around():
                     return []
                 self._tell_places()
-                found = self._fetched(max_records)
+                found = self._fetched(
+                    max_records, self._wait_s if wait_ms is None else wait_ms / 1_000
+                )
                 if self._notes.fatal is not None:
                     raise same_error(self._notes.fatal)
                 return self._taken(found)
@@ -184,6 +186,14 @@ class ConfluentLog(PlacedLog):
         if native := _native(resumed & self._reading):
             with understood(self._connection, "resuming"):
                 self._consumer.resume(native)
+
+    def behind(self) -> frozenset[Partition]:
+        """Assigned partitions of which the broker said that it has more than was read."""
+        ends = {p: self._cached_end(p) for p in self._reading & self._places.keys()}
+        return frozenset(p for p, end in ends.items() if self._places[p] < end)
+
+    def hold(self, partitions: Iterable[Partition]) -> None:
+        """Nothing: the client reads ahead of all alike, and would drop what it has of one."""
 
     def offsets_at(self, instant_ms: int) -> NextOffsets:
         """For each partition the first offset with this log time or a later one; its end if none.
@@ -245,6 +255,11 @@ class ConfluentLog(PlacedLog):
                 raise same_error(self._notes.refused) from error
         check_let_in(self._connection, error)
 
+    def _cached_end(self, partition: Partition) -> int:
+        (native,) = _native([partition])
+        with understood(self._connection, "reading"):
+            return self._consumer.get_watermark_offsets(native, cached=True)[1]
+
     def _names(self) -> list[str]:
         return sorted(self._topics.values())
 
@@ -305,11 +320,11 @@ class ConfluentLog(PlacedLog):
         if paused := _native(self._paused & moved):
             self._consumer.pause(paused)
 
-    def _fetched(self, max_records: int) -> list[Message]:
+    def _fetched(self, max_records: int, wait_s: float) -> list[Message]:
         """What is there, or else what comes first: the client would wait until it has them all."""
         found = self._consumer.consume(max_records, 0)
-        if not found:
-            found = self._consumer.consume(1, self._wait_s)
+        if not found and wait_s:
+            found = self._consumer.consume(1, wait_s)
             if found and max_records > 1:
                 found += self._consumer.consume(max_records - 1, 0)
         return found

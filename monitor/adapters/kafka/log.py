@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
@@ -17,7 +17,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import OffsetAndMetadata
 
-from monitor.adapters.kafka.bulk import read_in_bulk, records_of
+from monitor.adapters.kafka.bulk import read_in_bulk
 from monitor.adapters.kafka.connection import (
     ANSWER_TIMEOUT_MS,
     LEAVE_TIMEOUT_MS,
@@ -91,7 +91,7 @@ class KafkaLog(PlacedLog):
     ``wait_ms`` bounds a poll that finds nothing, except that during a rebalance it takes up to
     ``JOIN_WAIT_MS`` more. A broker that restarts is waited for: nothing comes meanwhile.
 
-    With ``is_bulk`` the client library is bypassed where it takes most of its time, see ``bulk``.
+    The client library is bypassed where it takes most of its time, see ``bulk``.
 
     BrokerError from the constructor when no broker answers or a topic is missing; topics are never
     created here. After a poll failed the log is closed.
@@ -106,7 +106,6 @@ class KafkaLog(PlacedLog):
         isolation_level: Isolation = "read_committed",
         wait_ms: int = 200,
         look_around_ms: int = LOOK_AROUND_MS,
-        is_bulk: bool = False,
     ) -> None:
         super().__init__(connection)
         self._topics = topics
@@ -114,6 +113,7 @@ class KafkaLog(PlacedLog):
         self._failed_polls = 0
         self._is_in_group = group is not None
         self._is_pausing = False
+        self._held: frozenset[Partition] = frozenset()
         self._group_generation = -1
         self._topic_ids: dict[str, object] = {}
         self._consumer = opened(
@@ -126,10 +126,7 @@ class KafkaLog(PlacedLog):
             metadata_max_age_ms=look_around_ms,
             **(group.options() if group else {}),
         )
-        self._ours: Callable[[TopicPartition, Sequence[Any]], Sequence[Record]] = records_of
-        if is_bulk:
-            read_in_bulk(self._consumer._fetcher)
-            self._ours = lambda _, found: found
+        read_in_bulk(self._consumer._fetcher)
         try:
             with translated(connection, "looking for the topics"):
                 self._begin()
@@ -137,8 +134,8 @@ class KafkaLog(PlacedLog):
             self.close()
             raise
 
-    def poll(self, max_records: int) -> list[Record]:
-        """The next records, each partition in offset order.
+    def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
+        """The next records, each partition in offset order; ``wait_ms`` for this poll alone.
 
         [] also after a rebalance, and when a partition has no place to read on from. BrokerError
         as well when the log has become shorter than what was read of it, or is another one.
@@ -147,7 +144,7 @@ class KafkaLog(PlacedLog):
             with self._asking("reading"):
                 self._assign_added()
                 self._make_room_for_resumed()
-                fetched = self._fetched(max_records)
+                fetched = self._fetched(max_records, self._wait_ms if wait_ms is None else wait_ms)
                 self._check_same_topics()
                 if self._notice_rebalance():
                     self._give_back(fetched or {})
@@ -155,7 +152,7 @@ class KafkaLog(PlacedLog):
             if fetched is None:
                 self._generation += 1
                 return []
-            return [record for tp, found in fetched.items() for record in self._ours(tp, found)]
+            return [record for found in fetched.values() for record in found]
         except BrokerError:
             self.close()
             raise
@@ -218,6 +215,25 @@ class KafkaLog(PlacedLog):
     def resume(self, partitions: Iterable[Partition]) -> None:
         """Go on where these stand; harmless when they are not paused."""
         self._consumer.resume(*_native(self._assigned.intersection(partitions)))
+
+    def behind(self) -> frozenset[Partition]:
+        """Assigned partitions of which the broker said that it has more than was read."""
+        known = self._consumer._subscription.assignment
+        return frozenset(
+            partition
+            for partition in self._assigned
+            if (state := known.get(TopicPartition(*partition))) is not None
+            and state.position is not None
+            and state.position.offset < (state.highwater or 0)
+        )
+
+    def hold(self, partitions: Iterable[Partition]) -> None:
+        """Fetch only others than these from now on; not to be used beside ``pause``."""
+        held = frozenset(partitions)
+        if held != self._held:
+            self.resume(self._held - held)
+            self.pause(held - self._held)
+            self._held = held
 
     def offsets_at(self, instant_ms: int) -> NextOffsets:
         """For each partition the first offset with this log time or a later one; its end if none.
@@ -302,15 +318,17 @@ class KafkaLog(PlacedLog):
         if self._is_pausing and not fetcher._next_partition_records:
             fetcher._next_partition_records = None
 
-    def _fetched(self, max_records: int) -> Mapping[TopicPartition, Sequence[Any]] | None:
+    def _fetched(
+        self, max_records: int, wait_ms: int
+    ) -> Mapping[TopicPartition, Sequence[Record]] | None:
         """What the client has fetched; None when a partition has no place to read on from.
 
         After these errors the client may go on: it has set aside nothing but the one answer. While
         the broker restarts, or another one takes its place, there is nothing for a while.
         """
         try:
-            fetched: Mapping[TopicPartition, Sequence[Any]] = self._consumer.poll(
-                timeout_ms=self._wait_ms, max_records=max_records
+            fetched: Mapping[TopicPartition, Sequence[Record]] = self._consumer.poll(
+                timeout_ms=wait_ms, max_records=max_records
             )
         except kafka_errors.NoOffsetForPartitionError:
             return None
@@ -348,7 +366,7 @@ class KafkaLog(PlacedLog):
         self._generation += 1
         return True
 
-    def _give_back(self, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
+    def _give_back(self, fetched: Mapping[TopicPartition, Sequence[Record]]) -> None:
         for tp, records in fetched.items():
             self._consumer.seek(tp, records[0].offset)
 
