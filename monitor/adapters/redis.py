@@ -290,7 +290,7 @@ class RedisStore:
             "misses_kept": MISSES_KEPT,
         }
         keys = [key.encode() for key in changes.entries]
-        news = [self._new(key, entry) for key, entry in changes.entries.items()]
+        news = self._news(changes.entries)
         sizes = np.array([self._buckets_of(keys), [*map(len, keys)], [*map(len, news)]], "<u4")
         arguments: list[bytes | str | int] = [
             _pack(told),
@@ -819,14 +819,19 @@ class RedisStore:
         loaded = self._raw.get(key)
         return loaded[1] if loaded and loaded[0] is entry else snapshots.pack_entry(entry)
 
-    def _new(self, key: PredictionId, entry: Entry) -> bytes:
-        """The entry packed, from the bytes as they were loaded where only labels were added."""
-        loaded = self._raw.get(key)
-        if loaded is not None and not loaded[0].labels and entry.labels:
-            (prediction, _), raw = loaded
-            if prediction is not None and prediction is entry.prediction:
-                return snapshots.pack_labelled(raw, entry.labels)
-        return snapshots.pack_entry(entry)
+    def _news(self, entries: Mapping[PredictionId, Entry]) -> list[bytes]:
+        """The entries packed, from the bytes as they were loaded where only labels were added."""
+        get, pack = self._raw.get, snapshots.pack_labelled
+        grown: dict[PredictionId, bytes] = {}
+        for key, (prediction, labels) in entries.items() if self._raw else ():
+            if labels and prediction is not None and (loaded := get(key)) is not None:
+                (before, no_labels), raw = loaded
+                if before is prediction and not no_labels:
+                    grown[key] = pack(raw, labels)
+        if len(grown) == len(entries):
+            return list(grown.values())
+        others = iter(snapshots.pack_entries(e for key, e in entries.items() if key not in grown))
+        return [grown[key] if key in grown else next(others) for key in entries]
 
     def _drop_at(self, pane: PaneKey) -> str:
         keep_ms = self._keep_ms.get(pane.size_ms)

@@ -163,6 +163,10 @@ class Flow:
 
     def turn(self) -> Turn:
         """Read one batch and carry it to the end; a turn without records is fine."""
+        with uncollected():
+            return self._turn()
+
+    def _turn(self) -> Turn:
         self._follow_assignment()
         records = self._log.poll(self._limits.batch_records)
         if self._log.generation != self._generation:
@@ -172,8 +176,7 @@ class Flow:
         if not records:
             return Turn()
         try:
-            with uncollected():
-                done = self._carry(records)
+            done = self._carry(records)
         except _WentBack:
             self._read_again()
             self._follow_assignment()

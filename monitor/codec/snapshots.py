@@ -34,6 +34,7 @@ HOUR_BYTES = 3
 _LAST_HOUR = (1 << 8 * HOUR_BYTES) - 1
 
 _Name = TypeVar("_Name")
+_make = tuple.__new__  # A NamedTuple's own constructor takes twice as long.
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
@@ -102,8 +103,39 @@ def pack_entry(entry: Entry) -> bytes:
             facts += (version, bytes.fromhex(conversation), scores)
         if request:
             facts += (bytes.fromhex(request),)
-    packed = _pack((facts, _truths_of(labels)) if labels else (facts,))
+    packed = _pack((facts, list(map(_truth_of, labels))) if labels else (facts,))
     return anchor_hour(entry).to_bytes(HOUR_BYTES, "big") + packed
+
+
+def pack_entries(entries: Iterable[Entry]) -> list[bytes]:
+    """``pack_entry`` of each, those of predictions without labels in half the time."""
+    hours, codes = dict[int, bytes](), dict[int, _Codes]()
+    packed: list[bytes] = []
+    for entry in entries:
+        said, labels = entry
+        if said is None or labels or said[7]:
+            packed.append(pack_entry(entry))
+            continue
+        _, event_ms, log_ms, traits, latency, relevance, conversation, _ = said
+        # By identity: traits are shared, and to hash them takes longer than to look twice.
+        mark = id(traits)
+        if mark not in codes:
+            codes[mark] = codes_of(traits)
+        variant, predicted, slices, version, scores = codes[mark]
+        facts: tuple[object, ...]
+        if version or conversation or scores:
+            told = bytes.fromhex(conversation) if conversation else b""
+            facts = (
+                *(event_ms, log_ms - event_ms, variant, predicted, slices, latency, relevance),
+                *(version, told, scores),
+            )
+        else:
+            facts = event_ms, log_ms - event_ms, variant, predicted, slices, latency, relevance
+        hour = event_ms // HOUR_MS
+        if hour not in hours:
+            hours[hour] = anchor_hour(entry).to_bytes(HOUR_BYTES, "big")
+        packed.append(hours[hour] + _pack((facts,)))
+    return packed
 
 
 def pack_labelled(pending: bytes, labels: Sequence[Label]) -> bytes:
@@ -113,8 +145,12 @@ def pack_labelled(pending: bytes, labels: Sequence[Label]) -> bytes:
     """
     if pending[HOUR_BYTES : HOUR_BYTES + 1] != _ARRAY_OF_ONE:
         raise ValueError("the entry has labels already")
-    rest = pending[HOUR_BYTES + 1 :]
-    return b"".join((pending[:HOUR_BYTES], _ARRAY_OF_TWO, rest, _pack(_truths_of(labels))))
+    return (
+        pending[:HOUR_BYTES]
+        + _ARRAY_OF_TWO
+        + pending[HOUR_BYTES + 1 :]
+        + _pack([_truth_of(label) for label in labels])
+    )
 
 
 _ARRAY_OF_ONE, _ARRAY_OF_TWO = b"\x91", b"\x92"
@@ -137,11 +173,9 @@ def codes_of(traits: Traits) -> _Codes:
     )
 
 
-def _truths_of(labels: Iterable[Label]) -> tuple[object, ...]:
-    return tuple(
-        (code_of(actual), label_ms, log_ms - label_ms, key, revision, withdrawn, micros)
-        for _, actual, label_ms, log_ms, key, revision, withdrawn, micros in labels
-    )
+def _truth_of(label: Label) -> tuple[object, ...]:
+    _, actual, label_ms, log_ms, key, revision, withdrawn, micros = label
+    return code_of(actual), label_ms, log_ms - label_ms, key, revision, withdrawn, micros
 
 
 class _Facts(msgspec.Struct, array_like=True, gc=False):
@@ -188,18 +222,21 @@ class Unpacker:
         prediction = None
         if facts is not None:
             codes = facts.variant, facts.predicted, facts.slices, facts.version, facts.scores
-            prediction = Prediction(
-                prediction_id,
-                facts.event_ms,
-                facts.event_ms + facts.log_delta,
-                self._traits.get(codes) or self._named(codes),
-                facts.latency,
-                facts.relevance,
-                facts.conversation.hex(),
-                facts.request.hex(),
+            prediction = _make(
+                Prediction,
+                (
+                    prediction_id,
+                    facts.event_ms,
+                    facts.event_ms + facts.log_delta,
+                    self._traits.get(codes) or self._named(codes),
+                    facts.latency,
+                    facts.relevance,
+                    facts.conversation.hex(),
+                    facts.request.hex(),
+                ),
             )
         if not truths:
-            return Entry(prediction, ())
+            return _make(Entry, (prediction, ()))
         name_of = self._name_of
         labels = tuple(
             Label(
