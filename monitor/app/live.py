@@ -53,7 +53,7 @@ from monitor.ports import (
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 BEAT_MS = 2_000
 SWEEP_MS = 1_000
-LOOK_MS = 1_000
+LOOK_MS = 2_000
 """How often a busy worker asks where the topics end: the broker may take a while to answer."""
 
 _LEVELS = {

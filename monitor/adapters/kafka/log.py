@@ -124,6 +124,8 @@ class KafkaLog(PlacedLog):
             allow_auto_create_topics=False,
             isolation_level=isolation_level,
             metadata_max_age_ms=look_around_ms,
+            # The broker answers in turn: whoever asks for an end waits until a fetch is over.
+            fetch_max_wait_ms=self._wait_ms,
             **(group.options() if group else {}),
         )
         read_in_bulk(self._consumer._fetcher)
