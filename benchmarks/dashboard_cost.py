@@ -102,6 +102,7 @@ def _steady(settings: Settings, traffic: "_Traffic", first_now: float, first_tre
         # The worker is another process: what it takes to count is not to be in the way here.
         to_come = [traffic.counted_in(1000) for _ in range(SECONDS)]
         gc.collect()
+        gc.freeze()
         for second, counted in enumerate(to_come, start=1):
             traffic.commit(counted)
             if second % NOW_EVERY_S == 0:
@@ -110,6 +111,7 @@ def _steady(settings: Settings, traffic: "_Traffic", first_now: float, first_tre
                 taken, view = _cpu_ms(lambda: traffic.charts(reader))
                 trend.append(taken)
                 drawn.append(_cpu_ms(partial(_drawn, view))[0])
+        gc.unfreeze()
     return Cost(
         view.predictions,
         statistics.median(now),

@@ -29,7 +29,6 @@ from monitor.domain.counts import (
     Cells,
     Counts,
     Part,
-    part_of,
 )
 from monitor.domain.windows import PaneKey
 
@@ -93,6 +92,7 @@ class _Named(dict[str, Cell]):
 
 _LETTERS = {"latency": "l", "delay": "d"}
 _BUCKETS: Mapping[str, Mapping[int, Cell]] = {"l": LATENCY_CELLS, "d": DELAY_CELLS}
+_PARTS = {"l": Part.LATENCY, "d": Part.DELAY}
 _FIELDS, _CELLS = _Fields(), _Named()
 
 
@@ -133,13 +133,17 @@ def whole_of(held: Iterable[bytes | None]) -> Counts:
 
 
 def _summed(pieces: Iterable[Piece]) -> Piece:
-    """All added up, without zeros."""
-    total: Piece = {}
+    """All added up, without zeros. The first is copied whole: most often it is most of it."""
+    rest = iter(pieces)
+    total = dict(next(rest, _NOTHING))
     get = total.get
-    for piece in pieces:
+    for piece in rest:
         for field, n in piece.items():
             total[field] = get(field, 0) + n
-    return {field: n for field, n in total.items() if n}
+    return {field: n for field, n in total.items() if n} if 0 in total.values() else total
+
+
+_NOTHING: Piece = {}
 
 
 class _Held(NamedTuple):
@@ -250,19 +254,39 @@ def _told(held: _Held, shard: int) -> str:
 
 
 def _renewed(held: _Held, read: Mapping[int, tuple[int, bytes]]) -> _Held:
-    """With what is new: behind ``from``, or all of it from 0 on; b"" where a pane is gone."""
+    """With what is new: behind ``from``, or all of it from 0 on; b"" where a pane is gone.
+
+    Where nothing that was known is gone, parts to which nothing was added stay the same objects.
+    """
     lengths, versions, pieces = list(held.lengths), list(held.versions), list(held.pieces)
-    for shard, (start, added) in read.items():
-        known = [pieces[shard]] if start else []
-        pieces[shard] = _summed([*known, *pieces_in(added)])
-        lengths[shard], versions[shard] = start + len(added), version_of(added)
-    return _Held(held.name, tuple(lengths), tuple(versions), tuple(pieces), _parts_of(pieces))
+    is_more, added = True, list[Piece]()
+    for shard, (start, held_there) in read.items():
+        new = _summed(pieces_in(held_there))
+        added.append(new)
+        is_more = is_more and (start > 0 or not pieces[shard])
+        pieces[shard] = _summed([pieces[shard], new]) if start else new
+        lengths[shard], versions[shard] = start + len(held_there), version_of(held_there)
+    parts = _grown(held.parts, _summed(added)) if is_more else _parts_of(pieces)
+    return _Held(held.name, tuple(lengths), tuple(versions), tuple(pieces), parts)
 
 
 def _parts_of(pieces: Sequence[Piece]) -> Mapping[Part, Counts]:
-    total = pieces[0] if len(pieces) == 1 else _summed(pieces)
-    parts: dict[Part, dict[Cell, int]] = {part: {} for part in Part}
-    for field, n in total.items():
-        cell = _CELLS[field]
-        parts[part_of(cell)][cell] = n
-    return {part: Counts(cells) for part, cells in parts.items()}
+    return _grown({part: Counts() for part in Part}, _summed(pieces))
+
+
+def _grown(parts: Mapping[Part, Counts], added: Piece) -> Mapping[Part, Counts]:
+    """The parts with what was added to each."""
+    more: dict[Part, dict[Cell, int]] = {part: {} for part in Part}
+    for field, n in added.items():
+        more[_PARTS.get(field[0], Part.ANSWERS)][_CELLS[field]] = n
+    return {part: _plus(held, more[part]) if more[part] else held for part, held in parts.items()}
+
+
+def _plus(counts: Counts, added: Mapping[Cell, int]) -> Counts:
+    if not counts.cells:
+        return Counts(added)
+    cells = dict(counts.cells)
+    get = cells.get
+    for cell, n in added.items():
+        cells[cell] = get(cell, 0) + n
+    return Counts({cell: n for cell, n in cells.items() if n} if 0 in cells.values() else cells)
