@@ -139,10 +139,10 @@ def _follow_link(page: str, names: Sequence[str]) -> None:
 
 
 def choice() -> Choice:
-    """What the sidebar says."""
+    """What the sidebar says; what it says at first, to a part that asks again without it."""
     names = queries.watched_names(source.current().spec)
     of = st.session_state.get("of") or (names[0] if names else "")
-    return Choice(st.session_state["variant"], of, st.session_state["range"])
+    return Choice(st.session_state.get("variant", ALL), of, st.session_state.get("range", SPAN))
 
 
 def palette() -> Palette:
@@ -232,7 +232,7 @@ def _sidebar_says() -> Iterator[tuple[str, str]]:
         yield "of", said.of
     if said.span != SPAN:
         yield "range", said.span
-    if not st.session_state["live"]:
+    if not st.session_state.get("live", True):
         yield "live", "false"
 
 
