@@ -155,7 +155,7 @@ def _unnamed(viewer: Viewer, view: AlertsView) -> None:
         does = f"{body} On the machine of the settings this does the same:"
         common.notice(Notice(Tone.NEUTRAL, title, does))
         command = acknowledgement_command(waiting[0].id, source.current().config)
-        st.code(command, language="bash", wrap_lines=True)
+        st.code(command, language=None, wrap_lines=True)
     if viewer.can_log_in and st.button("Log in", icon=":material/login:"):
         st.login()
 

@@ -201,7 +201,7 @@ def _gone(view: Replayed) -> None:
         )
     )
     at = words.iso(view.at_ms)
-    st.code(f"recallwatch replay --as-of {at} --out replay-{at.replace(':', '')}", language="bash")
+    st.code(f"recallwatch replay --as-of {at} --out replay-{at.replace(':', '')}", language=None)
 
 
 def _span(view: Replayed) -> str:

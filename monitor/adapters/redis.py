@@ -39,6 +39,7 @@ from monitor.adapters.redis_panes import (
     LONG_BYTES,
     MOST_FOLDED,
     RedisPanes,
+    Touched,
     piece_of,
     whole_of,
 )
@@ -140,6 +141,7 @@ class RedisStore:
                 self._shards, self._buckets = self._space.open(shards, buckets, shape or {})
             opened.pop_all()
         self._panes = RedisPanes(self._connected, self._space, self._shards)
+        self._touched = Touched(self._shards)
         self._history = RedisHistory(self._connected, self._space)
         self._opening = secrets.token_urlsafe(OPENING_BYTES)
         self._states: dict[int, bytes] = {}
@@ -208,6 +210,7 @@ class RedisStore:
                 # Where several workers share a shard it moves again and again: do not ask twice.
                 self._is_crowded = done == b"COMPARED"
             self._names[shard].update(names)
+            self._touched.add(shard, map(pane_member, changes.cells))
             if long:
                 with self._reaching():
                     self._panes.fold(shard, [name.decode() for name in long])
@@ -305,7 +308,14 @@ class RedisStore:
         return arguments
 
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
-        """Drop dropped panes, and expired entries in as many buckets as log time has earned."""
+        """Drop dropped panes, and expired entries in as many buckets as log time has earned.
+
+        Panes to which nothing was added for a while are put together, so that they take no more
+        than what is in them.
+        """
+        for shard, names in self._touched.settled():
+            with self._reaching():
+                self._panes.fold(shard, names)
         if self._swept_ms is None:
             earned = FIRST_SWEPT_BUCKETS
         else:

@@ -15,6 +15,7 @@ behind it. Nothing here goes by time.
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, takewhile
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -50,6 +51,13 @@ LONG_BYTES = 4_096
 
 MOST_FOLDED = 64
 """Panes whose pieces are put together after one commit."""
+
+SETTLED_SWEEPS = 300
+"""Sweeps without a commit to a pane, five minutes of a worker, after which its pieces are put
+together however short they are: Redis keeps as much room again behind a text that grows."""
+
+MOST_TOUCHED = 50_000
+"""Panes that a writer remembers to have added to."""
 
 LENGTH_BYTES = 4
 VERSION_BYTES = 16
@@ -184,6 +192,34 @@ class _Shelf:
                 self._weight += held.weight - (old.weight if old is not None else 0)
             while self._weight > MOST_HELD:
                 self._weight -= self._held.popitem(last=False)[1].weight
+
+
+class Touched:
+    """Panes to which something was added, and how many sweeps ago."""
+
+    def __init__(self, shards: int) -> None:
+        self._sweeps = 0
+        self._last: list[dict[str, int]] = [{} for _ in range(shards)]
+
+    def add(self, shard: int, names: Iterable[str]) -> None:
+        """Just now."""
+        last, sweeps = self._last[shard], self._sweeps
+        for name in names:
+            last.pop(name, None)
+            last[name] = sweeps
+        for name in list(last)[: max(0, len(last) - MOST_TOUCHED)]:
+            del last[name]
+
+    def settled(self) -> Iterator[tuple[int, list[str]]]:
+        """For each shard some that nobody has added to for a while; each is named once."""
+        self._sweeps += 1
+        for shard, last in enumerate(self._last):
+            old = takewhile(lambda item: item[1] <= self._sweeps - SETTLED_SWEEPS, last.items())
+            names = [name for name, _ in islice(old, MOST_FOLDED)]
+            for name in names:
+                del last[name]
+            if names:
+                yield shard, names
 
 
 class RedisPanes:

@@ -26,7 +26,7 @@ from monitor.domain.counts import Cell, Counts, Part, merge, without_zeros
 from monitor.domain.errors import CommitConflict
 from monitor.domain.events import Partition, PredictionId
 from monitor.domain.slices import SliceKey
-from monitor.domain.windows import ALL_TIME, Clock, PaneKey
+from monitor.domain.windows import ALL_TIME, HOUR_MS, Clock, PaneKey
 from tests.contracts.state_store import KEEP_MS, T0_MS, label, prediction, prepared, write
 
 EVER = PaneKey(Clock.EVENT, ALL_TIME, 0, SliceKey("ft"))
@@ -134,6 +134,33 @@ def test_pieces_are_put_together_once_they_are_twice_as_long_as_the_first(
         seen.append(size_of(server, namespace))
     assert max(seen) < 3 * seen[0]
     assert reader.panes([EVER], Part.ANSWERS)[0].predicted == {"fraud": 40}
+
+
+def test_a_pane_that_nobody_adds_to_any_more_is_put_together_by_a_later_sweep(
+    store: RedisStore, reader: RedisStore, server: "redis.Redis", namespace: str
+) -> None:
+    for number in range(3):
+        write(store, prediction(f"p{number}", predicted="fraud"))
+    grown, first = size_of(server, namespace), reader.panes([EVER], Part.ANSWERS)[0]
+    for _ in range(redis_panes.SETTLED_SWEEPS - 1):
+        store.sweep(T0_MS, HOUR_MS)
+    assert size_of(server, namespace) == grown
+    store.sweep(T0_MS, HOUR_MS)
+    assert size_of(server, namespace) < grown / 2
+    assert reader.panes([EVER], Part.ANSWERS)[0] is first
+    write(store, prediction("p3", predicted="fraud"))
+    assert reader.panes([EVER], Part.ANSWERS)[0].predicted == {"fraud": 4}
+
+
+def test_a_writer_remembers_no_more_than_so_many_panes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_panes, "MOST_TOUCHED", 3)
+    monkeypatch.setattr(redis_panes, "SETTLED_SWEEPS", 1)
+    touched = redis_panes.Touched(2)
+    touched.add(0, ["a", "b", "c"])
+    touched.add(0, ["a", "d"])
+    touched.add(1, ["e"])
+    assert list(touched.settled()) == [(0, ["c", "a", "d"]), (1, ["e"])]
+    assert list(touched.settled()) == []
 
 
 def test_a_pane_to_which_somebody_adds_meanwhile_is_not_put_together(
