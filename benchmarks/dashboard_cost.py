@@ -10,7 +10,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -21,7 +21,6 @@ from dashboards.models import Choice, LiveNow, Trend
 from dashboards.theme import LIGHT
 from dashboards.views.common import CHARTS_EVERY_S, NOW_EVERY_S
 from monitor.adapters.redis import RedisStore
-from monitor.app.settings import Settings
 from monitor.app.wiring import open_reader, open_store, spec_of
 from monitor.domain import engine
 from monitor.domain.counts import Cells
@@ -67,59 +66,66 @@ class Cost:
 
 
 def costs(sizes: list[int]) -> list[Cost]:
-    """One measurement for each size."""
-    return [_cost(size) for size in sizes]
-
-
-def _cost(predictions: int) -> Cost:
-    with RedisServer(REDIS) as server:
-        settings = settings_for(server.url)
-        with closing(open_store(settings)) as store:
-            assert isinstance(store, RedisStore)
-            traffic = _Traffic(store, spec_of(settings), predictions)
-            traffic.fill()
-            first_now, first_trend = _first_reads(settings, traffic)
-            return _steady(settings, traffic, first_now, first_trend)
-
-
-def _first_reads(settings: Settings, traffic: "_Traffic") -> tuple[float, float]:
-    now, trend = [], []
-    for _ in range(FIRST_ROUNDS):
-        with closing(open_reader(settings)) as reader:
-            now.append(_cpu_ms(lambda: traffic.cards(reader))[0])
-        with closing(open_reader(settings)) as reader:
-            trend.append(_cpu_ms(lambda: traffic.charts(reader))[0])
-    return statistics.median(now), statistics.median(trend)
-
-
-def _steady(settings: Settings, traffic: "_Traffic", first_now: float, first_trend: float) -> Cost:
-    """As a page is refreshed, while the worker goes on."""
-    now, trend, drawn = [], [], []
-    with closing(open_reader(settings)) as reader:
-        view = traffic.charts(reader)
-        traffic.cards(reader)
-        _drawn(view)
+    """One measurement for each size, in turns: the machine's speed may change meanwhile."""
+    with ExitStack() as stack:
+        rigs = [_Rig(size, stack) for size in sizes]
+        for _ in range(FIRST_ROUNDS):
+            for rig in rigs:
+                rig.read_first()
+        for rig in rigs:
+            rig.begin()
         # The worker is another process: what it takes to count is not to be in the way here.
-        to_come = [traffic.counted_in(1000) for _ in range(SECONDS)]
+        to_come = [[rig.traffic.counted_in(1000) for rig in rigs] for _ in range(SECONDS)]
         gc.collect()
         gc.freeze()
         for second, counted in enumerate(to_come, start=1):
-            traffic.commit(counted)
-            if second % NOW_EVERY_S == 0:
-                now.append(_cpu_ms(lambda: traffic.cards(reader))[0])
-            if second % CHARTS_EVERY_S == 0:
-                taken, view = _cpu_ms(lambda: traffic.charts(reader))
-                trend.append(taken)
-                drawn.append(_cpu_ms(partial(_drawn, view))[0])
+            for rig, of_rig in zip(rigs, counted, strict=True):
+                rig.traffic.commit(of_rig)
+                rig.look(second)
         gc.unfreeze()
-    return Cost(
-        view.predictions,
-        statistics.median(now),
-        statistics.median(trend),
-        statistics.median(drawn),
-        first_now,
-        first_trend,
-    )
+        return [rig.cost() for rig in rigs]
+
+
+class _Rig:
+    """A store with so much traffic, and a reader of it; what its looks cost."""
+
+    def __init__(self, predictions: int, stack: ExitStack) -> None:
+        self._stack = stack
+        self._settings = settings_for(stack.enter_context(RedisServer(REDIS)).url)
+        store = stack.enter_context(closing(open_store(self._settings)))
+        assert isinstance(store, RedisStore)
+        self.traffic = _Traffic(store, spec_of(self._settings), predictions)
+        self.traffic.fill()
+        self._now, self._trend, self._drawn = list[float](), list[float](), list[float]()
+        self._first_now, self._first_trend = list[float](), list[float]()
+
+    def read_first(self) -> None:
+        """As a process that has read nothing before."""
+        with closing(open_reader(self._settings)) as reader:
+            self._first_now.append(_cpu_ms(lambda: self.traffic.cards(reader))[0])
+        with closing(open_reader(self._settings)) as reader:
+            self._first_trend.append(_cpu_ms(lambda: self.traffic.charts(reader))[0])
+
+    def begin(self) -> None:
+        """Open the page."""
+        self._reader = self._stack.enter_context(closing(open_reader(self._settings)))
+        self._view = self.traffic.charts(self._reader)
+        self.traffic.cards(self._reader)
+        _drawn(self._view)
+
+    def look(self, second: int) -> None:
+        """As a page is refreshed, while the worker goes on."""
+        if second % NOW_EVERY_S == 0:
+            self._now.append(_cpu_ms(lambda: self.traffic.cards(self._reader))[0])
+        if second % CHARTS_EVERY_S == 0:
+            taken, self._view = _cpu_ms(lambda: self.traffic.charts(self._reader))
+            self._trend.append(taken)
+            self._drawn.append(_cpu_ms(partial(_drawn, self._view))[0])
+
+    def cost(self) -> Cost:
+        """The medians."""
+        looks = self._now, self._trend, self._drawn, self._first_now, self._first_trend
+        return Cost(self._view.predictions, *map(statistics.median, looks))
 
 
 def _drawn(view: Trend) -> object:

@@ -152,10 +152,11 @@ def _summed(pieces: Iterable[Piece]) -> Piece:
 
 
 _NOTHING: Piece = {}
+_NO_PARTS: Mapping[Part, Counts] = {part: Counts() for part in Part}
 
 
 class _Held(NamedTuple):
-    """A pane: for each shard length, version and counts; and each part of all of them together."""
+    """A pane: for each shard length, version and, of several, counts; and the parts of all."""
 
     name: str
     lengths: tuple[int, ...]
@@ -165,7 +166,7 @@ class _Held(NamedTuple):
 
     @property
     def weight(self) -> int:
-        return PANE_WEIGHT + sum(map(len, self.pieces))
+        return PANE_WEIGHT + sum([len(part.cells) for part in self.parts.values()])
 
 
 class _Shelf:
@@ -272,7 +273,7 @@ class RedisPanes:
 
     def _unread(self, pane: PaneKey) -> _Held:
         name, shards = pane_member(pane), self._shards
-        return _Held(name, (0,) * shards, (UNREAD,) * shards, ({},) * shards, _parts_of([]))
+        return _Held(name, (0,) * shards, (UNREAD,) * shards, ({},) * shards, _NO_PARTS)
 
     def _changed(self, shard: int, asked: Sequence[_Held]) -> Iterator[tuple[int, int, bytes]]:
         """What has another version now: its place in ``asked``, from where on, and what is new."""
@@ -295,27 +296,29 @@ def _renewed(held: _Held, read: Mapping[int, tuple[int, bytes]]) -> _Held:
     Where nothing that was known is gone, parts to which nothing was added stay the same objects.
     """
     lengths, versions, pieces = list(held.lengths), list(held.versions), list(held.pieces)
-    is_more, added = True, list[Piece]()
-    for shard, (start, held_there) in read.items():
-        new = _summed(pieces_in(held_there))
-        added.append(new)
-        is_more = is_more and (start > 0 or not pieces[shard])
-        pieces[shard] = _summed([pieces[shard], new]) if start else new
-        lengths[shard], versions[shard] = start + len(held_there), version_of(held_there)
-    parts = _grown(held.parts, _summed(added)) if is_more else _parts_of(pieces)
+    parts = held.parts
+    for shard, (start, found) in read.items():
+        new, was = _summed(pieces_in(found)), lengths[shard]
+        lengths[shard], versions[shard] = start + len(found), version_of(found)
+        if len(lengths) > 1:
+            pieces[shard] = _summed([pieces[shard], new]) if start else new
+        if start or not was:
+            parts = _grown(parts, new)
+        else:
+            parts = _grown(_NO_PARTS, new if len(lengths) == 1 else _summed(pieces))
     return _Held(held.name, tuple(lengths), tuple(versions), tuple(pieces), parts)
-
-
-def _parts_of(pieces: Sequence[Piece]) -> Mapping[Part, Counts]:
-    return _grown({part: Counts() for part in Part}, _summed(pieces))
 
 
 def _grown(parts: Mapping[Part, Counts], added: Piece) -> Mapping[Part, Counts]:
     """The parts with what was added to each."""
-    more: dict[Part, dict[Cell, int]] = {part: {} for part in Part}
+    more: dict[Part, dict[Cell, int]] = {}
+    part_of, cells, answers = _PARTS.get, _CELLS, Part.ANSWERS
     for field, n in added.items():
-        more[_PARTS.get(field[0], Part.ANSWERS)][_CELLS[field]] = n
-    return {part: _plus(held, more[part]) if more[part] else held for part, held in parts.items()}
+        part = part_of(field[0], answers)
+        if part not in more:
+            more[part] = {}
+        more[part][cells[field]] = n
+    return {**parts, **{part: _plus(parts[part], found) for part, found in more.items()}}
 
 
 def _plus(counts: Counts, added: Mapping[Cell, int]) -> Counts:

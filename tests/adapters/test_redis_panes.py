@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from itertools import count
 
 import pytest
@@ -150,6 +151,24 @@ def test_a_pane_that_nobody_adds_to_any_more_is_put_together_by_a_later_sweep(
     assert reader.panes([EVER], Part.ANSWERS)[0] is first
     write(store, prediction("p3", predicted="fraud"))
     assert reader.panes([EVER], Part.ANSWERS)[0].predicted == {"fraud": 4}
+
+
+@pytest.mark.parametrize("is_long", [True, False])
+def test_a_reader_adds_up_what_is_new_in_each_of_several_shards(
+    valkey_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, *, is_long: bool
+) -> None:
+    monkeypatch.setattr(adapter, "LONG_BYTES", 0 if is_long else 1_000_000)
+    opening = partial(RedisStore, RedisConnection(valkey_url), namespace, shards=3)
+    with (
+        closing(opening(keep_ms=KEEP_MS)) as store,
+        closing(opening(keep_ms=KEEP_MS, read_only=True)) as reader,
+    ):
+        for number in range(40):
+            write(store, prediction(f"p{number}", predicted=f"intent-{number % 3}"))
+            if number % 4 == 1:
+                expected = store.panes([EVER])[0].cells
+                parts = [reader.panes([EVER], part)[0].cells for part in Part]
+                assert {c: n for part in parts for c, n in part.items()} == expected
 
 
 def test_a_writer_remembers_no_more_than_so_many_panes(monkeypatch: pytest.MonkeyPatch) -> None:
