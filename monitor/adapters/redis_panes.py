@@ -208,7 +208,7 @@ class Touched:
         for name in names:
             last.pop(name, None)
             last[name] = sweeps
-        for name in list(last)[: max(0, len(last) - MOST_TOUCHED)]:
+        for name in list(islice(last, max(0, len(last) - MOST_TOUCHED))):
             del last[name]
 
     def settled(self) -> Iterator[tuple[int, list[str]]]:
