@@ -6,7 +6,7 @@ has one when the log has dropped the record that was to be read next. Both show 
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -113,6 +113,7 @@ class KafkaLog(PlacedLog):
         self._failed_polls = 0
         self._is_in_group = group is not None
         self._is_pausing = False
+        self._fenced: Exception | None = None
         self._held: frozenset[Partition] = frozenset()
         self._group_generation = -1
         self._topic_ids: dict[str, object] = {}
@@ -144,6 +145,8 @@ class KafkaLog(PlacedLog):
         """
         try:
             with self._asking("reading"):
+                if self._fenced is not None:
+                    raise self._fenced
                 self._assign_added()
                 self._make_room_for_resumed()
                 fetched = self._fetched(max_records, self._wait_ms if wait_ms is None else wait_ms)
@@ -281,6 +284,7 @@ class KafkaLog(PlacedLog):
         self._check_same_topics()
         if self._is_in_group:
             self._join_patiently()
+            self._notice_fencing()
             self._disregard_committed_offsets()
             self._consumer.subscribe(sorted(self._topics.values()))
         else:
@@ -299,6 +303,21 @@ class KafkaLog(PlacedLog):
             return join(timeout_ms=max(timeout_ms or 0, JOIN_WAIT_MS))
 
         coordinator.poll = patient
+
+    def _notice_fencing(self) -> None:
+        # A member whose place another one with its instance id has taken learns it from a
+        # heartbeat. The client only stops sending these, and reads on until it commits something.
+        coordinator = self._consumer._coordinator
+        beat: Callable[[], Awaitable[object]] = coordinator._send_heartbeat_request
+
+        async def noticing() -> object:
+            try:
+                return await beat()
+            except kafka_errors.FencedInstanceIdError as error:
+                self._fenced = error
+                raise
+
+        coordinator._send_heartbeat_request = noticing
 
     def _disregard_committed_offsets(self) -> None:
         # They may have been set back, or forward beyond the end. Without this the client would
