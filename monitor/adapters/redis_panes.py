@@ -42,9 +42,6 @@ MOST_HELD = 250_000
 PANE_WEIGHT = 10
 """A pane that is kept takes as much as so many cells, beside its own."""
 
-MOST_OWED = 8
-"""Pieces that a part of a pane waits with, until somebody asks for it."""
-
 READ_AT_ONCE = 250
 """Panes that one script looks at: the server does nothing else meanwhile, some milliseconds at
 most."""
@@ -103,8 +100,7 @@ class _Named(dict[str, Cell]):
 
 _LETTERS = {"latency": "l", "delay": "d"}
 _BUCKETS: Mapping[str, Mapping[int, Cell]] = {"l": LATENCY_CELLS, "d": DELAY_CELLS}
-_BEGINS = {Part.ANSWERS: "[", Part.LATENCY: "l", Part.DELAY: "d"}
-"""How the fields of a part begin."""
+_PARTS = {"l": Part.LATENCY, "d": Part.DELAY}
 _FIELDS, _CELLS = _Fields(), _Named()
 
 
@@ -156,35 +152,21 @@ def _summed(pieces: Iterable[Piece]) -> Piece:
 
 
 _NOTHING: Piece = {}
-_EMPTY: Mapping[Part, Counts] = {part: Counts() for part in Part}
-_NONE: Mapping[Part, tuple[Piece, ...]] = dict.fromkeys(Part, ())
+_NO_PARTS: Mapping[Part, Counts] = {part: Counts() for part in Part}
 
 
 class _Held(NamedTuple):
-    """A pane: for each shard length, version and, of several, counts; and the parts of all.
-
-    ``owed`` are pieces that a part has yet to take in: most readers ask for some parts alone.
-    """
+    """A pane: for each shard length, version and, of several, counts; and the parts of all."""
 
     name: str
     lengths: tuple[int, ...]
     versions: tuple[bytes, ...]
     pieces: tuple[Piece, ...]
     parts: Mapping[Part, Counts]
-    owed: Mapping[Part, tuple[Piece, ...]]
 
     @property
     def weight(self) -> int:
-        waiting = sum([len(piece) for pieces in self.owed.values() for piece in pieces])
-        return PANE_WEIGHT + waiting + sum([len(part.cells) for part in self.parts.values()])
-
-    def paid(self, part: Part) -> "_Held":
-        """With all that this part is owed; the part stays the same object if that is nothing."""
-        owed = self.owed[part]
-        if not owed:
-            return self
-        parts = {**self.parts, part: _plus(self.parts[part], owed, _BEGINS[part])}
-        return self._replace(parts=parts, owed={**self.owed, part: ()})
+        return PANE_WEIGHT + sum([len(part.cells) for part in self.parts.values()])
 
 
 class _Shelf:
@@ -284,14 +266,14 @@ class RedisPanes:
                 some = asked[at : at + READ_AT_ONCE]
                 for number, start, new in self._changed(shard, [found for _, found in some]):
                     changed.setdefault(some[number][0], {})[shard] = start, new
-        known.update({pane: _renewed(known[pane], rows) for pane, rows in changed.items()})
-        found = {pane: one.paid(part) for pane, one in known.items()}
-        self._shelf.put({p: one for p, one in found.items() if p in changed or one is not known[p]})
-        return [found[pane].parts[part] for pane in keys]
+        read = {pane: _renewed(known[pane], rows) for pane, rows in changed.items()}
+        self._shelf.put(read)
+        known.update(read)
+        return [known[pane].parts[part] for pane in keys]
 
     def _unread(self, pane: PaneKey) -> _Held:
         name, shards = pane_member(pane), self._shards
-        return _Held(name, (0,) * shards, (UNREAD,) * shards, ({},) * shards, _EMPTY, _NONE)
+        return _Held(name, (0,) * shards, (UNREAD,) * shards, ({},) * shards, _NO_PARTS)
 
     def _changed(self, shard: int, asked: Sequence[_Held]) -> Iterator[tuple[int, int, bytes]]:
         """What has another version now: its place in ``asked``, from where on, and what is new."""
@@ -309,34 +291,41 @@ def _told(held: _Held, shard: int) -> str:
 
 
 def _renewed(held: _Held, read: Mapping[int, tuple[int, bytes]]) -> _Held:
-    """With what is new: behind ``from``, or all of it from 0 on; b"" where a pane is gone."""
+    """With what is new: behind ``from``, or all of it from 0 on; b"" where a pane is gone.
+
+    Where nothing that was known is gone, parts to which nothing was added stay the same objects.
+    """
     lengths, versions, pieces = list(held.lengths), list(held.versions), list(held.pieces)
-    parts, owed = held.parts, held.owed
+    parts = held.parts
     for shard, (start, found) in read.items():
         new, was = _summed(pieces_in(found)), lengths[shard]
         lengths[shard], versions[shard] = start + len(found), version_of(found)
         if len(lengths) > 1:
             pieces[shard] = _summed([pieces[shard], new]) if start else new
         if start or not was:
-            owed = {part: (*waiting, new) for part, waiting in owed.items()}
+            parts = _grown(parts, new)
         else:
-            whole = new if len(lengths) == 1 else _summed(pieces)
-            parts, owed = _EMPTY, dict.fromkeys(Part, (whole,))
-    new_held = _Held(held.name, tuple(lengths), tuple(versions), tuple(pieces), parts, owed)
-    for part, waiting in owed.items():
-        if len(waiting) > MOST_OWED:
-            new_held = new_held.paid(part)
-    return new_held
+            parts = _grown(_NO_PARTS, new if len(lengths) == 1 else _summed(pieces))
+    return _Held(held.name, tuple(lengths), tuple(versions), tuple(pieces), parts)
 
 
-def _plus(counts: Counts, pieces: Iterable[Piece], begin: str) -> Counts:
-    """With the fields of these pieces that begin so; the same object if there are none."""
-    found = [item for piece in pieces for item in piece.items() if item[0][0] == begin]
-    if not found:
-        return counts
-    cells, cell_of = dict(counts.cells), _CELLS
+def _grown(parts: Mapping[Part, Counts], added: Piece) -> Mapping[Part, Counts]:
+    """The parts with what was added to each."""
+    more: dict[Part, dict[Cell, int]] = {}
+    part_of, cells, answers = _PARTS.get, _CELLS, Part.ANSWERS
+    for field, n in added.items():
+        part = part_of(field[0], answers)
+        if part not in more:
+            more[part] = {}
+        more[part][cells[field]] = n
+    return {**parts, **{part: _plus(parts[part], found) for part, found in more.items()}}
+
+
+def _plus(counts: Counts, added: Mapping[Cell, int]) -> Counts:
+    if not counts.cells:
+        return Counts(added)
+    cells = dict(counts.cells)
     get = cells.get
-    for field, n in found:
-        cell = cell_of[field]
+    for cell, n in added.items():
         cells[cell] = get(cell, 0) + n
     return Counts({cell: n for cell, n in cells.items() if n} if 0 in cells.values() else cells)
