@@ -6,7 +6,7 @@ raise ``BrokerError`` or ``StoreError`` when the outside fails, and nothing of a
 """
 
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -291,6 +291,13 @@ class StateStore(StateReader, Protocol):
         Compares the cut for the partitions in ``changes.progress`` with ``expected`` (a partition
         that is absent there must be absent in the store) and each touched entry with
         ``changes.loaded``; CommitConflict when either differs, and nothing is written.
+        """
+
+    def begin_commit(self, shard: int, expected: Cut, changes: Changes) -> Callable[[], None]:
+        """The same in two steps, so that other work can be done meanwhile.
+
+        Call what is returned, once, to wait for the end; it raises what ``commit`` does. Nothing
+        else may be asked of the store before that, and nobody knows what it holds.
         """
 
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:

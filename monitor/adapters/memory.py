@@ -2,7 +2,8 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from itertools import repeat
 from operator import itemgetter
@@ -280,6 +281,14 @@ class MemoryStore:
             if is_open and change.new is not None:
                 state.vote(change.new)
         state.miss(changes.misses)
+
+    def begin_commit(self, shard: int, expected: Cut, changes: Changes) -> Callable[[], None]:
+        """All of it is done at once; a conflict is told at the end."""
+        try:
+            self.commit(shard, expected, changes)
+        except CommitConflict as error:
+            return partial(_refuse, error)
+        return _nothing
 
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
         """Drop dropped panes, and expired entries, ``SWEEP_ENTRIES`` of a shard at most."""
@@ -634,3 +643,11 @@ class MemoryLog:
 
     def _end(self, partition: Partition) -> int:
         return self._oldest[partition] + len(self._records[partition])
+
+
+def _refuse(error: CommitConflict) -> None:
+    raise error
+
+
+def _nothing() -> None:
+    """What is left to be done."""

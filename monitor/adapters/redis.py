@@ -14,12 +14,14 @@ the server may have lost it since.
 import secrets
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain, count
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.adapters import redis_scripts as scripts
 from monitor.adapters.redis_client import RedisClient, RedisConnection
@@ -33,6 +35,7 @@ from monitor.adapters.redis_namespace import (
     partition_of,
     progress_field,
     progress_of,
+    slice_key_of,
     vote_field,
 )
 from monitor.adapters.redis_panes import (
@@ -49,7 +52,7 @@ from monitor.codec.notices import without_ids
 from monitor.codec.vocabulary import NOTHING, code_of
 from monitor.domain import ledger as books
 from monitor.domain.alerts import CONVERSATION_MS, Transition
-from monitor.domain.counts import Counts, Part
+from monitor.domain.counts import Cells, Counts, Part
 from monitor.domain.cut import Cut
 from monitor.domain.engine import Changes
 from monitor.domain.errors import CommitConflict, StoreError
@@ -89,6 +92,9 @@ FIRST_SWEPT_BUCKETS = 256
 """Buckets looked at by the first sweep of a client: one that is opened again and again, since the
 server is out of memory, makes room with it."""
 
+MOST_AT_ONCE = 500
+"""Entries that one command names: a script cannot hand over more than some thousand arguments."""
+
 VOTES_LOOKED_AT = 10_000
 """Votes that are looked at in one round trip for those that are to be forgotten."""
 
@@ -105,6 +111,18 @@ _NONE = ("", "", "")
 _pack = msgspec.msgpack.Encoder().encode
 _ids_of = msgspec.json.Decoder(tuple[PredictionId, ...]).decode
 _beat_of = msgspec.json.Decoder(Heartbeat).decode
+
+
+_Held = Mapping[PredictionId, bytes | None]
+"""Packed entries, None for those that are not there."""
+
+
+class _ByBucket(NamedTuple):
+    """Ids sorted by bucket: the names of the buckets, how many ids of each, and the ids."""
+
+    buckets: list[str]
+    runs: list[int]
+    ids: list[PredictionId]
 
 
 class RedisStore:
@@ -145,6 +163,7 @@ class RedisStore:
         self._history = RedisHistory(self._connected, self._space)
         self._opening = secrets.token_urlsafe(OPENING_BYTES)
         self._states: dict[int, bytes] = {}
+        self._aside = ThreadPoolExecutor(1, "commit")
         self._is_crowded = False
         self._register()
         self._names: list[dict[bytes, str]] = [{NOTHING: ""} for _ in range(self._shards)]
@@ -169,19 +188,19 @@ class RedisStore:
         self._raw.clear()
         entries: dict[PredictionId, Entry] = {}
         unpacked = self._unpackers[shard].entry
-        for key, raw in zip(wanted, found, strict=True):
+        for key, raw in found.items():
             if raw is not None:
                 entries[key] = unpacked(key, raw)
                 self._raw[key] = entries[key], raw
         return entries
 
-    def _packed(self, shard: int, ids: Sequence[PredictionId]) -> tuple[bytes, list[bytes | None]]:
-        """The state of the shard, and the entries of these ids as they are held, in their order."""
-        places = self._buckets_of([key.encode() for key in ids])
-        payload = _pack([*chain.from_iterable(zip(places, ids, strict=True))])
+    def _packed(self, shard: int, ids: Sequence[PredictionId]) -> tuple[bytes, _Held]:
+        """The state of the shard, and the entries of these ids as they are held, if they are."""
+        by_bucket = self._by_bucket(ids)
+        payload = _pack(by_bucket._asdict())
         answer = self._load(keys=self._space.keys(shard), args=[self._space.key(shard), payload])
-        state, *found = cast(list[Any], answer)
-        return state, found
+        state, *rows = cast(list[Any], answer)
+        return state, dict(zip(by_bucket.ids, chain.from_iterable(rows), strict=True))
 
     def _by_shard(self, ids: Iterable[PredictionId]) -> dict[int, list[PredictionId]]:
         """Each id once."""
@@ -191,35 +210,59 @@ class RedisStore:
         return dict(sorted(found.items()))
 
     def commit(self, shard: int, expected: Cut, changes: Changes) -> None:
-        """Apply at once, or raise CommitConflict and apply nothing.
+        """Apply at once, or raise CommitConflict and apply nothing."""
+        self.begin_commit(shard, expected, changes)()
+
+    def begin_commit(self, shard: int, expected: Cut, changes: Changes) -> Callable[[], None]:
+        """Everything is made ready here; a thread of its own sends it and waits for the answer.
 
         What the entries were is compared where the shard has moved since they were loaded.
         """
         names = self._names_in(changes)
         state = self._states.pop(shard, UNKNOWN)
-        told = self._additions(expected, changes, names, state)
-        answer = [b"MOVED"]
-        if state != UNKNOWN and not self._is_crowded:
-            answer = self._told(shard, told)
-        if answer[0] == b"MOVED":
-            olds = [self._old(key, changes.loaded[key]) for key in changes.entries]
-            answer = self._told(shard, [*told, *olds])
-        done, *long = answer
-        if done in (b"OK", b"COMPARED"):
+        by_bucket = self._by_bucket(list(changes.entries))
+        panes = list(map(pane_member, changes.cells))
+        told: list[bytes | str | int] = [
+            _pack(_document(expected, changes, state, self._opening, by_bucket, len(names))),
+            *self._entries(changes.entries, by_bucket),
+            *self._additions(changes.cells, panes),
+            *(part for item in names.items() for part in item),
+        ]
+
+        def ask() -> list[bytes]:
+            answer = [b"MOVED"]
+            if state != UNKNOWN and not self._is_crowded:
+                answer = self._told(shard, told)
+            if answer[0] == b"MOVED":
+                olds = [self._old(key, changes.loaded[key]) for key in by_bucket.ids]
+                answer = self._told(shard, [*told, *olds])
+            return answer
+
+        asked = self._aside.submit(ask)
+
+        def end() -> None:
+            done, *long = asked.result()
+            self._refuse_unless_applied(shard, done)
             if changes.entries and state != UNKNOWN:
                 # Where several workers share a shard it moves again and again: do not ask twice.
                 self._is_crowded = done == b"COMPARED"
             self._names[shard].update(names)
-            self._touched.add(shard, map(pane_member, changes.cells))
+            self._touched.add(shard, panes)
             if long:
                 with self._reaching():
                     self._panes.fold(shard, [name.decode() for name in long])
-        elif done == b"HALF":
+
+        return end
+
+    def _refuse_unless_applied(self, shard: int, done: bytes) -> None:
+        """Raise unless a commit was applied."""
+        if done in (b"OK", b"COMPARED"):
+            return
+        if done == b"HALF":
             raise self._half(f"shard {shard}")
-        elif done.startswith(b"CLASH"):
+        if done.startswith(b"CLASH"):
             raise self._clash(done[6:].decode())
-        else:
-            raise CommitConflict(f"shard {shard}: {done.decode(errors='replace')} has changed")
+        raise CommitConflict(f"shard {shard}: {done.decode(errors='replace')} has changed")
 
     def _told(self, shard: int, arguments: Sequence[bytes | str | int]) -> list[bytes]:
         """What the script says to a commit."""
@@ -252,59 +295,24 @@ class RedisStore:
             "which is counted anew from Kafka, and see docs/redis.md on aof-load-truncated"
         )
 
+    def _entries(
+        self, entries: Mapping[PredictionId, Entry], by_bucket: _ByBucket
+    ) -> tuple[bytes, bytes, bytes]:
+        """Of each entry the lengths of id and packed form; all ids; all packed forms."""
+        keys = [key.encode() for key in by_bucket.ids]
+        news = snapshots.pack_entries(map(entries.__getitem__, by_bucket.ids))
+        sizes = np.empty((len(keys), 2), "<u4")
+        sizes[:, 0] = np.fromiter(map(len, keys), np.uint32, len(keys))
+        sizes[:, 1] = np.fromiter(map(len, news), np.uint32, len(news))
+        return sizes.tobytes(), b"".join(keys), b"".join(news)
+
     def _additions(
-        self, expected: Cut, changes: Changes, names: Mapping[bytes, str], state: bytes
+        self, cells: Mapping[PaneKey, Cells], names: Sequence[str]
     ) -> list[bytes | str | int]:
-        """A commit as the script reads it, but for what is expected of the entries."""
-        told: dict[str, object] = {
-            "opening": self._opening,
-            "state": state.decode(),
-            "entries": len(changes.entries),
-            "panes": len(changes.cells),
-            "names": len(names),
-            "long": LONG_BYTES,
-            "most_long": MOST_FOLDED,
-            "cut": [
-                [partition_field(p), progress_field(expected.get(p)), progress_field(progress)]
-                for p, progress in changes.progress.items()
-            ],
-            "ledger": [part for item in changes.ledger.items() for part in item],
-            "keys": [
-                msgspec.json.encode(key).decode()
-                for key in dict.fromkeys(pane.key for pane in changes.cells)
-                if key.variant != ALL
-            ],
-            "votes": [
-                [
-                    vote_field(change.old),
-                    vote_field(change.new),
-                    str(change.new.release_ms) if change.new else "0",
-                ]
-                for change in changes.votes
-            ],
-            "misses": [
-                [
-                    miss_member(change.old),
-                    miss_member(change.new),
-                    str(change.new.event_ms) if change.new else "0",
-                ]
-                for change in changes.misses
-            ],
-            "misses_kept": MISSES_KEPT,
-        }
-        keys = [key.encode() for key in changes.entries]
-        news = self._news(changes.entries)
-        sizes = np.array([self._buckets_of(keys), [*map(len, keys)], [*map(len, news)]], "<u4")
-        arguments: list[bytes | str | int] = [
-            _pack(told),
-            sizes.T.tobytes(),
-            b"".join(keys),
-            b"".join(news),
-        ]
-        for pane, cells in changes.cells.items():
-            arguments += (pane_member(pane), pane.size_ms, self._drop_at(pane), piece_of(cells))
-        for code, name in names.items():
-            arguments += (code, name)
+        """Of each pane its name, size, when it is dropped, and what is added."""
+        arguments: list[bytes | str | int] = []
+        for name, (pane, added) in zip(names, cells.items(), strict=True):
+            arguments += (name, pane.size_ms, self._drop_at(pane), piece_of(added))
         return arguments
 
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
@@ -489,7 +497,7 @@ class RedisStore:
         found = asked & examples_in(self.transitions(), self.evaluation())
         for shard, mine in self._by_shard(asked).items():
             with self._reaching():
-                held = zip(mine, self._packed(shard, mine)[1], strict=True)
+                held = self._packed(shard, mine)[1].items()
                 found.update(key for key, packed in held if packed is not None)
                 votes = map(snapshots.unpack_vote, self._votes_of(shard, frozenset(mine)))
                 found.update(PredictionId(vote.prediction_id) for vote in votes)
@@ -517,7 +525,7 @@ class RedisStore:
             with self._reaching():
                 rows = [
                     part
-                    for key, raw in zip(ids, self._packed(shard, ids)[1], strict=True)
+                    for key, raw in self._packed(shard, ids)[1].items()
                     for part in (self._bucket(key), key, raw or b"")
                 ]
                 votes = list(self._votes_of(shard, frozenset(ids)))
@@ -649,7 +657,7 @@ class RedisStore:
             marks,
             evaluation,
             transitions,
-            sorted(msgspec.json.decode(member, type=SliceKey) for member in names),
+            sorted(slice_key_of(member) for member in names),
             {
                 size_ms: sorted({pane_of(member) for row in rows for member in row[4 + at]})
                 for at, size_ms in enumerate(sizes)
@@ -691,7 +699,7 @@ class RedisStore:
                 lambda pipe, shard: pipe.smembers(self._space.key(shard, "keys"))
             )
         found = {member for row in rows for member in row}
-        return sorted(msgspec.json.decode(member, type=SliceKey) for member in found)
+        return sorted(slice_key_of(member) for member in found)
 
     def panes(self, keys: Sequence[PaneKey], part: Part | None = None) -> list[Counts]:
         """The panes in the order asked for; an unknown pane is empty.
@@ -798,7 +806,8 @@ class RedisStore:
         return self._connected.eviction_policy()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, once a commit that is under way has ended."""
+        self._aside.shutdown()
         self._connected.close()
 
     def _register(self) -> None:
@@ -814,13 +823,28 @@ class RedisStore:
         self._save_delivery, self._act = register(scripts.SAVE_DELIVERY), register(scripts.ACT)
 
     def _bucket(self, prediction_id: str) -> int:
-        return self._buckets_of([prediction_id.encode()])[0]
+        return int(self._buckets_of([prediction_id.encode()])[0])
 
-    def _buckets_of(self, ids: Sequence[bytes]) -> list[int]:
+    def _buckets_of(self, ids: Sequence[bytes]) -> NDArray[np.uint64]:
         """Knuth's multiplicative hash of a checksum: ids that count up are spread as well."""
         sums = np.fromiter(map(zlib.adler32, ids), np.uint64, len(ids))
-        found = sums * np.uint64(2_654_435_761) % np.uint64(2**32) % np.uint64(self._buckets)
-        return cast(list[int], found.tolist())
+        return sums * np.uint64(2_654_435_761) % np.uint64(2**32) % np.uint64(self._buckets)
+
+    def _by_bucket(self, ids: Sequence[PredictionId]) -> _ByBucket:
+        """One command for each bucket is enough, as long as it does not name too many ids."""
+        if not ids:
+            return _ByBucket([], [], [])
+        found = self._buckets_of([key.encode() for key in ids])
+        order = np.argsort(found, kind="stable")
+        sorted_, number = found[order], np.arange(len(ids))
+        is_first = np.append(True, sorted_[1:] != sorted_[:-1])
+        since = number - number[is_first][np.cumsum(is_first) - 1]
+        begins = np.flatnonzero(since % MOST_AT_ONCE == 0)
+        return _ByBucket(
+            list(map(str, sorted_[begins].tolist())),
+            np.diff(begins, append=len(ids)).tolist(),
+            [ids[at] for at in order.tolist()],
+        )
 
     def _old(self, key: PredictionId, entry: Entry) -> bytes:
         """What the script must find: the bytes as they were loaded, b"" for nothing at all."""
@@ -828,20 +852,6 @@ class RedisStore:
             return b""
         loaded = self._raw.get(key)
         return loaded[1] if loaded and loaded[0] is entry else snapshots.pack_entry(entry)
-
-    def _news(self, entries: Mapping[PredictionId, Entry]) -> list[bytes]:
-        """The entries packed, from the bytes as they were loaded where only labels were added."""
-        get, pack = self._raw.get, snapshots.pack_labelled
-        grown: dict[PredictionId, bytes] = {}
-        for key, (prediction, labels) in entries.items() if self._raw else ():
-            if labels and prediction is not None and (loaded := get(key)) is not None:
-                (before, no_labels), raw = loaded
-                if before is prediction and not no_labels:
-                    grown[key] = pack(raw, labels)
-        if len(grown) == len(entries):
-            return list(grown.values())
-        others = iter(snapshots.pack_entries(e for key, e in entries.items() if key not in grown))
-        return [grown[key] if key in grown else next(others) for key in entries]
 
     def _drop_at(self, pane: PaneKey) -> str:
         keep_ms = self._keep_ms.get(pane.size_ms)
@@ -871,6 +881,55 @@ class RedisStore:
         for shard in range(self._shards):
             ask(pipe, shard)
         return pipe.execute()
+
+
+def _document(
+    expected: Cut,
+    changes: Changes,
+    state: bytes,
+    opening: str,
+    by_bucket: _ByBucket,
+    names: int,
+) -> dict[str, object]:
+    """A commit as the script reads it, but for what is in binary."""
+    return {
+        "opening": opening,
+        "state": state.decode(),
+        "entries": len(by_bucket.ids),
+        "buckets": by_bucket.buckets,
+        "runs": by_bucket.runs,
+        "panes": len(changes.cells),
+        "names": names,
+        "long": LONG_BYTES,
+        "most_long": MOST_FOLDED,
+        "cut": [
+            [partition_field(p), progress_field(expected.get(p)), progress_field(progress)]
+            for p, progress in changes.progress.items()
+        ],
+        "ledger": [part for item in changes.ledger.items() for part in item],
+        "keys": [
+            msgspec.json.encode(key).decode()
+            for key in dict.fromkeys(pane.key for pane in changes.cells)
+            if key.variant != ALL
+        ],
+        "votes": [
+            [
+                vote_field(change.old),
+                vote_field(change.new),
+                str(change.new.release_ms) if change.new else "0",
+            ]
+            for change in changes.votes
+        ],
+        "misses": [
+            [
+                miss_member(change.old),
+                miss_member(change.new),
+                str(change.new.event_ms) if change.new else "0",
+            ]
+            for change in changes.misses
+        ],
+        "misses_kept": MISSES_KEPT,
+    }
 
 
 def _cut_of(row: Mapping[bytes, bytes]) -> Cut:

@@ -191,6 +191,14 @@ def miss_member(miss: Miss | None) -> str:
     return snapshots.pack_miss(miss).decode() if miss else ""
 
 
+def slice_key_of(member: bytes | str) -> SliceKey:
+    """A variant and slice, as JSON."""
+    return _slice_key_of(member)
+
+
+_slice_key_of = msgspec.json.Decoder(SliceKey).decode
+
+
 def pane_member(pane: PaneKey) -> str:
     """A pane as part of its key, and as member of the panes of its size."""
     key = msgspec.json.encode(pane.key).decode()
@@ -200,6 +208,4 @@ def pane_member(pane: PaneKey) -> str:
 def pane_of(member: bytes) -> PaneKey:
     """What ``pane_member`` wrote."""
     clock, size_ms, start_ms, key = member.decode().split(":", 3)
-    return PaneKey(
-        Clock(clock), int(size_ms), int(start_ms), msgspec.json.decode(key, type=SliceKey)
-    )
+    return PaneKey(Clock(clock), int(size_ms), int(start_ms), slice_key_of(key))

@@ -34,21 +34,24 @@ return 'OK'
 other scripts do: they would fail at the same command, after a part of their work."""
 
 LOAD = """#!lua flags=no-writes
-local wanted = cmsgpack.unpack(ARGV[2])
+local c = cmsgpack.unpack(ARGV[2])
 local out = {(redis.call('HGET', ARGV[1] .. 'commits', 'begun') or '0')
   .. '/' .. (redis.call('GET', ARGV[1] .. 'dropped') or '0')}
-local entries = ARGV[1] .. 'e:'
-for i = 1, #wanted, 2 do
-  out[#out + 1] = redis.call('HGET', entries .. wanted[i], wanted[i + 1])
+local entries, from = ARGV[1] .. 'e:', 1
+for run, bucket in ipairs(c.buckets) do
+  local past = from + c.runs[run]
+  out[#out + 1] = redis.call('HMGET', entries .. bucket, unpack(c.ids, from, past - 1))
+  from = past
 end
 return out
 """
-"""ARGV: key prefix, [bucket, id, ...]. Returns the state of the shard, which every commit changes
-and whatever drops entries, then one packed entry or nil for each id."""
+"""ARGV: key prefix, ids by bucket: names of buckets, how many ids of each, the ids. Returns the
+state of the shard, which every commit changes and whatever drops entries, then for each bucket the
+packed entries, nil where there is none."""
 
 COMMIT = """#!lua
 local p, c = ARGV[1], cmsgpack.unpack(ARGV[2])
-local places, ids, news = ARGV[3], ARGV[4], ARGV[5]
+local sizes, ids, news = ARGV[3], ARGV[4], ARGV[5]
 local panes = 6
 local names = panes + 4 * c.panes
 local expected = names + 2 * c.names
@@ -60,13 +63,15 @@ end
 local state = (commits[1] or '0') .. '/' .. (redis.call('GET', p .. 'dropped') or '0')
 if c.state ~= state then
   if expected + c.entries ~= #ARGV + 1 then return {'MOVED'} end
-  local id = 1
-  for i = 0, c.entries - 1 do
-    local bucket, length = struct.unpack('<I4I4', places, 12 * i + 1)
-    local key = string.sub(ids, id, id + length - 1)
-    local held = redis.call('HGET', p .. 'e:' .. bucket, key) or ''
-    if held ~= ARGV[expected + i] then return {'ENTRY ' .. key} end
-    id = id + length
+  local id, at = 1, 0
+  for run, bucket in ipairs(c.buckets) do
+    for _ = 1, c.runs[run] do
+      local length = struct.unpack('<I4', sizes, 8 * at + 1)
+      local key = string.sub(ids, id, id + length - 1)
+      local held = redis.call('HGET', p .. 'e:' .. bucket, key) or ''
+      if held ~= ARGV[expected + at] then return {'ENTRY ' .. key} end
+      id, at = id + length, at + 1
+    end
   end
 end
 local unnamed = {}
@@ -79,12 +84,16 @@ local begun = redis.call('HINCRBY', p .. 'commits', 'begun', 1)
 local version = c.opening .. string.format('%08x', begun)
 local done = {c.state == state and 'OK' or 'COMPARED'}
 for _, i in ipairs(unnamed) do redis.call('HSET', p .. 'names', ARGV[i], ARGV[i + 1]) end
-local id, new = 1, 1
-for i = 1, 12 * c.entries, 12 do
-  local bucket, length, size = struct.unpack('<I4I4I4', places, i)
-  redis.call('HSET', p .. 'e:' .. bucket, string.sub(ids, id, id + length - 1),
-    string.sub(news, new, new + size - 1))
-  id, new = id + length, new + size
+local id, new, at = 1, 1, 1
+for run, bucket in ipairs(c.buckets) do
+  local row = {'HSET', p .. 'e:' .. bucket}
+  for _ = 1, c.runs[run] do
+    local length, size = struct.unpack('<I4I4', sizes, at)
+    row[#row + 1] = string.sub(ids, id, id + length - 1)
+    row[#row + 1] = string.sub(news, new, new + size - 1)
+    id, new, at = id + length, new + size, at + 8
+  end
+  redis.call(unpack(row))
 end
 for _, row in ipairs(c.cut) do redis.call('HSET', p .. 'cut', row[1], row[3]) end
 for i = 1, #c.ledger, 2 do redis.call('HINCRBY', p .. 'ledger', c.ledger[i], c.ledger[i + 1]) end
@@ -111,11 +120,11 @@ if #c.misses > 0 then redis.call('ZREMRANGEBYRANK', p .. 'misses', 0, -c.misses_
 redis.call('HSET', p .. 'commits', 'ended', begun)
 return done
 """
-"""ARGV: key prefix, changes; of each entry bucket, length of the id and length of the new bytes, of
-four bytes each; all ids; all new bytes; for each pane its name, size, when it is dropped and what
-is added, without the version; for each name its code and itself; and, where the shard may have
-moved since they were loaded, the bytes expected of each entry ('' for none). Binary strings do not
-fit the MessagePack of Lua.
+"""ARGV: key prefix, changes; of each entry, by bucket, length of the id and length of the new
+bytes, of four bytes each; all ids; all new bytes; for each pane its name, size, when it is dropped
+and what is added, without the version; for each name its code and itself; and, where the shard may
+have moved since they were loaded, the bytes expected of each entry ('' for none). Binary strings do
+not fit the MessagePack of Lua.
 
 Returns OK, or COMPARED where the shard had moved and the entries had not, and the panes that have
 become long; or what differed: CUT, ENTRY (load and step again),

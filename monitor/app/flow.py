@@ -4,6 +4,7 @@
 
     poll -> decode -> sample -> dead letters -> split by shard -> load -> engine.step (pure)
          -> ONE atomic compare-and-commit per shard -> commit offsets
+            (while it is under way, the next batch is polled and decoded)
     lead -> evaluate -> ONE atomic commit of states, transitions and outbox -> deliver the outbox
 
 A crash at any arrow repeats work, but neither loses nor doubles a count: a shard's cut is committed
@@ -21,7 +22,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import compress
 from pathlib import Path
 from traceback import extract_tb
@@ -88,7 +89,7 @@ class Limits:
     ``votes_at_once`` bounds what one evaluation holds in memory and saves.
     """
 
-    batch_records: int = 4_000
+    batch_records: int = 8_000
     max_consecutive_rejects: int = 1_000
     votes_at_once: int = 10_000
 
@@ -116,6 +117,27 @@ class Turn:
     records: int = 0
     rejected: int = 0
     partitions: frozenset[Partition] = frozenset()
+
+    def and_then(self, other: "Turn") -> "Turn":
+        """Both together."""
+        return Turn(
+            self.records + other.records,
+            self.rejected + other.rejected,
+            self.partitions | other.partitions,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """A commit that was begun: the cut of its shard once ``end`` has returned.
+
+    ``again`` does the same anew, from what the store holds then.
+    """
+
+    shard: int
+    cut: Cut
+    end: Callable[[], None]
+    again: Callable[[], None]
 
 
 class _WentBack(Exception):  # noqa: N818 - says what happened
@@ -154,6 +176,9 @@ class Flow:
         self._told = ""
         self._booked_minute = -1
         self._cuts: list[Cut] = []
+        self._under_way: _UnderWay | None = None
+        self._brought: dict[Partition, int] = {}
+        self._is_careful = False
         self._generation: int | None = None
         self._place: dict[Partition, int] = {}
         self._rejects_in_a_row: Counter[Kind] = Counter()
@@ -161,31 +186,71 @@ class Flow:
         self._measures = Measures(Panes(spec.windows, store.panes))
         self._watermark_ms: int | None = store.evaluation().watermark_ms
 
-    def turn(self) -> Turn:
-        """Read one batch and carry it to the end; a turn without records is fine."""
-        with uncollected():
-            return self._turn()
+    def turn(self, goes_on: Callable[[], bool] = lambda: False) -> Turn:
+        """Read one batch and carry it to the end; a turn without records is fine.
 
-    def _turn(self) -> Turn:
+        As long as batches come in full and it ``goes_on``, more of them: while one is committed,
+        the next is read and decoded.
+        """
+        with uncollected():
+            try:
+                return self._turn(goes_on)
+            except _WentBack:
+                self._read_again()
+                self._follow_assignment()
+                return Turn()
+
+    def _turn(self, goes_on: Callable[[], bool]) -> Turn:
         self._follow_assignment()
-        records = self._log.poll(self._limits.batch_records)
-        if self._log.generation != self._generation:
-            # At once, so that what the log says of its end is true when this turn is over.
-            self._follow_assignment()
-            return Turn()
-        if not records:
-            return Turn()
-        try:
-            done = self._carry(records)
-        except _WentBack:
-            self._read_again()
-            self._follow_assignment()
-            return Turn()
-        self._log.commit({partition: self._place[partition] for partition in done.partitions})
+        done, most = Turn(), self._limits.batch_records
+        while True:
+            records = self._log.poll(most)
+            if self._log.generation != self._generation:
+                # At once, so that what the log says of its end is true when this turn is over.
+                self._settle()
+                self._follow_assignment()
+                break
+            if records:
+                done = done.and_then(self._carry(records))
+            if len(records) < most // 2 or not goes_on():
+                break
+        self._settle()
+        self._is_careful = False
         return done
 
+    def _settle(self) -> None:
+        """Wait for the end of the commit that is under way; if it lost a race, make it anew.
+
+        Then what it was about has been dealt with.
+        """
+        under_way, self._under_way = self._under_way, None
+        brought, self._brought = self._brought, {}
+        if under_way is not None:
+            try:
+                if not self._has_ended(under_way):
+                    under_way.again()
+            except _POISON as error:
+                if self._is_careful:
+                    raise
+                # The batch is read again, and this time the record is looked for.
+                self._is_careful = True
+                raise _WentBack from error
+        if brought:
+            self._place.update(brought)
+            self._log.commit(brought)
+
+    def _has_ended(self, under_way: "_UnderWay") -> bool:
+        """Wait; False, and know the cuts better, when somebody else committed in between."""
+        try:
+            under_way.end()
+        except CommitConflict:
+            self._cuts = self._store.cuts()
+            return False
+        self._cuts[under_way.shard] = under_way.cut
+        return True
+
     def _carry(self, records: Sequence[Record]) -> Turn:
-        """Bring records into the store.
+        """Bring records into the store; the last commit is left under way.
 
         A record that our code fails on is found by halving, and rejected alone.
         """
@@ -198,10 +263,7 @@ class Flow:
                 poisoned = self._poisoned(error)
                 return self._bring(records, [poisoned], books=self._home(records[0]))
             middle = len(records) // 2
-            first, rest = self._carry(records[:middle]), self._carry(records[middle:])
-            return Turn(
-                len(records), first.rejected + rest.rejected, first.partitions | rest.partitions
-            )
+            return self._carry(records[:middle]).and_then(self._carry(records[middle:]))
 
     def _sampled(self, facts: Sequence[Fact | None]) -> Facts:
         """The facts, in which those whose ids are not in the sample are passed over.
@@ -241,12 +303,15 @@ class Flow:
 
     def _bring(self, records: Sequence[Record], facts: Facts, *, books: int = 0) -> Turn:
         """Dead letters, then one commit per shard; only then have the records been dealt with."""
+        self._settle()
         rejected = self._divert(records, facts)
         read = _by_partition(records)
         reached = {partition: _reached(run) for partition, run in read.items()}
         for shard, (of_shard, told) in enumerate(self._split(records, facts, books)):
             self._commit(shard, of_shard, told, reached, read)
-        self._place.update({p: progress.next_offset for p, progress in reached.items()})
+        self._brought = {p: progress.next_offset for p, progress in reached.items()}
+        if self._is_careful:
+            self._settle()
         return Turn(len(records), rejected, frozenset(reached))
 
     def mark_idle(self, partitions: Iterable[Partition], *, only_unread: bool = False) -> None:
@@ -697,33 +762,63 @@ class Flow:
 
         Every shard passes every record, so that one of them sees each exactly once.
         """
-        while True:
+        self._settle()
+        changes = self._changes(shard, records, facts, reached, read)
+        if changes is not None:
             cut = self._cuts[shard]
-            if any(_next_offset(cut, p) < self._place.get(p, 0) for p in reached):
-                raise _WentBack
-            progress = {
-                p: _further(cut.get(p), new)
-                for p, new in reached.items()
-                if new.next_offset > _next_offset(cut, p)
-            }
-            if not progress:
-                return
-            if any(run[0].offset < _next_offset(cut, p) for p, run in read.items()):
-                batch = self._batch(*_not_before(cut, records, facts))
-            else:
-                batch = self._batch(records, facts)
-            changes = engine.step(
-                self._spec,
-                self._store.load(shard, engine.ids_of(batch)),
-                batch,
-                progress=progress,
-                watermark_ms=self._watermark_ms,
+            self._under_way = _UnderWay(
+                shard,
+                {**cut, **changes.progress},
+                self._store.begin_commit(shard, cut, changes),
+                partial(self._commit_at_once, shard, records, facts, reached, read),
             )
-            if shard == 0:
-                inputs = _checksums(read, cut, self.redacted)
-                changes = replace(changes, ledger={**changes.ledger, **inputs})
+
+    def _commit_at_once(
+        self,
+        shard: int,
+        records: Sequence[Record],
+        facts: Facts,
+        reached: Mapping[Partition, Progress],
+        read: "_Runs",
+    ) -> None:
+        while (changes := self._changes(shard, records, facts, reached, read)) is not None:
             if self._is_committed(shard, changes):
                 return
+
+    def _changes(
+        self,
+        shard: int,
+        records: Sequence[Record],
+        facts: Facts,
+        reached: Mapping[Partition, Progress],
+        read: "_Runs",
+    ) -> Changes | None:
+        """What a shard has to commit; None when its cut has passed all that was read."""
+        cut = self._cuts[shard]
+        if any(_next_offset(cut, p) < self._place.get(p, 0) for p in reached):
+            raise _WentBack
+        progress = {
+            p: _further(cut.get(p), new)
+            for p, new in reached.items()
+            if new.next_offset > _next_offset(cut, p)
+        }
+        if not progress:
+            return None
+        if any(run[0].offset < _next_offset(cut, p) for p, run in read.items()):
+            batch = self._batch(*_not_before(cut, records, facts))
+        else:
+            batch = self._batch(records, facts)
+        changes = engine.step(
+            self._spec,
+            self._store.load(shard, engine.ids_of(batch)),
+            batch,
+            progress=progress,
+            watermark_ms=self._watermark_ms,
+        )
+        if shard == 0:
+            inputs = _checksums(read, cut, self.redacted)
+            changes = replace(changes, ledger={**changes.ledger, **inputs})
+        return changes
 
     def _batch(self, records: Sequence[Record], facts: Facts) -> Batch:
         predictions = [fact for fact in facts if isinstance(fact, Prediction)]

@@ -53,6 +53,9 @@ from monitor.ports import (
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 BEAT_MS = 2_000
 SWEEP_MS = 1_000
+TURN_MS = 500
+"""For how long a worker with much to catch up reads on before it looks at anything else."""
+
 LOOK_MS = 2_000
 """How often a busy worker asks where the topics end: the broker may take a while to answer."""
 
@@ -196,12 +199,13 @@ class Worker:
         beats, sweeps = _Every(BEAT_MS), _Every(SWEEP_MS)
         quiet, looks = _Quiet(in_ms(worker.idle_after)), _Every(LOOK_MS)
         busy, ended = set[Partition](), set[Partition]()
+        now_ms = -TURN_MS  # The first turn is short: everything else is due.
         # Before anything is written: a store without memory left may have something to drop.
         flow.sweep()
         flow.take_over()
         while not self.stop.is_set():
             with self.metrics.turn_seconds.time():
-                turn = _turned(flow)
+                turn = _turned(flow, clock, now_ms + TURN_MS)
             self._say_what_is_read(log.assigned())
             now_ms = clock.now_ms()
             self._note(turn)
@@ -319,10 +323,10 @@ class Worker:
         )
 
 
-def _turned(flow: Flow) -> Turn:
+def _turned(flow: Flow, clock: Clock, until_ms: int) -> Turn:
     """One turn; a worker that gives up leaves evaluation to the others at once."""
     try:
-        return flow.turn()
+        return flow.turn(lambda: clock.now_ms() < until_ms)
     except TooManyRejects:
         flow.resign()
         raise

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import count
 
 import pytest
@@ -121,11 +121,14 @@ def flow_of(
 
 
 def read_to_end(
-    flow: Flow, log: MemoryLog, to: Callable[[Transition], None] = lambda _: None
+    flow: Flow,
+    log: MemoryLog,
+    to: Callable[[Transition], None] = lambda _: None,
+    goes_on: Callable[[], bool] = lambda: False,
 ) -> None:
     """What a worker does that ends at the end of the log."""
     while True:
-        turn = flow.turn()
+        turn = flow.turn(goes_on)
         flow.evaluate()
         flow.deliver(to)
         flow.sweep()
@@ -147,7 +150,7 @@ def undisturbed() -> MemoryStore:
 
 
 def crashed_and_resumed(
-    trap: Trap, *, shards: int, from_start: bool
+    trap: Trap, *, shards: int, from_start: bool, goes_on: Callable[[], bool]
 ) -> tuple[MemoryStore, TrappedSink, list[Transition]]:
     """Read until the trap springs, then with a new flow and a new reader to the end.
 
@@ -157,12 +160,12 @@ def crashed_and_resumed(
     delivered: list[Transition] = []
     first = filled(TrappedLog(trap), history())
     try:
-        read_to_end(flow_of(first, store, sink), first, delivered.append)
+        read_to_end(flow_of(first, store, sink), first, delivered.append, goes_on)
     except WorldError:
         second = filled(MemoryLog(TOPICS), history())
         if not from_start:
             second.seek(first.committed)
-        read_to_end(flow_of(second, store, sink), second, delivered.append)
+        read_to_end(flow_of(second, store, sink), second, delivered.append, goes_on)
     store.trap = Trap()
     return store, sink, delivered
 
@@ -226,13 +229,16 @@ def test_neither_batch_size_nor_shards_show_in_any_number(shards: int, batch: in
 # Crashes
 
 
+@pytest.mark.parametrize("overlaps", [False, True])
 @pytest.mark.parametrize("port", PORTS)
-def test_nothing_is_lost_or_doubled_when_a_port_fails(port: str) -> None:
+def test_nothing_is_lost_or_doubled_when_a_port_fails(port: str, *, overlaps: bool) -> None:
     """At whichever call; every second time the reader comes back without committed offsets."""
     expected = numbers(undisturbed())
     for call in count(1):
         trap = Trap(port, call)
-        store, sink, delivered = crashed_and_resumed(trap, shards=2, from_start=call % 2 == 0)
+        store, sink, delivered = crashed_and_resumed(
+            trap, shards=2, from_start=call % 2 == 0, goes_on=lambda: overlaps
+        )
         assert numbers(store) == expected, f"{port}, call {call}"
         assert balances(store) == [0, 0]
         assert len(dead_keys(sink)) == sum(map(len, UNREADABLE.values()))
@@ -1387,6 +1393,103 @@ def test_a_conflict_is_met_by_loading_and_stepping_again() -> None:
     read_to_end(flow_of(log, store), log)
     assert store.conflicts == 0
     assert numbers(store) == numbers(undisturbed())
+
+
+# Batches that overlap
+
+
+class LateStore(MemoryStore):
+    """Where a commit takes until it is waited for; notes what is done in which order."""
+
+    def __init__(self, shards: int = 1, fails_at: Mapping[int, Exception] | None = None) -> None:
+        super().__init__(shards)
+        self.steps: list[str] = []
+        self._fails_at = {**(fails_at or {})}
+        self._commits = 0
+
+    def commit(self, shard: int, expected: Cut, changes: Changes) -> None:
+        if changes.entries:
+            self._commits += 1
+            error = self._fails_at.pop(self._commits, None)
+            if error is not None:
+                raise error
+        super().commit(shard, expected, changes)
+
+    def load(self, shard: int, ids: Iterable[PredictionId]) -> dict[PredictionId, Entry]:
+        self.steps.append("load")
+        return super().load(shard, ids)
+
+    def begin_commit(self, shard: int, expected: Cut, changes: Changes) -> Callable[[], None]:
+        self.steps.append("begin")
+
+        def end() -> None:
+            self.steps.append("end")
+            self.commit(shard, expected, changes)
+
+        return end
+
+
+class NotingLog(MemoryLog):
+    """Notes when it is asked, among the ``steps`` of a store."""
+
+    steps: list[str]
+
+    def poll(self, max_records: int) -> list[Record]:
+        self.steps.append("poll")
+        return super().poll(max_records)
+
+    def commit(self, next_offsets: NextOffsets) -> None:
+        self.steps.append("offsets")
+        super().commit(next_offsets)
+
+
+def test_the_next_batch_is_read_while_one_is_committed_and_loaded_afterwards() -> None:
+    store, log = LateStore(), NotingLog(TOPICS)
+    log.steps = store.steps
+    filled(log, history())
+    turn = flow_of(log, store).turn(iter([True, True, False]).__next__)
+    assert turn.records == 3 * BATCH.batch_records
+    assert store.steps == [
+        *("poll", "load", "begin"),
+        *("poll", "end", "offsets", "load", "begin"),
+        *("poll", "end", "offsets", "load", "begin", "end", "offsets"),
+    ]
+
+
+def test_a_turn_ends_with_a_batch_that_is_not_full() -> None:
+    log = filled(MemoryLog(TOPICS), history())
+    flow = flow_of(log, MemoryStore(), limits=Limits(batch_records=200))
+    assert flow.turn(lambda: True).records == len(history())
+    assert flow.turn(lambda: True).records == 0
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("call", [1, 2, 5])
+@pytest.mark.parametrize("error", [CommitConflict("another worker"), KeyError("a bug")])
+def test_a_commit_that_fails_at_its_end_is_made_anew(
+    error: Exception, call: int, shards: int
+) -> None:
+    store = LateStore(shards, {call: error})
+    log, sink = filled(MemoryLog(TOPICS), history()), TrappedSink(Trap())
+    read_to_end(flow_of(log, store, sink), log, goes_on=lambda: True)
+    assert numbers(store) == numbers(undisturbed())
+    assert len(dead_keys(sink)) == sum(map(len, UNREADABLE.values()))
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("places", [(0,), (70, 71, 200)])
+def test_a_record_that_fails_at_the_end_of_a_commit_is_found(
+    places: tuple[int, ...], shards: int
+) -> None:
+    class LateAndBrittle(BrittleStore):
+        def begin_commit(self, shard: int, expected: Cut, changes: Changes) -> Callable[[], None]:
+            return partial(self.commit, shard, expected, changes)
+
+    store, sink = LateAndBrittle(shards, "commit", KeyError("a bug")), TrappedSink(Trap())
+    log = with_poison(*places)
+    read_to_end(flow_of(log, store, sink), log, goes_on=lambda: True)
+    assert without_poison(store, len(places)) == of_variants(numbers(undisturbed()))
+    assert len(dead_keys(sink)) == sum(map(len, UNREADABLE.values())) + len(places)
 
 
 # Between two runs

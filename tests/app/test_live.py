@@ -360,7 +360,7 @@ def test_alerts_are_told_while_the_journal_cannot_be_written() -> None:
         def publish(self, records: object) -> None:
             raise BrokerError("broker localhost:9092 does not allow this user what is needed")
 
-    rig = Rig()
+    rig = Rig(worker={"batch_records": 1_000})
     rig.journal = Refusing(Trap())
     with pytest.raises(BrokerError):
         rig.worker.run(until_caught_up=True)

@@ -220,7 +220,7 @@ def test_all_faults_are_shown_at_once_with_path_problem_and_example(tmp_path: Pa
         "mapping.predictions.fields.predicted_intend: is not a field of such a record",
         "telemetry.port: must be at most 65535, not 70000\n      for example  port: 9464",
         "worker.batch_records (from RECALLWATCH_WORKER__BATCH_RECORDS): must be a whole number, "
-        'not "many"\n      for example  RECALLWATCH_WORKER__BATCH_RECORDS=4000',
+        'not "many"\n      for example  RECALLWATCH_WORKER__BATCH_RECORDS=8000',
         "notifier: is not a setting; did you mean notify?",
         "dashbord (from RECALLWATCH_DASHBORD__PORT): is not a setting; did you mean dashboard?",
     ):

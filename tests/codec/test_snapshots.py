@@ -12,9 +12,9 @@ from monitor.codec.snapshots import (
     canonical,
     digest_of,
     names_in,
+    pack_entries,
     pack_entry,
     pack_evaluation,
-    pack_labelled,
     pack_transition,
     pack_vote,
     unpack_evaluation,
@@ -135,15 +135,9 @@ def test_equal_entries_give_equal_bytes_whatever_the_order_of_their_facts(
 
 
 @REPEATABLE
-@given(entries())
-def test_a_pending_entry_that_gets_labels_is_packed_as_if_it_had_always_had_them(
-    entry: Entry,
-) -> None:
-    if entry.prediction is not None and entry.labels:
-        pending = pack_entry(entry._replace(labels=()))
-        assert pack_labelled(pending, entry.labels) == pack_entry(entry)
-        with pytest.raises(ValueError, match="has labels already"):
-            pack_labelled(pack_entry(entry), entry.labels)
+@given(st.lists(entries(), max_size=8))
+def test_many_entries_are_packed_as_each_is_by_itself(many: list[Entry]) -> None:
+    assert pack_entries(many) == [pack_entry(entry) for entry in many]
 
 
 @settings(REPEATABLE, max_examples=60)

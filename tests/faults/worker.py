@@ -6,7 +6,7 @@ SIGKILL stays.
 
 import os
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,6 +178,17 @@ class SnaredStore:
         self._snare.pass_("before store.commit")
         self._store.commit(shard, expected, changes)
         self._snare.pass_("after store.commit")
+
+    def begin_commit(self, shard: int, expected: Cut, changes: Changes) -> Callable[[], None]:
+        self._snare.pass_("before store.commit")
+        end = self._store.begin_commit(shard, expected, changes)
+        self._snare.pass_("during store.commit")
+
+        def ended() -> None:
+            end()
+            self._snare.pass_("after store.commit")
+
+        return ended
 
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:
         self._snare.pass_("before store.sweep")

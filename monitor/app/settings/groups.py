@@ -430,7 +430,7 @@ class TelemetrySettings(Group):
 class WorkerSettings(Group):
     """How much the worker takes at once, and when it gives up."""
 
-    batch_records: Annotated[int, Field(ge=1, le=100_000)] = Field(default=4000, examples=["4000"])
+    batch_records: Annotated[int, Field(ge=1, le=100_000)] = Field(default=8000, examples=["8000"])
     poll_timeout: Annotated[Duration, within(MILLISECOND, MINUTE)] = Field(
         default=200 * MILLISECOND, examples=["200ms"]
     )
@@ -507,7 +507,7 @@ class Settings(Group):
         default=MappingSettings(), examples=["{predictions: {preset: rasa}}"]
     )
     telemetry: TelemetrySettings = Field(default=TelemetrySettings(), examples=["{port: 9464}"])
-    worker: WorkerSettings = Field(default=WorkerSettings(), examples=["{batch_records: 4000}"])
+    worker: WorkerSettings = Field(default=WorkerSettings(), examples=["{batch_records: 8000}"])
     dashboard: DashboardSettings = Field(default=DashboardSettings(), examples=["{port: 8501}"])
 
     @model_validator(mode="after")
