@@ -118,11 +118,11 @@ _Held = Mapping[PredictionId, bytes | None]
 
 
 class _ByBucket(NamedTuple):
-    """Ids sorted by bucket: the names of the buckets, how many ids of each, and the ids."""
+    """Ids sorted by bucket: the names of the buckets, how many ids of each, and which in turn."""
 
     buckets: list[str]
     runs: list[int]
-    ids: list[PredictionId]
+    order: list[int]
 
 
 class RedisStore:
@@ -196,11 +196,14 @@ class RedisStore:
 
     def _packed(self, shard: int, ids: Sequence[PredictionId]) -> tuple[bytes, _Held]:
         """The state of the shard, and the entries of these ids as they are held, if they are."""
-        by_bucket = self._by_bucket(ids)
-        payload = _pack(by_bucket._asdict())
+        buckets, runs, order = self._by_bucket(ids)
+        payload = _pack({"buckets": buckets, "runs": runs, "ids": [ids[at] for at in order]})
         answer = self._load(keys=self._space.keys(shard), args=[self._space.key(shard), payload])
         state, *rows = cast(list[Any], answer)
-        return state, dict(zip(by_bucket.ids, chain.from_iterable(rows), strict=True))
+        found: list[bytes | None] = [None] * len(ids)
+        for at, raw in zip(order, chain.from_iterable(rows), strict=True):
+            found[at] = raw
+        return state, dict(zip(ids, found, strict=True))
 
     def _by_shard(self, ids: Iterable[PredictionId]) -> dict[int, list[PredictionId]]:
         """Each id once."""
@@ -224,7 +227,7 @@ class RedisStore:
         panes = list(map(pane_member, changes.cells))
         told: list[bytes | str | int] = [
             _pack(_document(expected, changes, state, self._opening, by_bucket, len(names))),
-            *self._entries(changes.entries, by_bucket),
+            *_packed(changes.entries, by_bucket.order),
             *self._additions(changes.cells, panes),
             *(part for item in names.items() for part in item),
         ]
@@ -234,7 +237,7 @@ class RedisStore:
             if state != UNKNOWN and not self._is_crowded:
                 answer = self._told(shard, told)
             if answer[0] == b"MOVED":
-                olds = [self._old(key, changes.loaded[key]) for key in by_bucket.ids]
+                olds = self._olds(changes, by_bucket.order)
                 answer = self._told(shard, [*told, *olds])
             return answer
 
@@ -294,17 +297,6 @@ class RedisStore:
             "append-only file was cut off, and loaded twice since. Choose a fresh redis.namespace, "
             "which is counted anew from Kafka, and see docs/redis.md on aof-load-truncated"
         )
-
-    def _entries(
-        self, entries: Mapping[PredictionId, Entry], by_bucket: _ByBucket
-    ) -> tuple[bytes, bytes, bytes]:
-        """Of each entry the lengths of id and packed form; all ids; all packed forms."""
-        keys = [key.encode() for key in by_bucket.ids]
-        news = snapshots.pack_entries(map(entries.__getitem__, by_bucket.ids))
-        sizes = np.empty((len(keys), 2), "<u4")
-        sizes[:, 0] = np.fromiter(map(len, keys), np.uint32, len(keys))
-        sizes[:, 1] = np.fromiter(map(len, news), np.uint32, len(news))
-        return sizes.tobytes(), b"".join(keys), b"".join(news)
 
     def _additions(
         self, cells: Mapping[PaneKey, Cells], names: Sequence[str]
@@ -843,8 +835,12 @@ class RedisStore:
         return _ByBucket(
             list(map(str, sorted_[begins].tolist())),
             np.diff(begins, append=len(ids)).tolist(),
-            [ids[at] for at in order.tolist()],
+            order.tolist(),
         )
+
+    def _olds(self, changes: Changes, order: Sequence[int]) -> list[bytes]:
+        ids = list(changes.entries)
+        return [self._old(ids[at], changes.loaded[ids[at]]) for at in order]
 
     def _old(self, key: PredictionId, entry: Entry) -> bytes:
         """What the script must find: the bytes as they were loaded, b"" for nothing at all."""
@@ -895,7 +891,7 @@ def _document(
     return {
         "opening": opening,
         "state": state.decode(),
-        "entries": len(by_bucket.ids),
+        "entries": len(by_bucket.order),
         "buckets": by_bucket.buckets,
         "runs": by_bucket.runs,
         "panes": len(changes.cells),
@@ -930,6 +926,19 @@ def _document(
         ],
         "misses_kept": MISSES_KEPT,
     }
+
+
+def _packed(
+    entries: Mapping[PredictionId, Entry], order: Sequence[int]
+) -> tuple[bytes, bytes, bytes]:
+    """Of each entry the lengths of id and packed form; all ids; all packed forms."""
+    ids, packed = list(entries), snapshots.pack_entries(entries.values())
+    keys = [ids[at].encode() for at in order]
+    news = [packed[at] for at in order]
+    sizes = np.empty((len(keys), 2), "<u4")
+    sizes[:, 0] = np.fromiter(map(len, keys), np.uint32, len(keys))
+    sizes[:, 1] = np.fromiter(map(len, news), np.uint32, len(news))
+    return sizes.tobytes(), b"".join(keys), b"".join(news)
 
 
 def _cut_of(row: Mapping[bytes, bytes]) -> Cut:

@@ -46,7 +46,7 @@ READ_AT_ONCE = 250
 """Panes that one script looks at: the server does nothing else meanwhile, some milliseconds at
 most."""
 
-LONG_BYTES = 4_096
+LONG_BYTES = 16_384
 """Pieces of a pane that are longer are put together, once they are twice as long as the first."""
 
 MOST_FOLDED = 64
