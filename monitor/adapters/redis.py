@@ -163,6 +163,7 @@ class RedisStore:
         self._history = RedisHistory(self._connected, self._space)
         self._opening = secrets.token_urlsafe(OPENING_BYTES)
         self._states: dict[int, bytes] = {}
+        self._evaluated: tuple[bytes, Evaluation] | None = None
         self._aside = ThreadPoolExecutor(1, "commit")
         self._is_crowded = False
         self._register()
@@ -425,6 +426,7 @@ class RedisStore:
         if answer == b"HALF":
             raise self._half("the evaluation")
         _refuse_unless_ok(answer)
+        self._evaluated = state, evaluation
 
     def outbox(self, limit: int = 100) -> list[Transition]:
         """Transitions that are yet to be delivered, oldest first."""
@@ -710,12 +712,15 @@ class RedisStore:
         return sorted({pane_of(member) for row in rows for member in row})
 
     def evaluation(self) -> Evaluation:
-        """What the evaluator last committed."""
+        """What the evaluator last committed; the same object while it has not changed."""
         with self._reaching():
-            state = self._client.hget(self._space.rules_key("evaluation"), "state")
-        if state is None:
+            held = self._client.hget(self._space.rules_key("evaluation"), "state")
+        if held is None:
             return Evaluation()
-        return snapshots.unpack_evaluation(cast(bytes, state))
+        state, known = cast(bytes, held), self._evaluated
+        if known is None or known[0] != state:
+            known = self._evaluated = state, snapshots.unpack_evaluation(state)
+        return known[1]
 
     def transitions(self) -> list[Transition]:
         """Every transition, oldest first; what was read before is kept, and not read again."""
