@@ -44,7 +44,7 @@ LISTPACK_VALUES = (64, 256)
 
 
 SETTLING_SWEEPS = 100
-"""A sweep puts so and so many panes together; there are far fewer than in so many sweeps."""
+"""Sweeps after the last panes have settled: each puts some together, and so many reach all."""
 
 
 def main(options: list[str]) -> None:

@@ -71,7 +71,7 @@ class Metrics:
             registry=registry,
         )
         self.turn_seconds = Histogram(
-            "recallwatch_turn_seconds", "One batch from poll to commit", registry=registry
+            "recallwatch_turn_seconds", "A turn: batches from poll to commit", registry=registry
         )
         self.evaluation_seconds = Histogram(
             "recallwatch_evaluation_seconds", "One evaluation of all rules", registry=registry

@@ -169,7 +169,7 @@ def prompt_bias(slices: Mapping[str, Evidence], whole: Evidence, limits: Verdict
     if weak:
         return Trap(name, Sign.FOUND, f"{'; '.join(weak)} ({m})", numbers)
     few = len(looks) - len(able)
-    left = f"; {few} of {len(looks)} slices have too few labels to tell" if few else ""
+    left = f"; {few} more looks have too few labels to tell" if few else ""
     sign = Sign.UNKNOWN if few else Sign.NOT_FOUND
     return Trap(name, sign, f"no slice is shown to be weaker ({m}){left}", numbers)
 

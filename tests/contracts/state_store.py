@@ -409,7 +409,16 @@ class StateStoreContract:
         before = observed(store)
         with pytest.raises(CommitConflict):
             store.commit(*late)
+        end = store.begin_commit(*late)
+        with pytest.raises(CommitConflict):
+            end()
         assert observed(store) == before
+
+    def test_a_commit_in_two_steps_is_there_at_its_end_once(self, store: StateStore) -> None:
+        first = prepared(store, 0, [prediction()])
+        store.begin_commit(*first)()
+        assert loaded(store, ["p1"]) == {"p1": Entry(prediction())}
+        self.assert_refused(store, first)
 
     def test_a_commit_is_refused_when_its_partition_was_moved(self, world: StoreWorld) -> None:
         store, other = world.open(), world.open()
