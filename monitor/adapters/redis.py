@@ -228,7 +228,7 @@ class RedisStore:
         panes = list(map(pane_member, changes.cells))
         told: list[bytes | str | int] = [
             _pack(_document(expected, changes, state, self._opening, by_bucket, len(names))),
-            *_packed(changes.entries, by_bucket.order),
+            *_in_binary(changes.entries, by_bucket.order),
             *self._additions(changes.cells, panes),
             *(part for item in names.items() for part in item),
         ]
@@ -933,7 +933,7 @@ def _document(
     }
 
 
-def _packed(
+def _in_binary(
     entries: Mapping[PredictionId, Entry], order: Sequence[int]
 ) -> tuple[bytes, bytes, bytes]:
     """Of each entry the lengths of id and packed form; all ids; all packed forms."""
