@@ -803,9 +803,9 @@ class RedisStore:
         return self._connected.eviction_policy()
 
     def close(self) -> None:
-        """Close the connections, once a commit that is under way has ended."""
-        self._aside.shutdown()
+        """Close the connections; of a commit that is under way the cut says whether it was done."""
         self._connected.close()
+        self._aside.shutdown()
 
     def _register(self) -> None:
         register = self._client.register_script

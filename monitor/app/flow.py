@@ -131,11 +131,13 @@ class Turn:
 class _UnderWay:
     """A commit that was begun: the cut of its shard once ``end`` has returned.
 
-    ``again`` does the same anew, from what the store holds then.
+    ``reached`` is where its batch ends; ``again`` does the same anew, from what the store holds
+    then.
     """
 
     shard: int
     cut: Cut
+    reached: NextOffsets
     end: Callable[[], None]
     again: Callable[[], None]
 
@@ -178,7 +180,7 @@ class Flow:
         self._cuts: list[Cut] = []
         self._under_way: _UnderWay | None = None
         self._brought: dict[Partition, int] = {}
-        self._is_careful = False
+        self._suspected: NextOffsets = {}
         self._generation: int | None = None
         self._place: dict[Partition, int] = {}
         self._rejects_in_a_row: Counter[Kind] = Counter()
@@ -192,31 +194,29 @@ class Flow:
         As long as batches come in full and it ``goes_on``, more of them: while one is committed,
         the next is read and decoded.
         """
+        done = Turn()
         with uncollected():
+            self._follow_assignment()
             try:
-                return self._turn(goes_on)
+                while records := self._polled():
+                    done = done.and_then(self._carry(records))
+                    if 2 * len(records) < self._limits.batch_records or not goes_on():
+                        break
+                self._settle()
             except _WentBack:
                 self._read_again()
                 self._follow_assignment()
-                return Turn()
-
-    def _turn(self, goes_on: Callable[[], bool]) -> Turn:
-        self._follow_assignment()
-        done, most = Turn(), self._limits.batch_records
-        while True:
-            records = self._log.poll(most)
-            if self._log.generation != self._generation:
-                # At once, so that what the log says of its end is true when this turn is over.
-                self._settle()
-                self._follow_assignment()
-                break
-            if records:
-                done = done.and_then(self._carry(records))
-            if len(records) < most // 2 or not goes_on():
-                break
-        self._settle()
-        self._is_careful = False
         return done
+
+    def _polled(self) -> Sequence[Record]:
+        """The next batch; nothing when it is not known any more where to read on."""
+        records = self._log.poll(self._limits.batch_records)
+        if self._log.generation == self._generation:
+            return records
+        # At once, so that what the log says of its end is true when this turn is over.
+        self._settle()
+        self._follow_assignment()
+        return []
 
     def _settle(self) -> None:
         """Wait for the end of the commit that is under way; if it lost a race, make it anew.
@@ -230,14 +230,16 @@ class Flow:
                 if not self._has_ended(under_way):
                     under_way.again()
             except _POISON as error:
-                if self._is_careful:
+                if self._suspected:
                     raise
                 # The batch is read again, and this time the record is looked for.
-                self._is_careful = True
+                self._suspected = under_way.reached
                 raise _WentBack from error
         if brought:
             self._place.update(brought)
             self._log.commit(brought)
+            if all(self._place.get(p, past) >= past for p, past in self._suspected.items()):
+                self._suspected = {}
 
     def _has_ended(self, under_way: "_UnderWay") -> bool:
         """Wait; False, and know the cuts better, when somebody else committed in between."""
@@ -310,7 +312,7 @@ class Flow:
         for shard, (of_shard, told) in enumerate(self._split(records, facts, books)):
             self._commit(shard, of_shard, told, reached, read)
         self._brought = {p: progress.next_offset for p, progress in reached.items()}
-        if self._is_careful:
+        if self._suspected:
             self._settle()
         return Turn(len(records), rejected, frozenset(reached))
 
@@ -769,6 +771,7 @@ class Flow:
             self._under_way = _UnderWay(
                 shard,
                 {**cut, **changes.progress},
+                {p: progress.next_offset for p, progress in reached.items()},
                 self._store.begin_commit(shard, cut, changes),
                 partial(self._commit_at_once, shard, records, facts, reached, read),
             )

@@ -205,7 +205,7 @@ class Worker:
         flow.take_over()
         while not self.stop.is_set():
             with self.metrics.turn_seconds.time():
-                turn = _turned(flow, clock, now_ms + TURN_MS)
+                turn = self._turned(flow, now_ms)
             self._say_what_is_read(log.assigned())
             now_ms = clock.now_ms()
             self._note(turn)
@@ -231,6 +231,19 @@ class Worker:
             self._evaluate(parts, now_ms)
         self._beat(log, store)
         flow.resign()
+
+    def _turned(self, flow: Flow, begin_ms: int) -> Turn:
+        """One turn; a worker that gives up leaves evaluation to the others at once."""
+
+        def goes_on() -> bool:
+            passed_ms = self._world.clock.now_ms() - begin_ms
+            return 0 <= passed_ms < TURN_MS and not self.stop.is_set()
+
+        try:
+            return flow.turn(goes_on)
+        except TooManyRejects:
+            flow.resign()
+            raise
 
     def _lag_meanwhile(self) -> float:
         """What waits while we do not read; NaN, which is unknown, when the broker is away too."""
@@ -321,15 +334,6 @@ class Worker:
                 evaluated_ms=self._evaluated_ms,
             )
         )
-
-
-def _turned(flow: Flow, clock: Clock, until_ms: int) -> Turn:
-    """One turn; a worker that gives up leaves evaluation to the others at once."""
-    try:
-        return flow.turn(lambda: clock.now_ms() < until_ms)
-    except TooManyRejects:
-        flow.resign()
-        raise
 
 
 class _Every:

@@ -1463,6 +1463,18 @@ def test_a_turn_ends_with_a_batch_that_is_not_full() -> None:
     assert flow.turn(lambda: True).records == 0
 
 
+def test_batches_of_a_single_record_end_with_the_log() -> None:
+    log = filled(MemoryLog(TOPICS), history())
+    flow = flow_of(log, MemoryStore(), limits=Limits(batch_records=1))
+    assert flow.turn(lambda: True).records == len(history())
+
+
+def test_what_was_done_before_the_store_went_back_is_told() -> None:
+    store = LateStore(fails_at={3: KeyError("a bug")})
+    log = filled(MemoryLog(TOPICS), history())
+    assert flow_of(log, store).turn(lambda: True).records == 3 * BATCH.batch_records
+
+
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("call", [1, 2, 5])
 @pytest.mark.parametrize("error", [CommitConflict("another worker"), KeyError("a bug")])
