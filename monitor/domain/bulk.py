@@ -76,11 +76,15 @@ class _Made(dict[int, Cell]):
 
 
 class Items(NamedTuple):
-    """What is counted: for each fact a number below ``size``, and the cell of each number."""
+    """What is counted: for each fact a number below ``size``.
+
+    The cell of a number is that of the number plus ``least``.
+    """
 
     numbers: Ints
     size: int
     cell_of: Callable[[int], Cell]
+    least: int = 0
 
 
 def cells_of(values: Numbered[Value], make: Callable[[Value], Cell]) -> Items:
@@ -106,9 +110,7 @@ def outcomes(actual: Numbered[str], predicted: Numbered[str]) -> Items:
 def buckets(found: Ints, cell_of: Callable[[int], Cell]) -> Items:
     """For each bucket its cell."""
     least = int(found.min())
-    return Items(
-        found - least, int(found.max()) - least + 1, lambda number: cell_of(number + least)
-    )
+    return Items(found - least, int(found.max()) - least + 1, cell_of, least)
 
 
 def count_into(into: Slots, slots: Ints, whose: Numbered[Whose], items: Items) -> None:
@@ -128,7 +130,8 @@ def count_into(into: Slots, slots: Ints, whose: Numbered[Whose], items: Items) -
     places, of_cell = np.divmod(found, items.size)
     begins = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist()]
     heads = places[begins].tolist()
-    named, many = list(map(items.cell_of, of_cell.tolist())), counts.tolist()
+    named = list(map(items.cell_of, (of_cell + items.least).tolist()))
+    many = counts.tolist()
     for place, begin, end in zip(heads, begins, [*begins[1:], len(named)], strict=True):
         slot, who = divmod(place, len(whose.distinct))
         slot = slot + least if names is None else int(names[slot])

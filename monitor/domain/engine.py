@@ -29,7 +29,7 @@ from monitor.domain.rules import AlertRule, Metric, PairRule, SignalRule
 from monitor.domain.sampling import EVERY
 from monitor.domain.slices import Groups
 from monitor.domain.tally import Tally
-from monitor.domain.votes import Vote, pair_votes_of, votes_of
+from monitor.domain.votes import FirstVotes, Vote, pair_votes_of, votes_of
 from monitor.domain.windows import PaneKey, WindowSpec
 
 _make = tuple.__new__  # A NamedTuple's own constructor takes twice as long.
@@ -286,14 +286,27 @@ class Work:
             entries=self.entries,
             cells=self.tally.panes(watermark_ms),
             ledger={counter: count for counter, count in self.tally.books.items() if count},
-            votes=[
-                change
-                for key in self._voters
-                for change in _vote_changes(self._spec, loaded.get(key, EMPTY), self.entries[key])
-            ],
+            votes=list(self._vote_changes()),
             progress=progress,
             misses=tuple(self._miss_changes()),
         )
+
+    def _vote_changes(self) -> Iterable[VoteChange]:
+        spec, entries, loaded = self._spec, self.entries, self._loaded
+        first, horizon_ms = FirstVotes(spec.rules, spec.slice_names), spec.windows.horizon_ms
+        for key in self._voters:
+            after, before = entries[key], loaded.get(key, EMPTY)
+            prediction, labels = after
+            if prediction is None:
+                continue
+            if len(labels) > 1 or before.labels or not _is_plain(prediction, labels[0], horizon_ms):
+                yield from _revised(spec, before, after)
+            else:
+                for vote in first.of(prediction, labels[0]):
+                    yield _make(VoteChange, (None, vote))
+            for watched in spec.comparisons:
+                old = dict(pair_votes_of(watched, horizon_ms, before))
+                yield from _differing(old, dict(pair_votes_of(watched, horizon_ms, after)))
 
     def _miss_changes(self) -> Iterable[MissChange]:
         groups, horizon_ms = self._spec.groups, self._spec.windows.horizon_ms
@@ -318,17 +331,18 @@ class Work:
                 yield MissChange(old, new)
 
 
-def _vote_changes(spec: Spec, before: Entry, after: Entry) -> Iterable[VoteChange]:
-    horizon_ms = spec.windows.horizon_ms
+def _is_plain(prediction: Prediction, label: Label, horizon_ms: int) -> bool:
+    """Whether a prediction's only label says what is true of it, and came after it, in time."""
+    in_time = prediction.log_ms <= label.log_ms < prediction.event_ms + horizon_ms
+    return in_time and not label.withdrawn
+
+
+def _revised(spec: Spec, before: Entry, after: Entry) -> Iterable[VoteChange]:
+    """How the votes for the rules change, whatever the entry was and is."""
     for rule in spec.rules:
-        new = dict(votes_of(rule, spec.slice_names, horizon_ms, after))
-        if not before.labels:
-            yield from [VoteChange(None, new[place]) for place in sorted(new)]
-            continue
-        yield from _differing(dict(votes_of(rule, spec.slice_names, horizon_ms, before)), new)
-    for watched in spec.comparisons:
-        old = dict(pair_votes_of(watched, horizon_ms, before))
-        yield from _differing(old, dict(pair_votes_of(watched, horizon_ms, after)))
+        old = dict(votes_of(rule, spec.slice_names, spec.windows.horizon_ms, before))
+        new = dict(votes_of(rule, spec.slice_names, spec.windows.horizon_ms, after))
+        yield from _differing(old, new)
 
 
 def _differing(old: Mapping[str, Vote], new: Mapping[str, Vote]) -> Iterable[VoteChange]:

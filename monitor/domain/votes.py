@@ -12,15 +12,18 @@ a function of the entry, so neither batching nor reading order shows in it. Five
 * ``pair`` is released like ``live``, and compared with other variants' answers to its ``request``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 from monitor.domain import join
-from monitor.domain.events import Intent, Prediction
+from monitor.domain.events import Intent, Label, Prediction
 from monitor.domain.join import Entry
 from monitor.domain.rules import AlertRule, PairRule
 from monitor.domain.slices import SliceKey
+
+NO_AGE_MS = -(1 << 62)
+"""An age at which every prediction is at any time."""
 
 _make = tuple.__new__  # A NamedTuple's own constructor takes twice as long.
 
@@ -85,6 +88,65 @@ def votes_of(
             yield role, last
 
 
+class FirstVotes:
+    """``votes_of`` for entries with one label, which came in time, after its prediction.
+
+    What an outcome is to each rule, and whose it is, is looked up once for all that are alike.
+    """
+
+    def __init__(self, rules: Sequence[AlertRule], slice_names: tuple[str, ...]) -> None:
+        self._rules, self._slice_names = rules, slice_names
+        self._ages = list(map(_ages, rules))
+        self._verdicts: dict[tuple[Intent, Intent], Sequence[tuple[int, bool]]] = {}
+        self._keys: dict[tuple[str, tuple[str, ...]], Sequence[SliceKey | None]] = {}
+
+    def of(self, prediction: Prediction, label: Label) -> list[Vote]:
+        """By rule, and by role."""
+        prediction_id, event_ms, _, traits, _, _, conversation, _ = prediction
+        variant, predicted, slices, version, _ = traits
+        actual, known_ms = label[1], label[3]
+        verdicts = self._verdicts.get((predicted, actual))
+        if verdicts is None:
+            verdicts = self._verdicts[predicted, actual] = self._judged(predicted, actual)
+        if not verdicts:
+            return []
+        keys = self._keys.get((variant, slices))
+        if keys is None:
+            keys = self._keys[variant, slices] = self._keyed(prediction)
+        votes: list[Vote] = []
+        for number, hit in verdicts:
+            key = keys[number]
+            if key is not None:
+                name, wrong = self._rules[number].name, ("", "") if hit else (predicted, actual)
+                for age_ms, role in self._ages[number]:
+                    whose = max(event_ms + age_ms, known_ms), prediction_id, name, key, event_ms
+                    said = (*whose, hit, role, version, conversation, *wrong, "")
+                    votes.append(_make(Vote, said))
+        return votes
+
+    def _judged(self, predicted: Intent, actual: Intent) -> list[tuple[int, bool]]:
+        """The rules for which such an outcome is a hit or a miss."""
+        found = [rule.verdict(predicted, actual) for rule in self._rules]
+        return [(number, hit) for number, hit in enumerate(found) if hit is not None]
+
+    def _keyed(self, prediction: Prediction) -> list[SliceKey | None]:
+        return [rule.key_of(prediction, self._slice_names) for rule in self._rules]
+
+
+def _ages(rule: AlertRule) -> list[tuple[int, Role]]:
+    """How old a prediction is at least when each of its votes is released, in order of the roles.
+
+    One whose maturity is estimated is released with its label, however old.
+    """
+    if rule.maturity_ms is None:
+        ages = [(NO_AGE_MS, Role.ARRIVAL)]
+    else:
+        ages = [(rule.maturity_ms, Role.LIVE)]
+    if rule.hindsight_ms is not None:
+        ages.insert(0, (rule.hindsight_ms, Role.HINDSIGHT))
+    return ages
+
+
 def pair_votes_of(rule: PairRule, horizon_ms: int, entry: Entry) -> Iterator[tuple[str, Vote]]:
     """As ``votes_of``, for a comparison: nothing without a request."""
     prediction = entry.prediction
@@ -109,9 +171,9 @@ def _first(
     role: Role,
 ) -> Vote | None:
     """What the labels say once the prediction is ``age_ms`` old, or at the first one after."""
-    mature_ms = max(prediction.event_ms + age_ms, prediction.log_ms)
-    if rule.maturity_ms is None and age_ms == 0:
-        mature_ms = prediction.log_ms
+    mature_ms = prediction.log_ms
+    if role is not Role.ARRIVAL:
+        mature_ms = max(prediction.event_ms + age_ms, mature_ms)
     decided = join.first_decided(entry, mature_ms=mature_ms, horizon_ms=horizon_ms)
     if decided is None:
         return None
