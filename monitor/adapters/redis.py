@@ -149,7 +149,7 @@ class RedisStore:
     ) -> None:
         self._keep_ms = dict(keep_ms or {})
         self._swept_ms: int | None = None
-        self._raw: dict[PredictionId, tuple[Entry, bytes]] = {}
+        self._raw: snapshots.Held = {}
         self._connected = RedisClient(connection)
         self._client, self._reaching = self._connected.commands, self._connected.reaching
         self._space = RedisNamespace(self._connected, namespace, read_only=read_only)
@@ -186,13 +186,11 @@ class RedisStore:
             state, found = self._packed(shard, wanted)
         # Of two loads before one commit nobody knows which of them it is made of.
         self._states[shard] = state if self._states.get(shard, state) == state else UNKNOWN
-        self._raw.clear()
-        entries: dict[PredictionId, Entry] = {}
-        unpacked = self._unpackers[shard].entry
-        for key, raw in found.items():
-            if raw is not None:
-                entries[key] = unpacked(key, raw)
-                self._raw[key] = entries[key], raw
+        self._raw = {}
+        packed = {key: raw for key, raw in found.items() if raw is not None}
+        entries = self._unpackers[shard].entries(packed)
+        pairs = zip(entries.values(), packed.values(), strict=True)
+        self._raw = dict(zip(packed, pairs, strict=True))
         return entries
 
     def _packed(self, shard: int, ids: Sequence[PredictionId]) -> tuple[bytes, _Held]:
@@ -228,7 +226,7 @@ class RedisStore:
         panes = list(map(pane_member, changes.cells))
         told: list[bytes | str | int] = [
             _pack(_document(expected, changes, state, self._opening, by_bucket, len(names))),
-            *_in_binary(changes.entries, by_bucket.order),
+            *_in_binary(changes.entries, self._raw, by_bucket.order),
             *self._additions(changes.cells, panes),
             *(part for item in names.items() for part in item),
         ]
@@ -934,10 +932,10 @@ def _document(
 
 
 def _in_binary(
-    entries: Mapping[PredictionId, Entry], order: Sequence[int]
+    entries: Mapping[PredictionId, Entry], held: snapshots.Held, order: Sequence[int]
 ) -> tuple[bytes, bytes, bytes]:
     """Of each entry the lengths of id and packed form; all ids; all packed forms."""
-    ids, packed = list(entries), snapshots.pack_entries(entries.values())
+    ids, packed = list(entries), snapshots.pack_entries(entries, held)
     keys = [ids[at].encode() for at in order]
     news = [packed[at] for at in order]
     sizes = np.empty((len(keys), 2), "<u4")

@@ -31,6 +31,9 @@ FORMAT_VERSION = 4
 HOUR_BYTES = 3
 """Bytes in front of a packed entry: its anchor hour since the epoch, big-endian."""
 
+_TWO = b"\x92"
+"""How an array of two begins in MessagePack, where that of one begins with another byte."""
+
 _LAST_HOUR = (1 << 8 * HOUR_BYTES) - 1
 
 _Name = TypeVar("_Name")
@@ -40,6 +43,10 @@ _vote_of = msgspec.json.Decoder(Vote).decode
 _miss_of = msgspec.json.Decoder(Miss).decode
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
+
+
+Held = Mapping[PredictionId, tuple[Entry, bytes]]
+"""Entries, and what they are packed as."""
 
 
 def canonical(value: object) -> bytes:
@@ -109,12 +116,18 @@ def pack_entry(entry: Entry) -> bytes:
     return anchor_hour(entry).to_bytes(HOUR_BYTES, "big") + packed
 
 
-def pack_entries(entries: Iterable[Entry]) -> list[bytes]:
-    """``pack_entry`` of each, those with a prediction in half the time."""
+def pack_entries(entries: Mapping[PredictionId, Entry], held: Held) -> list[bytes]:
+    """``pack_entry`` of each, most of them in half the time.
+
+    A prediction that has got labels is not packed anew, if it is as it is ``held``.
+    """
     hours, codes = dict[int, bytes](), dict[int, _Codes]()
     packed: list[bytes] = []
-    for entry in entries:
+    for key, entry in entries.items():
         said, labels = entry
+        if labels and said is not None and key in held and held[key][0] == (said, ()):
+            packed.append(_labelled(held[key][1], labels))
+            continue
         if said is None or said[7]:
             packed.append(pack_entry(entry))
             continue
@@ -139,6 +152,12 @@ def pack_entries(entries: Iterable[Entry]) -> list[bytes]:
         truths = (facts, list(map(_truth_of, labels))) if labels else (facts,)
         packed.append(hours[hour] + _pack(truths))
     return packed
+
+
+def _labelled(pending: bytes, labels: Sequence[Label]) -> bytes:
+    """An entry with labels, from what it was packed as when there were none."""
+    hour, facts = pending[:HOUR_BYTES], pending[HOUR_BYTES + 1 :]
+    return b"".join((hour, _TWO, facts, _pack(list(map(_truth_of, labels)))))
 
 
 _Scores = tuple[tuple[bytes, int], ...]
@@ -179,16 +198,19 @@ class _Facts(msgspec.Struct, array_like=True, gc=False):
     request: bytes = b""
 
 
+_Truth = tuple[bytes, int, int, str, int, bool, int | None]
+
+
 class _Packed(msgspec.Struct, array_like=True, gc=False):
     facts: _Facts | None
-    truths: tuple[tuple[bytes, int, int, str, int, bool, int | None], ...] = ()
+    truths: tuple[_Truth, ...] = ()
 
 
 _unpack_entry = msgspec.msgpack.Decoder(_Packed).decode
 
 
 class Unpacker:
-    """Turns back what ``pack_entry`` packed; ``name_of`` turns codes back into names.
+    """Turns back what ``pack_entry`` packed, many at once; ``name_of`` turns codes back into names.
 
     Traits that are alike are one object, as those that the codec makes are.
     """
@@ -200,43 +222,43 @@ class Unpacker:
         self._name_of = name_of
         self._traits: dict[object, Traits] = {}
 
-    def entry(self, prediction_id: PredictionId, data: bytes) -> Entry:
-        """One entry. Whatever ``name_of`` raises for a code that it does not know."""
-        packed = _unpack_entry(memoryview(data)[HOUR_BYTES:])
-        facts, truths = packed.facts, packed.truths
-        prediction = None
-        if facts is not None:
-            codes = facts.variant, facts.predicted, facts.slices, facts.version, facts.scores
-            prediction = _make(
-                Prediction,
-                (
-                    prediction_id,
-                    facts.event_ms,
-                    facts.event_ms + facts.log_delta,
-                    self._traits.get(codes) or self._named(codes),
+    def entries(self, packed: Mapping[PredictionId, bytes]) -> dict[PredictionId, Entry]:
+        """One entry of each id. Whatever ``name_of`` raises for a code that it does not know."""
+        known, entries, decode = self._traits, dict[PredictionId, Entry](), _unpack_entry
+        for key, data in packed.items():
+            row = decode(data[HOUR_BYTES:])
+            facts, truths = row.facts, row.truths
+            prediction = None
+            if facts is not None:
+                codes = facts.variant, facts.predicted, facts.slices, facts.version, facts.scores
+                event_ms, conversation, request = facts.event_ms, facts.conversation, facts.request
+                said = (
+                    key,
+                    event_ms,
+                    event_ms + facts.log_delta,
+                    known.get(codes) or self._named(codes),
                     facts.latency,
                     facts.relevance,
-                    facts.conversation.hex(),
-                    facts.request.hex(),
-                ),
-            )
-        if not truths:
-            return _make(Entry, (prediction, ()))
-        name_of = self._name_of
-        labels = tuple(
-            Label(
-                prediction_id,
-                name_of(actual),
-                label_ms,
-                label_ms + delta,
-                key,
-                revision,
-                withdrawn,
-                micros,
-            )
-            for actual, label_ms, delta, key, revision, withdrawn, micros in truths
+                    conversation.hex() if conversation else "",
+                    request.hex() if request else "",
+                )
+                prediction = _make(Prediction, said)
+            labels = tuple([self._label(key, truth) for truth in truths]) if truths else ()
+            entries[key] = _make(Entry, (prediction, labels))
+        return entries
+
+    def _label(self, prediction_id: PredictionId, truth: _Truth) -> Label:
+        actual, label_ms, delta, key, revision, withdrawn, micros = truth
+        return Label(
+            prediction_id,
+            self._name_of(actual),
+            label_ms,
+            label_ms + delta,
+            key,
+            revision,
+            withdrawn,
+            micros,
         )
-        return Entry(prediction, labels)
 
     def _named(self, codes: _Codes) -> Traits:
         if len(self._traits) >= self.MOST:

@@ -97,7 +97,8 @@ def id_of(entry: Entry) -> PredictionId:
 
 def unpacked(entry: Entry) -> Entry:
     names = {NOTHING: ""} | {code_of(name): name for name in names_in([entry])}
-    return Unpacker(names.__getitem__).entry(id_of(entry), pack_entry(entry))
+    one = id_of(entry)
+    return Unpacker(names.__getitem__).entries({one: pack_entry(entry)})[one]
 
 
 @REPEATABLE
@@ -134,22 +135,41 @@ def test_equal_entries_give_equal_bytes_whatever_the_order_of_their_facts(
     assert pack_entry(entry_of(*facts)) == pack_entry(entry_of(*again))
 
 
+def named(names: str, entry: Entry) -> Entry:
+    """The same of another prediction."""
+    one = PredictionId(names)
+    said, labels = entry
+    return Entry(
+        said and said._replace(prediction_id=one),
+        tuple(held._replace(prediction_id=one) for held in labels),
+    )
+
+
 @REPEATABLE
-@given(st.lists(entries(), max_size=8))
-def test_many_entries_are_packed_as_each_is_by_itself(many: list[Entry]) -> None:
-    assert pack_entries(many) == [pack_entry(entry) for entry in many]
+@given(st.lists(entries(), max_size=8), st.sets(st.integers(0, 7)))
+def test_many_entries_are_packed_and_come_back_as_each_does_by_itself(
+    found: list[Entry], waited: set[int]
+) -> None:
+    many = {PredictionId(f"p{n}"): named(f"p{n}", entry) for n, entry in enumerate(found)}
+    before = {key: Entry(entry.prediction) for key, entry in many.items() if entry.prediction}
+    held = {key: (entry, pack_entry(entry)) for key, entry in before.items()}
+    held = {key: one for n, (key, one) in enumerate(held.items()) if n in waited}
+    packed = [pack_entry(entry) for entry in many.values()]
+    assert pack_entries(many, held) == pack_entries(many, {}) == packed
+    names = {NOTHING: ""} | {code_of(name): name for name in names_in(many.values())}
+    assert Unpacker(names.__getitem__).entries(dict(zip(many, packed, strict=True))) == many
+
+
+def test_entry_that_is_not_as_it_was_held_is_packed_as_it_is() -> None:
+    held, other = entry_of(prediction()), entry_of(prediction(predicted="greeting"), label())
+    key = id_of(held)
+    assert pack_entries({key: other}, {key: (held, pack_entry(held))}) == [pack_entry(other)]
 
 
 @settings(REPEATABLE, max_examples=60)
 @given(entries(), entries())
 def test_different_entries_of_one_id_give_different_bytes(one: Entry, other: Entry) -> None:
-    same_id = [
-        Entry(
-            entry.prediction and entry.prediction._replace(prediction_id=PredictionId("p1")),
-            tuple(held._replace(prediction_id=PredictionId("p1")) for held in entry.labels),
-        )
-        for entry in (one, other)
-    ]
+    same_id = [named("p1", entry) for entry in (one, other)]
     assert (pack_entry(same_id[0]) == pack_entry(same_id[1])) is (same_id[0] == same_id[1])
 
 
