@@ -482,8 +482,11 @@ class Flow:
         """
         store = self._store
         store.hold(before.holding)
-        store.forget(before.releasing)
         waiting, until_ms = self._slice(read.until_ms)
+        if waiting and waiting[0].release_ms < (before.watermark_ms or UNREAD):
+            # The last evaluator may have been stopped before it forgot what it had released.
+            store.forget(before.releasing)
+            waiting, until_ms = self._slice(read.until_ms)
         signalled = signals.evaluate(
             self._spec.signals,
             before.signals,
