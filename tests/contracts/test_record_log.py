@@ -154,22 +154,17 @@ class TestKafkaLogOnItsOwn(RecordLogContract):
         return KafkaWorld(broker, topics, stack)
 
 
-class TestKafkaLogInStep(RecordLogContract):
-    @pytest.fixture
+class TestLogInStep(RecordLogContract):
+    @pytest.fixture(params=[KafkaLog, ConfluentLog], ids=["kafka-python", "confluent-kafka"])
     def world(
-        self, broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack
+        self,
+        broker: KafkaConnection,
+        topics: dict[Kind, str],
+        stack: ExitStack,
+        request: pytest.FixtureRequest,
     ) -> KeptWorld:
         group = ConsumerGroup(f"readers-of-{topics[Kind.LABELS]}")
-        return KafkaWorld(broker, topics, stack, group, is_in_step=True)
-
-
-class TestConfluentLogInStep(RecordLogContract):
-    @pytest.fixture
-    def world(
-        self, broker: KafkaConnection, topics: dict[Kind, str], stack: ExitStack
-    ) -> KeptWorld:
-        group = ConsumerGroup(f"readers-of-{topics[Kind.LABELS]}")
-        return KafkaWorld(broker, topics, stack, group, ConfluentLog, is_in_step=True)
+        return KafkaWorld(broker, topics, stack, group, request.param, is_in_step=True)
 
 
 class TestConfluentLogInAGroup(RecordLogContract):
