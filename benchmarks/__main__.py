@@ -8,6 +8,7 @@ BENCHMARKS = (
     "alerts",
     "comparison",
     "dashboard",
+    "evaluation",
     "faults",
     "leakage",
     "live",
