@@ -43,6 +43,7 @@ def prediction(
     version: str = "",
     conversation: str = "",
     scores: tuple[tuple[str, int], ...] = (),
+    request: str = "",
 ) -> Prediction:
     """An answer predicted at ``at_ms`` and in the log 100 ms later, unless said otherwise."""
     return Prediction(
@@ -53,6 +54,7 @@ def prediction(
         latency_bucket,
         relevance_micros,
         conversation,
+        request,
     )
 
 

@@ -149,7 +149,7 @@ class RedisStore:
     ) -> None:
         self._keep_ms = dict(keep_ms or {})
         self._swept_ms: int | None = None
-        self._raw: snapshots.Held = {}
+        self._raw: snapshots.Known = {}
         self._connected = RedisClient(connection)
         self._client, self._reaching = self._connected.commands, self._connected.reaching
         self._space = RedisNamespace(self._connected, namespace, read_only=read_only)
@@ -932,10 +932,10 @@ def _document(
 
 
 def _in_binary(
-    entries: Mapping[PredictionId, Entry], held: snapshots.Held, order: Sequence[int]
+    entries: Mapping[PredictionId, Entry], known: snapshots.Known, order: Sequence[int]
 ) -> tuple[bytes, bytes, bytes]:
     """Of each entry the lengths of id and packed form; all ids; all packed forms."""
-    ids, packed = list(entries), snapshots.pack_entries(entries, held)
+    ids, packed = list(entries), snapshots.pack_entries(entries, known)
     keys = [ids[at].encode() for at in order]
     news = [packed[at] for at in order]
     sizes = np.empty((len(keys), 2), "<u4")

@@ -477,16 +477,13 @@ class Flow:
     ) -> tuple[Evaluation, list[Transition]]:
         """One slice of votes to the rules.
 
-        A vote that took the place of one just released, before that one was forgotten, is
-        forgotten too: it is not counted again.
+        Votes that were released before, but not forgotten since, are only forgotten now; so are
+        those that took the place of one of them meanwhile.
         """
         store = self._store
         store.hold(before.holding)
-        waiting, until_ms = self._slice(read.until_ms)
-        if waiting and waiting[0].release_ms < (before.watermark_ms or UNREAD):
-            # The last evaluator may have been stopped before it forgot what it had released.
-            store.forget(before.releasing)
-            waiting, until_ms = self._slice(read.until_ms)
+        known_ms = UNREAD if before.watermark_ms is None else before.watermark_ms
+        waiting, until_ms = self._slice(read.until_ms, known_ms)
         signalled = signals.evaluate(
             self._spec.signals,
             before.signals,
@@ -600,15 +597,18 @@ class Flow:
         is_held = any(r.name == vote.rule and r.maturity_ms is None for r in self._spec.rules)
         return is_held and vote.release_ms < before.watermark_ms
 
-    def _slice(self, reached_ms: int) -> tuple[list[Vote], int]:
+    def _slice(self, reached_ms: int, known_ms: int) -> tuple[list[Vote], int]:
         """Votes before ``reached_ms``, or before an earlier instant if there are too many.
 
-        Votes of one instant are never separated: what was released must be complete.
+        Votes of one instant are never separated, nor those before the watermark that is known: what
+        was released must be complete.
         """
         waiting = self._store.waiting(reached_ms, self._limits.votes_at_once)
         if len(waiting) < self._limits.votes_at_once:
             return waiting, reached_ms
         last_ms = waiting[-1].release_ms
+        if last_ms < known_ms:
+            return self._store.waiting(known_ms), known_ms
         earlier = [vote for vote in waiting if vote.release_ms < last_ms]
         return (earlier, last_ms) if earlier else (self._store.waiting(last_ms + 1), last_ms + 1)
 

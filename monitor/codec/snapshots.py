@@ -45,7 +45,7 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 
 
-Held = Mapping[PredictionId, tuple[Entry, bytes]]
+Known = Mapping[PredictionId, tuple[Entry, bytes]]
 """Entries, and what they are packed as."""
 
 
@@ -116,17 +116,17 @@ def pack_entry(entry: Entry) -> bytes:
     return anchor_hour(entry).to_bytes(HOUR_BYTES, "big") + packed
 
 
-def pack_entries(entries: Mapping[PredictionId, Entry], held: Held) -> list[bytes]:
+def pack_entries(entries: Mapping[PredictionId, Entry], known: Known) -> list[bytes]:
     """``pack_entry`` of each, most of them in half the time.
 
-    A prediction that has got labels is not packed anew, if it is as it is ``held``.
+    What is ``known`` of a prediction without labels is not packed anew once it has some.
     """
     hours, codes = dict[int, bytes](), dict[int, _Codes]()
     packed: list[bytes] = []
     for key, entry in entries.items():
         said, labels = entry
-        if labels and said is not None and key in held and held[key][0] == (said, ()):
-            packed.append(_labelled(held[key][1], labels))
+        if labels and said is not None and key in known and known[key][0] == (said, ()):
+            packed.append(_labelled(known[key][1], labels))
             continue
         if said is None or said[7]:
             packed.append(pack_entry(entry))

@@ -15,11 +15,11 @@ class Evaluation:
     """All that the evaluator knows. ``sequence`` counts commits and guards them.
 
     ``releasing`` are votes that have been stepped but may still stand in the shards, ``holding``
-    those that go back there until they are mature: removing the ones and adding the others is the
-    first thing the next evaluation does, so that a crash in between votes nobody twice. ``books``
-    hold what is known of delays, for rules that estimate their maturity; ``signals`` where signal
-    rules stand, ``pairs`` where comparisons do; ``chain`` is the hash of the journal entry of this
-    evaluation, "" for none.
+    those that go back there until they are mature. The next evaluation adds the latter first of
+    all, and passes over those of the former that are still there, so that a crash in between votes
+    nobody twice. ``books`` hold what is known of delays, for rules that estimate their maturity;
+    ``signals`` where signal rules stand, ``pairs`` where comparisons do; ``chain`` is the hash of
+    the journal entry of this evaluation, "" for none.
     """
 
     sequence: int = 0

@@ -22,8 +22,8 @@ from monitor.domain.join import Entry
 from monitor.domain.rules import AlertRule, PairRule
 from monitor.domain.slices import SliceKey
 
-NO_AGE_MS = -(1 << 62)
-"""An age at which every prediction is at any time."""
+_WITH_ITS_LABEL = -(1 << 62)
+"""In place of an age: any label comes later."""
 
 _make = tuple.__new__  # A NamedTuple's own constructor takes twice as long.
 
@@ -89,7 +89,7 @@ def votes_of(
 
 
 class FirstVotes:
-    """``votes_of`` for entries with one label, which came in time, after its prediction.
+    """``votes_of`` for entries with a single label, not withdrawn, in time, and not early.
 
     What an outcome is to each rule, and whose it is, is looked up once for all that are alike.
     """
@@ -136,14 +136,13 @@ class FirstVotes:
 def _ages(rule: AlertRule) -> list[tuple[int, Role]]:
     """How old a prediction is at least when each of its votes is released, in order of the roles.
 
-    One whose maturity is estimated is released with its label, however old.
+    As ``_first`` has it: where maturity is estimated, age 0 means with the label, however old.
     """
-    if rule.maturity_ms is None:
-        ages = [(NO_AGE_MS, Role.ARRIVAL)]
-    else:
-        ages = [(rule.maturity_ms, Role.LIVE)]
+    is_estimated = rule.maturity_ms is None
+    none = _WITH_ITS_LABEL if is_estimated else 0
+    ages = [(rule.maturity_ms or none, Role.ARRIVAL if is_estimated else Role.LIVE)]
     if rule.hindsight_ms is not None:
-        ages.insert(0, (rule.hindsight_ms, Role.HINDSIGHT))
+        ages.insert(0, (rule.hindsight_ms or none, Role.HINDSIGHT))
     return ages
 
 
@@ -171,9 +170,9 @@ def _first(
     role: Role,
 ) -> Vote | None:
     """What the labels say once the prediction is ``age_ms`` old, or at the first one after."""
-    mature_ms = prediction.log_ms
-    if role is not Role.ARRIVAL:
-        mature_ms = max(prediction.event_ms + age_ms, mature_ms)
+    mature_ms = max(prediction.event_ms + age_ms, prediction.log_ms)
+    if rule.maturity_ms is None and age_ms == 0:
+        mature_ms = prediction.log_ms
     decided = join.first_decided(entry, mature_ms=mature_ms, horizon_ms=horizon_ms)
     if decided is None:
         return None

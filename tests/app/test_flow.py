@@ -5,7 +5,7 @@ A crash is an error out of a port; what comes after it is a new flow on the same
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from itertools import count
@@ -39,9 +39,11 @@ from monitor.domain.events import (
     Rejected,
 )
 from monitor.domain.join import Entry
+from monitor.domain.journal import JournalEntry
 from monitor.domain.ledger import Gap
 from monitor.domain.slices import ALL
-from monitor.ports import OutRecord, StateReader
+from monitor.domain.votes import Vote
+from monitor.ports import Lease, OutRecord, StateReader
 from tests.app.doubles import (
     ContestedStore,
     ForgetfulStore,
@@ -1546,3 +1548,61 @@ def test_backlog_released_in_slices_gives_the_same_alerts(votes_at_once: int) ->
     ours, theirs = numbers(store), numbers(undisturbed())
     assert ours == theirs
     assert store.evaluation().sequence > 5
+
+
+class NotingStore(TrappedStore):
+    """Notes the watermark of each evaluation, and how often each vote was forgotten."""
+
+    def __init__(self, trap: Trap | None = None) -> None:
+        super().__init__(trap=trap)
+        self.watermarks: list[int] = []
+        self.forgotten: Counter[Vote] = Counter()
+
+    def commit_evaluation(
+        self,
+        evaluation: Evaluation,
+        transitions: Sequence[Transition],
+        lease: Lease,
+        spoken: Mapping[str, int] | None = None,
+        entry: JournalEntry | None = None,
+    ) -> None:
+        super().commit_evaluation(evaluation, transitions, lease, spoken, entry)
+        self.watermarks.append(evaluation.watermark_ms or 0)
+
+    def forget(self, votes: Iterable[Vote]) -> None:
+        votes = list(votes)
+        super().forget(votes)
+        self.forgotten.update(votes)
+
+
+def test_released_votes_are_forgotten_once() -> None:
+    log, store = filled(MemoryLog(TOPICS), history()), NotingStore()
+    read_to_end(flow_of(log, store, limits=Limits(votes_at_once=3)), log)
+    assert set(store.forgotten.values()) == {1}
+
+
+@pytest.mark.parametrize("votes_at_once", [1, 2, 7])
+@pytest.mark.parametrize("call", [1, 2, 5])
+def test_an_evaluator_that_failed_to_forget_votes_nobody_twice(
+    call: int, votes_at_once: int
+) -> None:
+    store = NotingStore(Trap("before store.forget", call))
+    log, limits = filled(MemoryLog(TOPICS), history()), Limits(votes_at_once=votes_at_once)
+    with pytest.raises(StoreError):
+        read_to_end(flow_of(log, store, limits=limits), log)
+    log = filled(MemoryLog(TOPICS), history())
+    read_to_end(flow_of(log, store, limits=limits), log)
+    assert numbers(store) == numbers(undisturbed())
+    assert store.watermarks == sorted(store.watermarks)
+
+
+def test_the_watermark_never_goes_back_when_many_votes_come_behind_it() -> None:
+    late, store = MINUTE_MS * 10_000, NotingStore()
+    log = filled(MemoryLog(TOPICS), [record(GOOD, log_ms=T0 + late)])
+    flow = flow_of(log, store, limits=Limits(votes_at_once=2))
+    read_to_end(flow, log)
+    filled(log, [*history(), record(GOOD, log_ms=T0 + late + MINUTE_MS)])
+    read_to_end(flow, log)
+    assert store.forgotten.total() > 10
+    assert store.watermarks == sorted(store.watermarks)
+    assert store.waiting(T0 + late) == []

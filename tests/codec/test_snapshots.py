@@ -64,6 +64,7 @@ def all_predictions(prediction_id: str) -> st.SearchStrategy[Prediction]:
         relevance_micros=MICROS,
         version=st.one_of(NAMES, st.just("")),
         conversation=st.sampled_from(["", "0123456789abcdef"]),
+        request=st.sampled_from(["", "fedcba9876543210"]),
         scores=st.lists(st.tuples(NAMES, st.integers(0, 79)), max_size=2).map(tuple),
     )
 
@@ -146,24 +147,28 @@ def named(names: str, entry: Entry) -> Entry:
 
 
 @REPEATABLE
-@given(st.lists(entries(), max_size=8), st.sets(st.integers(0, 7)))
+@given(st.lists(entries(), max_size=8), st.data())
 def test_many_entries_are_packed_and_come_back_as_each_does_by_itself(
-    found: list[Entry], waited: set[int]
+    found: list[Entry], data: st.DataObject
 ) -> None:
     many = {PredictionId(f"p{n}"): named(f"p{n}", entry) for n, entry in enumerate(found)}
-    before = {key: Entry(entry.prediction) for key, entry in many.items() if entry.prediction}
-    held = {key: (entry, pack_entry(entry)) for key, entry in before.items()}
-    held = {key: one for n, (key, one) in enumerate(held.items()) if n in waited}
+    # Each was known before by some of its labels, or by none, or not at all.
+    labels = st.integers(0, 2)
+    known = {
+        key: (before, pack_entry(before))
+        for key, (said, now) in many.items()
+        if (before := Entry(said, now[: data.draw(labels)])) != Entry() and data.draw(st.booleans())
+    }
     packed = [pack_entry(entry) for entry in many.values()]
-    assert pack_entries(many, held) == pack_entries(many, {}) == packed
+    assert pack_entries(many, known) == pack_entries(many, {}) == packed
     names = {NOTHING: ""} | {code_of(name): name for name in names_in(many.values())}
     assert Unpacker(names.__getitem__).entries(dict(zip(many, packed, strict=True))) == many
 
 
-def test_entry_that_is_not_as_it_was_held_is_packed_as_it_is() -> None:
-    held, other = entry_of(prediction()), entry_of(prediction(predicted="greeting"), label())
-    key = id_of(held)
-    assert pack_entries({key: other}, {key: (held, pack_entry(held))}) == [pack_entry(other)]
+def test_entry_that_is_not_as_it_was_known_is_packed_as_it_is() -> None:
+    known, other = entry_of(prediction()), entry_of(prediction(predicted="greeting"), label())
+    key = id_of(known)
+    assert pack_entries({key: other}, {key: (known, pack_entry(known))}) == [pack_entry(other)]
 
 
 @settings(REPEATABLE, max_examples=60)

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.domain.events import Label, Prediction
-from monitor.domain.join import HOUR_MS, expiry_ms
+from monitor.domain.join import HOUR_MS, Entry, expiry_ms
 from monitor.domain.rules import AlertRule, Metric
-from monitor.domain.votes import Role, Vote, votes_of
+from monitor.domain.votes import FirstVotes, Role, Vote, votes_of
 from tests.builders import FINE_TUNED, MINUTE_MS, T0, entry_of, label, prediction, rule
-from tests.domain.facts import HORIZON_MS, REPEATABLE, facts
+from tests.domain.facts import HORIZON_MS, REPEATABLE, facts, labels, predictions
 
 Fact = Prediction | Label
 
@@ -176,6 +176,29 @@ RULES: Sequence[AlertRule] = (
 )
 
 
+MORE_RULES = (
+    *RULES,
+    rule(maturity_ms=None, hindsight_ms=0, per=("variant", "channel")),
+    rule(maturity_ms=None, hindsight_ms=HOUR_MS, per=("channel",)),
+    rule(hindsight_ms=0, where=(("channel", "web"),)),
+)
+
+
+@st.composite
+def facts_of_one_label(draw: st.DrawFn) -> tuple[Prediction, Label]:
+    """A prediction and its only label, in time, not withdrawn; events may lie ahead of the log."""
+    answer = draw(predictions(["p1"]))
+    answer = answer._replace(
+        event_ms=answer.log_ms + draw(st.sampled_from([-HOUR_MS, -100, 0, 7, HOUR_MS])),
+        conversation=draw(st.sampled_from(["", "0123456789abcdef"])),
+        traits=answer.traits._replace(version=draw(st.sampled_from(["", "v2"]))),
+    )
+    last_ms = expiry_ms(answer.event_ms, HORIZON_MS) - 1
+    truth = draw(labels(["p1"]))
+    log_ms = draw(st.sampled_from([answer.log_ms, answer.log_ms + 5, last_ms]))
+    return answer, truth._replace(log_ms=log_ms, withdrawn=False)
+
+
 @REPEATABLE
 @given(st.lists(facts(), max_size=8), st.sampled_from(RULES))
 def test_each_place_holds_one_vote_and_none_comes_before_its_prediction(
@@ -197,3 +220,17 @@ def test_order_of_reading_does_not_show_in_the_votes(
 ) -> None:
     shuffled = data.draw(st.permutations(known))
     assert cast(of, *shuffled) == cast(of, *known)
+
+
+@REPEATABLE
+@given(facts_of_one_label(), st.permutations(MORE_RULES))
+def test_votes_of_a_first_label_are_what_they_are_by_definition(
+    known: tuple[Prediction, Label], rules: list[AlertRule]
+) -> None:
+    defined = [
+        vote
+        for of in rules
+        for _, vote in sorted(votes_of(of, ("channel",), HORIZON_MS, Entry(known[0], known[1:])))
+    ]
+    first = FirstVotes(rules, ("channel",))
+    assert first.of(*known) == first.of(*known) == defined
