@@ -95,16 +95,20 @@ def main(argv: list[str]) -> None:
         print("\n".join(_growth(chosen.most)), flush=True)
     if set(chosen.parts) <= {"growth"}:
         return
-    with ExitStack() as stack:
-        kafka = stack.enter_context(ApacheKafka(properties={"log.retention.ms": "-1"}))
-        server = stack.enter_context(RedisServer(options=DURABLE))
-        bootstrap = kafka.bootstrap_servers[0]
-        parts = [part for part in chosen.parts if part in NAMES]
-        rate = chosen.rate
-        if parts:
-            rate = _side_by_side(parts, chosen, bootstrap, server, stack) / 2
-        if "latency" in chosen.parts:
-            print("\n".join(_latency(bootstrap, server, rate, chosen.seconds, stack)), flush=True)
+    parts = [part for part in chosen.parts if part in NAMES]
+    rate = chosen.rate
+    if parts:
+        with ExitStack() as stack:
+            rate = _side_by_side(parts, chosen, *_servers(stack), stack) / 2
+    if "latency" in chosen.parts:
+        with ExitStack() as stack:
+            print("\n".join(_latency(*_servers(stack), rate, chosen.seconds, stack)), flush=True)
+
+
+def _servers(stack: ExitStack) -> tuple[str, RedisServer]:
+    """Address of a broker, and a store; nothing is in them."""
+    kafka = stack.enter_context(ApacheKafka(properties={"log.retention.ms": "-1"}))
+    return kafka.bootstrap_servers[0], stack.enter_context(RedisServer(options=DURABLE))
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
@@ -167,13 +171,11 @@ def _growth(most: int) -> Iterator[str]:
 
 
 def _grown(name: str, events: int, shape: Shape, stack: ExitStack) -> str:
-    kafka = stack.enter_context(ApacheKafka(properties={"log.retention.ms": "-1"}))
-    server = stack.enter_context(RedisServer(options=DURABLE))
+    bootstrap, server = _servers(stack)
     client = stack.enter_context(closing(server.client()))
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     capture(stream(round(events / EVENTS_A_PREDICTION), shape=shape), folder)
     told = sum(lines(path) for path in (folder / "plain").iterdir())
-    bootstrap = kafka.bootstrap_servers[0]
     fill(bootstrap, folder, shape.partitions)
     before = _cpu_s(client)
     order = Order("worker", str(folder), bootstrap, told, server.url, is_sliced=shape.is_sliced)

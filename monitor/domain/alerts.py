@@ -321,7 +321,8 @@ class _Evaluation:
         spoken: Mapping[str, int],
     ) -> None:
         self._rules = {rule.name: rule for rule in rules}
-        self._states = {k: state.copy() for k, state in states.items() if k.rule in self._rules}
+        self._before = {k: state for k, state in states.items() if k.rule in self._rules}
+        self._states: dict[AlertKey, AlertState] = {}
         self._gone = {
             alert: AlertState(moves=state.moves)
             for alert, state in states.items()
@@ -333,7 +334,7 @@ class _Evaluation:
         self._counted: list[Vote] = []
         self._family: dict[tuple[str, SliceKey], list[AlertKey]] = {}
         self._slices: Counter[str] = Counter()
-        for alert in self._states:
+        for alert in self._before:
             self._join_family(alert)
 
     def run(self, votes: Iterable[Vote], watermark_ms: int) -> Judged:
@@ -351,9 +352,14 @@ class _Evaluation:
                     held.append(ripe)
             elif not self._has_spoken(vote):
                 self._take(rule, vote)
+        last_ms = watermark_ms - 1
+        for alert, before in self._before.items():
+            rule = self._rules[alert.rule]
+            if alert not in self._states and _next_deadline(rule, before, last_ms):
+                self._own(alert)
         for alert, state in self._states.items():
-            settle(self._rules[alert.rule], alert, state, watermark_ms - 1, self._moved)
-        states = {**self._gone, **self._states}
+            settle(self._rules[alert.rule], alert, state, last_ms, self._moved)
+        states = {**self._gone, **self._before, **self._states}
         moved = in_order(self._moved)
         return Judged(states, self._books, moved, held, self._new, self._counted)
 
@@ -390,10 +396,7 @@ class _Evaluation:
 
     def _take(self, rule: AlertRule, vote: Vote) -> None:
         alert = AlertKey(vote.rule, vote.key, vote.version)
-        state = self._states.get(alert)
-        if state is None:
-            state = self._states[alert] = AlertState()
-            self._join_family(alert)
+        state = self._states.get(alert) or self._own(alert)
         if vote.role is Role.LIVE:
             self._counted.append(vote)
             self._relieve(alert, vote.release_ms)
@@ -405,6 +408,15 @@ class _Evaluation:
             state.corrected = (*state.corrected, vote.event_ms)[-MOST_CORRECTED:]
         else:
             _look_back(rule, alert, state, vote, self._moved)
+
+    def _own(self, alert: AlertKey) -> AlertState:
+        """A state that can be changed: a copy of what it was before, or a new one."""
+        if alert not in self._states:
+            before = self._before.get(alert)
+            if before is None:
+                self._join_family(alert)
+            self._states[alert] = AlertState() if before is None else before.copy()
+        return self._states[alert]
 
     def _join_family(self, alert: AlertKey) -> None:
         family = self._family.setdefault((alert.rule, alert.key), [])
@@ -421,10 +433,10 @@ class _Evaluation:
         """Other versions need not vote now; those silent for a day are not in use any more."""
         family = self._family[voting.rule, voting.key]
         for alert in family if len(family) > 1 else ():
-            state = self._states[alert]
-            if alert == voting or state.status is Status.NO_DATA:
+            held = self._states.get(alert) or self._before[alert]
+            if alert == voting or held.status is Status.NO_DATA:
                 continue
-            rule = self._rules[alert.rule]
+            rule, state = self._rules[alert.rule], self._own(alert)
             settle(rule, alert, state, at_ms, self._moved)
             _resume(rule, alert, state, at_ms, self._moved)
             state.is_relieved = True

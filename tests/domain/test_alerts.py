@@ -400,11 +400,25 @@ def test_rule_that_comes_back_starts_afresh_and_repeats_no_id() -> None:
     assert not {t.id for t in before.transitions} & {t.id for t in after.transitions}
 
 
-def test_what_was_handed_in_is_not_changed() -> None:
-    before = judged(votes([False] * 9)).states
+@pytest.mark.parametrize(
+    "more",
+    [[], [vote(T0 + DAY_MS)], [vote(T0 + DAY_MS, version="v2")], [vote(T0 + 40 * MINUTE_MS)]],
+    ids=["labels stall", "it votes", "another version votes", "it votes soon"],
+)
+def test_what_was_handed_in_is_not_changed(more: list[Vote]) -> None:
+    before = judged(votes([False] * 30), T0 + 31 * MINUTE_MS).states
     kept = {alert: state.copy() for alert, state in before.items()}
-    evaluate([RULE], before, [vote(T0 + DAY_MS)], T0 + 2 * DAY_MS)
+    after = evaluate([RULE], before, more, T0 + 2 * DAY_MS)
     assert before == kept
+    assert after.states != kept
+
+
+def test_an_alert_of_which_there_is_no_news_stays_the_same_object() -> None:
+    other = AlertKey(RULE.name, SliceKey("prompt"))
+    before = judged([*votes([True] * 9), vote(T0, key=other.key)]).states
+    after = evaluate([RULE], before, [vote(T0 + HOUR_MS)], T0 + HOUR_MS + 1).states
+    assert after[other] is before[other]
+    assert after[KEY] != before[KEY]
 
 
 def test_each_variant_has_an_alert_of_its_own() -> None:
