@@ -184,7 +184,7 @@ class _Verifier:
         on_votes: Callable[[Sequence[Vote]], None],
         on_progress: Callable[[int, int | None], None],
     ) -> None:
-        under = entries[0].settings
+        under, tick_ms = entries[0].settings, None
         replay = Replay(self._holes, lenient(self._case.settings_for(under)))
         replay.flow.on_votes = on_votes
         replay.flow.redacted = self._case.redacted
@@ -198,7 +198,9 @@ class _Verifier:
                 # What had been read by then was counted under those of before.
                 under = entry.settings
                 replay.follow(lenient(self._case.settings_for(under)))
-            moved = self._evaluated(entry, replay, is_anew=is_anew)
+            # Votes that came behind the watermark are released where it stands.
+            is_anew = is_anew or entry.tick_ms == tick_ms
+            moved, tick_ms = self._evaluated(entry, replay, is_anew=is_anew), entry.tick_ms
             self._result.moved |= {transition.id: transition for transition in moved}
             replay.flow.sweep()
             self._result.entries += 1

@@ -217,6 +217,28 @@ def test_every_digest_is_reproduced_however_the_log_was_read_and_whenever_it_was
     assert all(entry.inputs for entry in entries if entry.books)
 
 
+def last_half_first(records: Sequence[Record]) -> list[Record]:
+    """In each partition, as if its producers' clocks had been set back in the middle."""
+    runs: dict[tuple[str, int], list[Record]] = {}
+    for each in records:
+        runs.setdefault((each.topic, each.partition), []).append(each)
+    return [
+        each._replace(offset=offset)
+        for run in runs.values()
+        for offset, each in enumerate([*run[len(run) // 2 :], *run[: len(run) // 2]])
+    ]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_votes_that_come_behind_the_watermark_are_reproduced(seed: int) -> None:
+    # Not whenever it is evaluated: what signals have read of an hour before is not read again.
+    watched = live(last_half_first(by_key(stream(), 2)), seed=seed, batch=400, often=0.3)
+    ticks = [entry.tick_ms for entry in watched.entries]
+    assert ticks == sorted(ticks)
+    assert len(set(ticks)) < len(ticks)
+    assert audited(watched).differences == []
+
+
 @pytest.mark.parametrize("asked", [1.0, 0.2])
 def test_an_audit_keeps_the_ids_that_were_kept_then_whatever_the_share_is_now(
     asked: float,
