@@ -3,8 +3,9 @@
 A made-up chatbot, whose rule on the urgent intents watches each channel by itself. Its first hours
 are read at once. Then log time goes on by a second at a time, as it does for a worker that keeps
 up, and each evaluation is timed, from the look at how far the log was read until transitions and
-journal were handed on. Those for which there was nothing new are not counted. The log is in
-memory, Redis is a real one with an append-only file, on another core.
+journal entries have been taken from the store: nothing is sent on. Those for which there was
+nothing new are not counted. The log is in memory, Redis is a real one with an append-only file, on
+another core. With an odd number of slices each has predictions of two versions, and two alerts.
 
     python -m benchmarks evaluation
     python -m benchmarks evaluation --slices 1000 --seconds 300
@@ -32,6 +33,8 @@ from monitor.domain.events import Kind, Record
 from tests.servers.redis import RedisServer
 
 SECOND_MS = 1_000
+MINUTE_S = 60
+"""Labels of a minute are made at its end, so one more is made than is measured."""
 
 
 def main(argv: list[str]) -> None:
@@ -57,6 +60,7 @@ def _row(slices: int, chosen: argparse.Namespace) -> str:
     shape = Shape(channels=slices, is_sliced=True)
     settled, seconds = _records(shape, chosen)
     with ExitStack() as stack:
+        stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
         keep_off_the_measured_core()
         server = stack.enter_context(RedisServer(options=DURABLE))
         os.sched_setaffinity(0, {CORE})
@@ -82,7 +86,7 @@ def _row(slices: int, chosen: argparse.Namespace) -> str:
 
 def _records(shape: Shape, chosen: argparse.Namespace) -> tuple[list[Record], list[list[Record]]]:
     """Those that are read at once, and those of each second after them, by log time."""
-    wanted = chosen.before + chosen.seconds * chosen.a_day // 86_400
+    wanted = chosen.before + (chosen.seconds + MINUTE_S) * chosen.a_day // 86_400
     made = stream(wanted, predictions_a_day=chosen.a_day, shape=shape)
     predictions = 0
     found: list[Record] = []
@@ -90,11 +94,16 @@ def _records(shape: Shape, chosen: argparse.Namespace) -> tuple[list[Record], li
     while predictions < wanted:
         found.append(next(made))
         predictions += found[-1].topic == Kind.PREDICTIONS
-    found.sort(key=lambda record: record.log_ms)
-    last_s = found[-1].log_ms // SECOND_MS - chosen.seconds
-    settled = [record for record in found if record.log_ms // SECOND_MS < last_s]
-    rest = groupby(found[len(settled) :], key=lambda record: record.log_ms // SECOND_MS)
-    return settled, [list(records) for _, records in rest]
+    found.sort(key=_second)
+    end_s = _second(found[-1]) - MINUTE_S
+    begin_s = end_s - chosen.seconds
+    settled = [record for record in found if _second(record) < begin_s]
+    rest = [record for record in found if begin_s <= _second(record) < end_s]
+    return settled, [list(records) for _, records in groupby(rest, key=_second)]
+
+
+def _second(record: Record) -> int:
+    return record.log_ms // SECOND_MS
 
 
 def _timed(
