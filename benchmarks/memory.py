@@ -78,7 +78,7 @@ class SimulatedLog:
                 delay_ms = int(dice.lognormvariate(0, 1) * MEDIAN_DELAY_MS)
                 due.setdefault((now_ms + delay_ms) // MINUTE_MS + 1, array("Q")).append(number)
 
-    def poll(self, max_records: int) -> list[Record]:
+    def poll(self, max_records: int, _wait_ms: int | None = None) -> list[Record]:
         """The next records in log order."""
         batch = list(islice(self._records, max_records))
         self._is_ended = len(batch) < max_records

@@ -127,7 +127,7 @@ class StreamLog:
         }
         self._is_ended = False
 
-    def poll(self, max_records: int) -> list[Record]:
+    def poll(self, max_records: int, _wait_ms: int | None = None) -> list[Record]:
         """The next records."""
         batch = list(islice(self._records, max_records))
         self._is_ended = len(batch) < max_records

@@ -41,10 +41,11 @@ class RecordLog(Protocol):
     Offsets here are always *next* offsets: the record to read next, one past the last one read.
     """
 
-    def poll(self, max_records: int) -> list[Record]:
+    def poll(self, max_records: int, wait_ms: int | None = None, /) -> list[Record]:
         """The next records, each partition in offset order; [] when none came within the wait.
 
-        An empty list is not the end of the log. Waits at most the time given at construction.
+        An empty list is not the end of the log. A log that can wait does so for ``wait_ms`` at
+        most, by default for the time given at construction.
         """
 
     @property
@@ -285,6 +286,15 @@ class StateStore(StateReader, Protocol):
     def load(self, shard: int, ids: Iterable[PredictionId]) -> dict[PredictionId, Entry]:
         """The entries that exist among ``ids``."""
 
+    def begin_load(
+        self, shard: int, ids: Iterable[PredictionId]
+    ) -> Callable[[], dict[PredictionId, Entry]]:
+        """The same in two steps: call what is returned, at most once, to wait for the entries.
+
+        They are those after every commit of the shard that was begun before; those of one that is
+        begun in between may be in it, or not.
+        """
+
     def commit(self, shard: int, expected: Cut, changes: Changes) -> None:
         """Apply ``changes`` at once, or nothing.
 
@@ -296,8 +306,8 @@ class StateStore(StateReader, Protocol):
     def begin_commit(self, shard: int, expected: Cut, changes: Changes) -> Callable[[], None]:
         """The same in two steps, so that other work can be done meanwhile.
 
-        Call what is returned, once, to wait for the end; it raises what ``commit`` does. Nothing
-        else may be asked of the store before that, and nobody knows what it holds.
+        Call what is returned, once, to wait for the end; it raises what ``commit`` does. Before
+        that nothing but loads may be begun or waited for, and nobody knows what the store holds.
         """
 
     def sweep(self, watermark_ms: int, horizon_ms: int) -> None:

@@ -54,7 +54,7 @@ class FilesLog:
         self._before_ms: int | None = None
         self._next: dict[Partition, int] = {}
 
-    def poll(self, max_records: int) -> list[Record]:
+    def poll(self, max_records: int, _wait_ms: int | None = None) -> list[Record]:
         """The next records in log order; [] once the files are read, or at the bound."""
         polled: list[Record] = []
         while left := max_records - len(polled):

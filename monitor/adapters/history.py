@@ -106,7 +106,7 @@ class HistoryLog:
         for partition, lane in self._lanes.items():
             lane.bound = next_offsets.get(partition, lane.place if strict else None)
 
-    def poll(self, max_records: int) -> list[Record]:
+    def poll(self, max_records: int, _wait_ms: int | None = None) -> list[Record]:
         """The next records, aligned; [] at the bound or the end. Never waits for new ones."""
         polled: list[Record] = []
         while left := max_records - len(polled):

@@ -261,6 +261,12 @@ class MemoryStore:
         entries = self._shards[shard].entries
         return {key: entry for key in ids if (entry := entries.get(key)) is not None}
 
+    def begin_load(
+        self, shard: int, ids: Iterable[PredictionId]
+    ) -> Callable[[], dict[PredictionId, Entry]]:
+        """The entries as they are at the end."""
+        return partial(self.load, shard, list(ids))
+
     def commit(self, shard: int, expected: Cut, changes: Changes) -> None:
         """Apply at once, or raise CommitConflict and apply nothing."""
         state = self._shards[shard]
@@ -577,7 +583,7 @@ class MemoryLog:
                 Record(out.topic, out.partition or 0, 0, out.log_ms or 0, out.key, out.value)
             )
 
-    def poll(self, max_records: int) -> list[Record]:
+    def poll(self, max_records: int, _wait_ms: int | None = None) -> list[Record]:
         """The next records, partition by partition."""
         if any(start < self._oldest[partition] for partition, start in self._next.items()):
             self._generation += 1

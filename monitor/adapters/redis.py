@@ -14,10 +14,11 @@ the server may have lost it since.
 import secrets
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain, count
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -105,6 +106,51 @@ half of a version."""
 UNKNOWN = b""
 """A state that no shard has."""
 
+
+class _State:
+    """In which state a shard is to be if what was loaded of it last still holds, own commits apart.
+
+    Each commit raises the first number of a state by one. What was loaded is compared entry by
+    entry where nobody can tell: two loads were made of one state each, or a commit failed, or has
+    yet to end.
+    """
+
+    def __init__(self) -> None:
+        self._expected: bytes | None = None
+        self._begun = self._ended = self._failed = 0
+
+    def mark(self) -> tuple[int, int]:
+        """To be handed to ``loaded`` by a load that is begun now."""
+        return self._begun, self._failed
+
+    def loaded(self, state: bytes, mark: tuple[int, int]) -> None:
+        """Something was loaded in this state, before all commits begun since ``mark``."""
+        begun, failed = mark
+        expected = UNKNOWN
+        if failed == self._failed:
+            commits, dropped = state.split(b"/")
+            expected = b"%d/%s" % (int(commits) + self._begun - begun, dropped)
+        self._expected = expected if self._expected in (None, expected) else UNKNOWN
+
+    def begun(self) -> bytes:
+        """What a commit that is begun now is to find."""
+        is_clear = self._begun == self._ended
+        expected, self._expected = self._expected, None
+        self._begun += 1
+        return expected if expected and is_clear else UNKNOWN
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """A commit ends; when with an error, nothing is known any more of what came of it."""
+        self._ended += 1
+        try:
+            yield
+        except BaseException:
+            self._failed += 1
+            self._expected = None if self._expected is None else UNKNOWN
+            raise
+
+
 _NONE = ("", "", "")
 """What a script is given for a journal entry where there is none."""
 
@@ -115,6 +161,8 @@ _beat_of = msgspec.json.Decoder(Heartbeat).decode
 
 _Held = Mapping[PredictionId, bytes | None]
 """Packed entries, None for those that are not there."""
+
+_Answer = TypeVar("_Answer")
 
 
 class _ByBucket(NamedTuple):
@@ -151,20 +199,21 @@ class RedisStore:
         self._swept_ms: int | None = None
         self._raw: snapshots.Known = {}
         self._connected = RedisClient(connection)
-        self._client, self._reaching = self._connected.commands, self._connected.reaching
+        self._client = self._connected.commands
         self._space = RedisNamespace(self._connected, namespace, read_only=read_only)
         with ExitStack() as opened:
             opened.callback(self._connected.close)
-            with self._reaching():
+            with self._connected.reaching():
                 self._shards, self._buckets = self._space.open(shards, buckets, shape or {})
             opened.pop_all()
         self._panes = RedisPanes(self._connected, self._space, self._shards)
         self._touched = Touched(self._shards)
         self._history = RedisHistory(self._connected, self._space)
         self._opening = secrets.token_urlsafe(OPENING_BYTES)
-        self._states: dict[int, bytes] = {}
         self._evaluated: tuple[bytes, Evaluation] | None = None
-        self._aside = ThreadPoolExecutor(1, "commit")
+        self._aside = ThreadPoolExecutor(1, "aside")
+        self._asked: Future[Any] | None = None
+        self._states = [_State() for _ in range(self._shards)]
         self._is_crowded = False
         self._register()
         self._names: list[dict[bytes, str]] = [{NOTHING: ""} for _ in range(self._shards)]
@@ -179,30 +228,64 @@ class RedisStore:
 
     def load(self, shard: int, ids: Iterable[PredictionId]) -> dict[PredictionId, Entry]:
         """The entries that exist among ``ids``, in one round trip."""
+        return self.begin_load(shard, ids)()
+
+    def begin_load(
+        self, shard: int, ids: Iterable[PredictionId]
+    ) -> Callable[[], dict[PredictionId, Entry]]:
+        """Everything is made ready here; a thread of its own asks, once commits before it are over.
+
+        The entries are unpacked when they are waited for.
+        """
         wanted = list(ids)
         if not wanted:
-            return {}
-        with self._reaching():
-            state, found = self._packed(shard, wanted)
-        # Of two loads before one commit nobody knows which of them it is made of.
-        self._states[shard] = state if self._states.get(shard, state) == state else UNKNOWN
-        self._raw = {}
-        packed = {key: raw for key, raw in found.items() if raw is not None}
-        entries = self._unpackers[shard].entries(packed)
-        pairs = zip(entries.values(), packed.values(), strict=True)
-        self._raw = dict(zip(packed, pairs, strict=True))
-        return entries
+            return dict
+        order, payload = self._asking_for(wanted)
+        mark = self._states[shard].mark()
+        asked = self._ask_aside(partial(self._held, shard, payload))
 
-    def _packed(self, shard: int, ids: Sequence[PredictionId]) -> tuple[bytes, _Held]:
-        """The state of the shard, and the entries of these ids as they are held, if they are."""
+        def end() -> dict[PredictionId, Entry]:
+            state, found = _in_order(order, asked.result())
+            self._states[shard].loaded(state, mark)
+            packed = {key: raw for key, raw in zip(wanted, found, strict=True) if raw is not None}
+            entries = self._unpackers[shard].entries(packed)
+            pairs = zip(entries.values(), packed.values(), strict=True)
+            self._raw = dict(zip(packed, pairs, strict=True))
+            return entries
+
+        return end
+
+    def _asking_for(self, ids: Sequence[PredictionId]) -> tuple[Sequence[int], bytes]:
+        """The order in which their entries are told, and what the script is given."""
         buckets, runs, order = self._by_bucket(ids)
-        payload = _pack({"buckets": buckets, "runs": runs, "ids": [ids[at] for at in order]})
-        answer = self._load(keys=self._space.keys(shard), args=[self._space.key(shard), payload])
-        state, *rows = cast(list[Any], answer)
-        found: list[bytes | None] = [None] * len(ids)
-        for at, raw in zip(order, chain.from_iterable(rows), strict=True):
-            found[at] = raw
-        return state, dict(zip(ids, found, strict=True))
+        return order, _pack({"buckets": buckets, "runs": runs, "ids": [ids[at] for at in order]})
+
+    def _held(self, shard: int, payload: bytes) -> list[Any]:
+        """State of the shard, and what each bucket holds of what was asked for."""
+        with self._connected.reaching():
+            answer = self._load(
+                keys=self._space.keys(shard), args=[self._space.key(shard), payload]
+            )
+        return cast(list[Any], answer)
+
+    def _ask_aside(self, ask: Callable[[], _Answer]) -> "Future[_Answer]":
+        """In turn, in a thread of its own."""
+        self._asked = asked = self._aside.submit(ask)
+        return asked
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Reach the server from the calling thread: there is one connection, so once it is free."""
+        if self._asked is not None:
+            wait([self._asked])
+        with self._connected.reaching():
+            yield
+
+    def _packed(self, shard: int, ids: Sequence[PredictionId]) -> _Held:
+        """The entries of these ids as they are held, if they are."""
+        order, payload = self._asking_for(ids)
+        _, found = _in_order(order, self._held(shard, payload))
+        return dict(zip(ids, found, strict=True))
 
     def _by_shard(self, ids: Iterable[PredictionId]) -> dict[int, list[PredictionId]]:
         """Each id once."""
@@ -221,7 +304,7 @@ class RedisStore:
         What the entries were is compared where the shard has moved since they were loaded.
         """
         names = self._names_in(changes)
-        state = self._states.pop(shard, UNKNOWN)
+        state = self._states[shard].begun()
         by_bucket = self._by_bucket(list(changes.entries))
         panes = list(map(pane_member, changes.cells))
         told: list[bytes | str | int] = [
@@ -240,11 +323,12 @@ class RedisStore:
                 answer = self._told(shard, [*told, *olds])
             return answer
 
-        asked = self._aside.submit(ask)
+        asked = self._ask_aside(ask)
 
         def end() -> None:
-            done, *long = asked.result()
-            self._refuse_unless_applied(shard, done)
+            with self._states[shard].ending():
+                done, *long = asked.result()
+                self._refuse_unless_applied(shard, done)
             if changes.entries and state != UNKNOWN:
                 # Where several workers share a shard it moves again and again: do not ask twice.
                 self._is_crowded = done == b"COMPARED"
@@ -268,7 +352,7 @@ class RedisStore:
 
     def _told(self, shard: int, arguments: Sequence[bytes | str | int]) -> list[bytes]:
         """What the script says to a commit."""
-        with self._reaching():
+        with self._connected.reaching():
             answer = self._commit(
                 keys=self._space.keys(shard), args=[self._space.key(shard), *arguments]
             )
@@ -489,7 +573,7 @@ class RedisStore:
         found = asked & examples_in(self.transitions(), self.evaluation())
         for shard, mine in self._by_shard(asked).items():
             with self._reaching():
-                held = self._packed(shard, mine)[1].items()
+                held = self._packed(shard, mine).items()
                 found.update(key for key, packed in held if packed is not None)
                 votes = map(snapshots.unpack_vote, self._votes_of(shard, frozenset(mine)))
                 found.update(PredictionId(vote.prediction_id) for vote in votes)
@@ -517,7 +601,7 @@ class RedisStore:
             with self._reaching():
                 rows = [
                     part
-                    for key, raw in self._packed(shard, ids)[1].items()
+                    for key, raw in self._packed(shard, ids).items()
                     for part in (self._bucket(key), key, raw or b"")
                 ]
                 votes = list(self._votes_of(shard, frozenset(ids)))
@@ -803,7 +887,7 @@ class RedisStore:
     def close(self) -> None:
         """Close the connections; of a commit that is under way the cut says whether it was done."""
         self._connected.close()
-        self._aside.shutdown()
+        self._aside.shutdown(cancel_futures=True)
 
     def _register(self) -> None:
         register = self._client.register_script
@@ -880,6 +964,14 @@ class RedisStore:
         for shard in range(self._shards):
             ask(pipe, shard)
         return pipe.execute()
+
+
+def _in_order(order: Sequence[int], answer: list[Any]) -> tuple[bytes, list[bytes | None]]:
+    """The state, and the packed entries in the order asked for, from what the script told."""
+    state, *rows = answer
+    found = np.empty(len(order), dtype=object)
+    found[order] = list(chain.from_iterable(rows))
+    return state, found.tolist()
 
 
 def _document(

@@ -352,9 +352,9 @@ class _Holes:
         self._next: dict[tuple[str, int], int] = {}
         self._found: dict[str, list[str]] = {}
 
-    def poll(self, max_records: int) -> list[Record]:
+    def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
         """The next records."""
-        records = self._polled(max_records)
+        records = self._polled(max_records, wait_ms)
         expected = self._next
         for record in records:
             place = record.topic, record.partition
@@ -367,13 +367,13 @@ class _Holes:
             expected[place] = record.offset + 1
         return records
 
-    def _polled(self, max_records: int) -> list[Record]:
-        records = self._log.poll(max_records)
+    def _polled(self, max_records: int, wait_ms: int | None) -> list[Record]:
+        records = self._log.poll(max_records, wait_ms)
         while self._gaps and records:
             kept = [record for record in records if not self._is_in_gap(record)]
             if kept:
                 return kept
-            records = self._log.poll(max_records)
+            records = self._log.poll(max_records, wait_ms)
         return records
 
     def _is_in_gap(self, record: Record) -> bool:

@@ -2,9 +2,9 @@
 
 ::
 
-    poll -> decode -> sample -> dead letters -> split by shard -> load -> engine.step (pure)
+    poll -> decode -> sample -> split by shard -> load -> dead letters -> engine.step (pure)
          -> ONE atomic compare-and-commit per shard -> commit offsets
-            (while it is under way, the next batch is polled and decoded)
+            (meanwhile the next batch is polled, decoded, loaded and stepped)
     lead -> evaluate -> ONE atomic commit of states, transitions and outbox -> deliver the outbox
 
 A crash at any arrow repeats work, but neither loses nor doubles a count: a shard's cut is committed
@@ -20,8 +20,9 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import compress
 from pathlib import Path
@@ -52,11 +53,13 @@ from monitor.domain.events import (
     PassedOver,
     Position,
     Prediction,
+    PredictionId,
     Reason,
     Record,
     Rejected,
 )
 from monitor.domain.forgetting import Request, without
+from monitor.domain.join import Entry
 from monitor.domain.journal import Forgotten, JournalEntry, Offsets
 from monitor.domain.ledger import Gap
 from monitor.domain.measures import Measures, Panes
@@ -128,6 +131,45 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class _Share:
+    """What a shard has to count of a batch.
+
+    ``loaded`` waits for the entries; ``newer`` are those of commits begun since they were asked
+    for, the newest last.
+    """
+
+    records: Sequence[Record]
+    facts: Facts
+    batch: Batch
+    ids: AbstractSet[PredictionId]
+    loaded: Callable[[], dict[PredictionId, Entry]]
+    newer: list[Mapping[PredictionId, Entry]] = field(default_factory=list)
+
+    def entries(self) -> dict[PredictionId, Entry]:
+        """The entries as they will be once all of these commits have ended as they were begun."""
+        entries = self.loaded()
+        for newer in self.newer:
+            entries.update({key: newer[key] for key in self.ids & newer.keys()})
+        return entries
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """A batch that is ready to be counted, by shard."""
+
+    records: Sequence[Record]
+    facts: Facts
+    read: _Runs
+    reached: Mapping[Partition, Progress]
+    shares: Sequence[_Share]
+
+    @property
+    def next_offsets(self) -> NextOffsets:
+        """Where it ends."""
+        return {p: progress.next_offset for p, progress in self.reached.items()}
+
+
+@dataclass(frozen=True, slots=True)
 class _UnderWay:
     """A commit that was begun: the cut of its shard once ``end`` has returned.
 
@@ -179,6 +221,7 @@ class Flow:
         self._booked_minute = -1
         self._cuts: list[Cut] = []
         self._under_way: _UnderWay | None = None
+        self._ahead: list[Decoded] = []
         self._brought: dict[Partition, int] = {}
         self._suspected: NextOffsets = {}
         self._generation: int | None = None
@@ -191,43 +234,59 @@ class Flow:
     def turn(self, goes_on: Callable[[], bool] = lambda: False) -> Turn:
         """Read one batch and carry it to the end; a turn without records is fine.
 
-        As long as batches come in full and it ``goes_on``, more of them: while one is committed,
-        the next is read and decoded.
+        As long as batches come in full and it ``goes_on``, more of them: while one is counted and
+        committed, the entries of the next are on their way.
         """
         done = Turn()
         with uncollected():
+            self._ahead.clear()
             self._follow_assignment()
             try:
-                while records := self._polled():
-                    done = done.and_then(self._carry(records))
+                waiting: Callable[[], Turn] | None = None
+                while records := self._polled(0 if waiting else None):
+                    following = self._begun(records)
+                    if waiting:
+                        done = done.and_then(waiting())
+                    waiting = following
                     if 2 * len(records) < self._limits.batch_records or not goes_on():
                         break
+                if waiting and self._log.generation == self._generation:
+                    done = done.and_then(waiting())
                 self._settle()
+                self._follow_assignment()
             except _WentBack:
                 self._read_again()
                 self._follow_assignment()
         return done
 
-    def _polled(self) -> Sequence[Record]:
-        """The next batch; nothing when it is not known any more where to read on."""
-        records = self._log.poll(self._limits.batch_records)
-        if self._log.generation == self._generation:
-            return records
-        # At once, so that what the log says of its end is true when this turn is over.
-        self._settle()
-        self._follow_assignment()
-        return []
+    def _polled(self, wait_ms: int | None) -> Sequence[Record]:
+        """The next batch; nothing when it is not known any more where to read on.
 
-    def _settle(self) -> None:
+        What was not brought into the store by then is read again.
+        """
+        records = self._log.poll(self._limits.batch_records, wait_ms)
+        return records if self._log.generation == self._generation else []
+
+    def _begun(self, records: Sequence[Record]) -> Callable[[], Turn]:
+        """Decode records, and ask for what is known of them; the rest is done when it is called."""
+        try:
+            return partial(self._carry, records, self._decoded(records))
+        except _POISON:
+            return partial(self._carry, records)
+
+    def _settle(self) -> bool:
         """Wait for the end of the commit that is under way; if it lost a race, make it anew.
 
-        Then what it was about has been dealt with.
+        Then what it was about has been dealt with. False when something else was committed than
+        what was begun.
         """
         under_way, self._under_way = self._under_way, None
         brought, self._brought = self._brought, {}
+        is_as_begun = True
         if under_way is not None:
             try:
-                if not self._has_ended(under_way):
+                is_as_begun = self._has_ended(under_way)
+                if not is_as_begun:
                     under_way.again()
             except _POISON as error:
                 if self._suspected:
@@ -240,6 +299,7 @@ class Flow:
             self._log.commit(brought)
             if all(self._place.get(p, past) >= past for p, past in self._suspected.items()):
                 self._suspected = {}
+        return is_as_begun
 
     def _has_ended(self, under_way: "_UnderWay") -> bool:
         """Wait; False, and know the cuts better, when somebody else committed in between."""
@@ -251,21 +311,38 @@ class Flow:
         self._cuts[under_way.shard] = under_way.cut
         return True
 
-    def _carry(self, records: Sequence[Record]) -> Turn:
+    def _carry(self, records: Sequence[Record], decoded: Decoded | None = None) -> Turn:
         """Bring records into the store; the last commit is left under way.
 
         A record that our code fails on is found by halving, and rejected alone.
         """
         rejects_before = self._rejects_in_a_row.copy()
         try:
-            return self._bring(records, self._sampled(self._codec.facts(records)))
+            return self._bring(decoded or self._decoded(records))
         except _POISON as error:
             self._rejects_in_a_row = rejects_before
             if len(records) == 1:
-                poisoned = self._poisoned(error)
-                return self._bring(records, [poisoned], books=self._home(records[0]))
+                facts, home = [self._poisoned(error)], self._home(records[0])
+                return self._bring(self._shared(records, facts, books=home))
             middle = len(records) // 2
             return self._carry(records[:middle]).and_then(self._carry(records[middle:]))
+
+    def _decoded(self, records: Sequence[Record]) -> Decoded:
+        return self._shared(records, self._sampled(self._codec.facts(records)))
+
+    def _shared(self, records: Sequence[Record], facts: Facts, *, books: int = 0) -> Decoded:
+        """A batch by shard; the entries that it needs are asked for."""
+        shares = []
+        for shard, (of_shard, told) in enumerate(self._split(records, facts, books)):
+            batch = self._batch(of_shard, told)
+            ids = engine.ids_of(batch)
+            loaded = self._store.begin_load(shard, ids)
+            shares.append(_Share(of_shard, told, batch, ids, loaded))
+        read = _by_partition(records)
+        reached = {partition: _reached(run) for partition, run in read.items()}
+        decoded = Decoded(records, facts, read, reached, shares)
+        self._ahead.append(decoded)
+        return decoded
 
     def _sampled(self, facts: Sequence[Fact | None]) -> Facts:
         """The facts, in which those whose ids are not in the sample are passed over.
@@ -303,18 +380,16 @@ class Flow:
             return 0
         return shard_of(fact.prediction_id, self._store.shards)
 
-    def _bring(self, records: Sequence[Record], facts: Facts, *, books: int = 0) -> Turn:
+    def _bring(self, decoded: Decoded) -> Turn:
         """Dead letters, then one commit per shard; only then have the records been dealt with."""
-        self._settle()
-        rejected = self._divert(records, facts)
-        read = _by_partition(records)
-        reached = {partition: _reached(run) for partition, run in read.items()}
-        for shard, (of_shard, told) in enumerate(self._split(records, facts, books)):
-            self._commit(shard, of_shard, told, reached, read)
-        self._brought = {p: progress.next_offset for p, progress in reached.items()}
+        self._ahead.remove(decoded)
+        rejected = self._divert(decoded.records, decoded.facts)
+        for shard in range(self._store.shards):
+            self._commit(shard, decoded)
+        self._brought = {**decoded.next_offsets}
         if self._suspected:
             self._settle()
-        return Turn(len(records), rejected, frozenset(reached))
+        return Turn(len(decoded.records), rejected, frozenset(decoded.reached))
 
     def mark_idle(self, partitions: Iterable[Partition], *, only_unread: bool = False) -> None:
         """Say of partitions read to their end that they hold the watermark back no longer.
@@ -755,76 +830,72 @@ class Flow:
                     "are in the log to the dead-letter topic, raise worker.max_consecutive_rejects"
                 )
 
-    def _commit(
-        self,
-        shard: int,
-        records: Sequence[Record],
-        facts: Facts,
-        reached: Mapping[Partition, Progress],
-        read: "_Runs",
-    ) -> None:
-        """Count a shard's share of what was ``read``; the first shard books the checksums of all.
+    def _commit(self, shard: int, decoded: Decoded) -> None:
+        """Count a shard's share of a batch on top of what is under way, and begin to commit it.
 
         Every shard passes every record, so that one of them sees each exactly once.
         """
-        self._settle()
-        changes = self._changes(shard, records, facts, reached, read)
-        if changes is not None:
+        changes = self._changes(shard, decoded, decoded.shares[shard].entries)
+        if not self._settle():
+            self._commit_at_once(shard, decoded)
+        elif changes is not None:
             cut = self._cuts[shard]
             self._under_way = _UnderWay(
                 shard,
                 {**cut, **changes.progress},
-                {p: progress.next_offset for p, progress in reached.items()},
+                decoded.next_offsets,
                 self._store.begin_commit(shard, cut, changes),
-                partial(self._commit_at_once, shard, records, facts, reached, read),
+                partial(self._commit_at_once, shard, decoded),
             )
+            self._let_know(shard, changes)
 
-    def _commit_at_once(
-        self,
-        shard: int,
-        records: Sequence[Record],
-        facts: Facts,
-        reached: Mapping[Partition, Progress],
-        read: "_Runs",
-    ) -> None:
-        while (changes := self._changes(shard, records, facts, reached, read)) is not None:
+    def _commit_at_once(self, shard: int, decoded: Decoded) -> None:
+        share = decoded.shares[shard]
+        load = partial(self._store.load, shard, share.ids)
+        while (changes := self._changes(shard, decoded, load)) is not None:
             if self._is_committed(shard, changes):
+                self._let_know(shard, changes)
                 return
 
+    def _let_know(self, shard: int, changes: Changes) -> None:
+        """Tell batches whose entries were asked for before about those that have changed since."""
+        for decoded in self._ahead:
+            decoded.shares[shard].newer.append(changes.entries)
+
     def _changes(
-        self,
-        shard: int,
-        records: Sequence[Record],
-        facts: Facts,
-        reached: Mapping[Partition, Progress],
-        read: "_Runs",
+        self, shard: int, decoded: Decoded, loaded: Callable[[], dict[PredictionId, Entry]]
     ) -> Changes | None:
-        """What a shard has to commit; None when its cut has passed all that was read."""
-        cut = self._cuts[shard]
-        if any(_next_offset(cut, p) < self._place.get(p, 0) for p in reached):
+        """What a shard has to commit; None when its cut has passed all that was read.
+
+        The first shard books the checksums of all records.
+        """
+        cut = self._cut_to_be(shard)
+        if any(_next_offset(cut, p) < self._place.get(p, 0) for p in decoded.reached):
             raise _WentBack
         progress = {
             p: _further(cut.get(p), new)
-            for p, new in reached.items()
+            for p, new in decoded.reached.items()
             if new.next_offset > _next_offset(cut, p)
         }
         if not progress:
             return None
-        if any(run[0].offset < _next_offset(cut, p) for p, run in read.items()):
-            batch = self._batch(*_not_before(cut, records, facts))
-        else:
-            batch = self._batch(records, facts)
+        share = decoded.shares[shard]
+        batch, entries = share.batch, loaded()
+        if any(run[0].offset < _next_offset(cut, p) for p, run in decoded.read.items()):
+            batch = self._batch(*_not_before(cut, share.records, share.facts))
         changes = engine.step(
-            self._spec,
-            self._store.load(shard, engine.ids_of(batch)),
-            batch,
-            progress=progress,
-            watermark_ms=self._watermark_ms,
+            self._spec, entries, batch, progress=progress, watermark_ms=self._watermark_ms
         )
         if shard == 0:
-            inputs = _checksums(read, cut, self.redacted)
+            inputs = _checksums(decoded.read, cut, self.redacted)
             changes = replace(changes, ledger={**changes.ledger, **inputs})
         return changes
+
+    def _cut_to_be(self, shard: int) -> Cut:
+        """The cut of a shard, once the commit that is under way has ended as it was begun."""
+        under_way = self._under_way
+        is_his = under_way is not None and under_way.shard == shard
+        return under_way.cut if under_way and is_his else self._cuts[shard]
 
     def _batch(self, records: Sequence[Record], facts: Facts) -> Batch:
         predictions = [fact for fact in facts if isinstance(fact, Prediction)]

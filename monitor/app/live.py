@@ -198,7 +198,7 @@ class Worker:
         evaluations = _Every(in_ms(worker.evaluate_every))
         beats, sweeps = _Every(BEAT_MS), _Every(SWEEP_MS)
         quiet, looks = _Quiet(in_ms(worker.idle_after)), _Every(LOOK_MS)
-        busy, ended = set[Partition](), set[Partition]()
+        busy, goal = set[Partition](), _Goal(log)
         now_ms = -TURN_MS  # The first turn is short: everything else is due.
         # Before anything is written: a store without memory left may have something to drop.
         flow.sweep()
@@ -213,13 +213,11 @@ class Worker:
             if not turn.records or looks.is_due(now_ms):
                 at_end = log.at_end()
                 flow.mark_idle(at_end, only_unread=True)
-                if until_caught_up:
-                    ended |= at_end
-                    if log.assigned() and log.assigned() <= ended:
-                        break
-                else:
+                if not until_caught_up:
                     flow.mark_idle(quiet.partitions(at_end, busy, now_ms))
                 busy.clear()
+            if until_caught_up and goal.is_reached():
+                break
             if evaluations.is_due(now_ms):
                 self._evaluate(parts, now_ms)
             if sweeps.is_due(now_ms):
@@ -334,6 +332,24 @@ class Worker:
                 evaluated_ms=self._evaluated_ms,
             )
         )
+
+
+class _Goal:
+    """Where the partitions of a log ended when they were first looked at."""
+
+    def __init__(self, log: RecordLog) -> None:
+        self._log = log
+        self._ends: dict[Partition, int] = {}
+        self._reached: set[Partition] = set()
+
+    def is_reached(self) -> bool:
+        """Whether each partition that is read now has been read so far at some time."""
+        assigned = self._log.assigned()
+        if unseen := assigned - self._ends.keys():
+            self._ends.update(self._log.newest(unseen))
+        places = self._log.places()
+        self._reached |= {p for p in assigned & places.keys() if places[p] >= self._ends[p]}
+        return bool(assigned) and assigned <= self._reached
 
 
 class _Every:

@@ -19,7 +19,7 @@ BATCH_RECORDS = 4_000
 class Told(Protocol):
     """A log that stands where a record is looked for, and ends."""
 
-    def poll(self, max_records: int) -> list[Record]:
+    def poll(self, max_records: int, _wait_ms: int | None = None) -> list[Record]:
         """The next records; [] at the end."""
 
 
@@ -47,7 +47,7 @@ def found_text(log: Told, codec: RecordCodec, miss: Miss) -> str | None:
 
     >>> from monitor.domain.events import PredictionId
     >>> class Empty:
-    ...     def poll(self, max_records: int) -> list[Record]:
+    ...     def poll(self, max_records: int, _wait_ms: int | None = None) -> list[Record]:
     ...         return []
     >>> miss = Miss(0, PredictionId("p1"), 0, 0, 0, "ft", "lost_card", "fees")
     >>> found_text(Empty(), RecordCodec(), miss) is None

@@ -37,9 +37,9 @@ class TrappedLog(MemoryLog):
         super().__init__(TOPICS)
         self.trap = trap
 
-    def poll(self, max_records: int) -> list[Record]:
+    def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
         self.trap.passed("before log.poll")
-        polled = super().poll(max_records)
+        polled = super().poll(max_records, wait_ms)
         self.trap.passed("after log.poll")
         return polled
 
@@ -229,14 +229,14 @@ class TeamLog(MemoryLog):
     def places(self) -> NextOffsets:
         return {p: place for p, place in super().places().items() if p in self._mine}
 
-    def poll(self, max_records: int) -> list[Record]:
+    def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
         polled, max_records = list[Record](), min(max_records, self.most)
         self._polls += 1
         mine = sorted(self._mine)
         first = self._polls % len(mine) if mine else 0
         for partition in mine[first:] + mine[:first]:
             self._next, everywhere = {partition: self._next[partition]}, self._next
-            polled += super().poll(max_records - len(polled))
+            polled += super().poll(max_records - len(polled), wait_ms)
             self._next = {**everywhere, **self._next}
         if self.during_poll is not None:
             self.during_poll()

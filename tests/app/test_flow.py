@@ -556,8 +556,8 @@ def test_records_that_were_counted_before_they_were_dropped_are_no_gap() -> None
 
 def test_holes_that_compaction_has_left_are_no_gap() -> None:
     class CompactedLog(MemoryLog):
-        def poll(self, max_records: int) -> list[Record]:
-            return [each for each in super().poll(max_records) if each.offset % 3]
+        def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
+            return [each for each in super().poll(max_records, wait_ms) if each.offset % 3]
 
     log, store = filled(CompactedLog(TOPICS), history()), MemoryStore(2)
     read_to_end(flow_of(log, store), log)
@@ -1401,13 +1401,18 @@ def test_a_conflict_is_met_by_loading_and_stepping_again() -> None:
 
 
 class LateStore(MemoryStore):
-    """Where a commit takes until it is waited for; notes what is done in which order."""
+    """Where a commit takes until it is waited for, and a load happens as early as it may.
+
+    Notes what is done in which order.
+    """
 
     def __init__(self, shards: int = 1, fails_at: Mapping[int, Exception] | None = None) -> None:
         super().__init__(shards)
         self.steps: list[str] = []
         self._fails_at = {**(fails_at or {})}
         self._commits = 0
+        self._open: list[int] = []
+        self._asked: list[Callable[[], None]] = []
 
     def commit(self, shard: int, expected: Cut, changes: Changes) -> None:
         if changes.entries:
@@ -1417,16 +1422,38 @@ class LateStore(MemoryStore):
                 raise error
         super().commit(shard, expected, changes)
 
-    def load(self, shard: int, ids: Iterable[PredictionId]) -> dict[PredictionId, Entry]:
-        self.steps.append("load")
-        return super().load(shard, ids)
+    def begin_load(
+        self, shard: int, ids: Iterable[PredictionId]
+    ) -> Callable[[], dict[PredictionId, Entry]]:
+        self.steps.append("ask")
+        found: dict[PredictionId, Entry] = {}
+        self._asked.append(lambda: found.update(self.load(shard, wanted)))
+        wanted = list(ids)
+        self._answer()
+
+        def end() -> dict[PredictionId, Entry]:
+            self.steps.append("load")
+            return found
+
+        return end
+
+    def _answer(self) -> None:
+        """What was asked for behind a commit waits until that one has ended."""
+        while self._asked and not self._open:
+            self._asked.pop(0)()
 
     def begin_commit(self, shard: int, expected: Cut, changes: Changes) -> Callable[[], None]:
+        self._answer()
         self.steps.append("begin")
+        self._open.append(shard)
 
         def end() -> None:
             self.steps.append("end")
-            self.commit(shard, expected, changes)
+            self._open.pop()
+            try:
+                self.commit(shard, expected, changes)
+            finally:
+                self._answer()
 
         return end
 
@@ -1436,25 +1463,26 @@ class NotingLog(MemoryLog):
 
     steps: list[str]
 
-    def poll(self, max_records: int) -> list[Record]:
+    def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
         self.steps.append("poll")
-        return super().poll(max_records)
+        return super().poll(max_records, wait_ms)
 
     def commit(self, next_offsets: NextOffsets) -> None:
         self.steps.append("offsets")
         super().commit(next_offsets)
 
 
-def test_the_next_batch_is_read_while_one_is_committed_and_loaded_afterwards() -> None:
+def test_the_next_batch_is_read_and_counted_while_one_is_committed() -> None:
     store, log = LateStore(), NotingLog(TOPICS)
     log.steps = store.steps
     filled(log, history())
     turn = flow_of(log, store).turn(iter([True, True, False]).__next__)
     assert turn.records == 3 * BATCH.batch_records
     assert store.steps == [
-        *("poll", "load", "begin"),
-        *("poll", "end", "offsets", "load", "begin"),
-        *("poll", "end", "offsets", "load", "begin", "end", "offsets"),
+        *("poll", "ask"),
+        *("poll", "ask", "load", "begin"),
+        *("poll", "ask", "load", "end", "offsets", "begin"),
+        *("load", "end", "offsets", "begin", "end", "offsets"),
     ]
 
 

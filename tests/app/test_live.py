@@ -481,9 +481,9 @@ def test_nothing_is_read_while_the_store_is_away_and_then_it_goes_on_by_itself(
     polls: list[int] = []
 
     class CountingLog(TrappedLog):
-        def poll(self, max_records: int) -> list[Record]:
+        def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
             polls.append(len(rig.stop.pauses))
-            return super().poll(max_records)
+            return super().poll(max_records, wait_ms)
 
     trap = Trap("before store.commit", 6)
     rig = Rig(trap=trap, log=filled(CountingLog(Trap()), history()))

@@ -35,7 +35,7 @@ class Told:
     def __init__(self, records: Iterable[Record]) -> None:
         self._left = list(records)
 
-    def poll(self, max_records: int) -> list[Record]:
+    def poll(self, max_records: int, _wait_ms: int | None = None) -> list[Record]:
         given, self._left = self._left[:2], self._left[2:]
         return given
 

@@ -10,26 +10,25 @@ from kafka import TopicPartition
 
 from monitor.adapters import redis_scripts
 from monitor.app import live
-from monitor.app.flow import Facts, Flow, Turn
+from monitor.app.flow import Decoded, Flow, Turn
 from monitor.domain.alerts import Transition
-from monitor.domain.events import Partition, Record
 
 
 class OffsetsEarly(Flow):
     """Offsets are committed before the store has the records; reading still follows the cut."""
 
-    def _bring(self, records: Sequence[Record], facts: Facts, *, books: int = 0) -> Turn:
-        self._log.commit({Partition(r.topic, r.partition): r.offset + 1 for r in records})
-        return super()._bring(records, facts, books=books)
+    def _bring(self, decoded: Decoded) -> Turn:
+        self._log.commit(decoded.next_offsets)
+        return super()._bring(decoded)
 
 
 class OffsetsFirst(OffsetsEarly):
     """Offsets are committed before the store has the records, and are where reading goes on."""
 
-    def _bring(self, records: Sequence[Record], facts: Facts, *, books: int = 0) -> Turn:
+    def _bring(self, decoded: Decoded) -> Turn:
         # Whoever believes the offsets does not ask whether the store is behind them.
         self._place = dict.fromkeys(self._place, 0)
-        return super()._bring(records, facts, books=books)
+        return super()._bring(decoded)
 
     def _follow_assignment(self) -> None:
         if self._log.generation == self._generation:
@@ -63,10 +62,10 @@ def _use(flow: type[Flow]) -> Callable[[], None]:
 
 def _skip_compare() -> None:
     """The store takes every commit, whatever was loaded."""
-    for answer in ("'CUT ' .. row[1]", "'ENTRY ' .. ARGV[i + 1]"):
-        if f"return {answer}" not in redis_scripts.COMMIT:
+    for answer in ("return {'CUT ' .. row[1]}", "return {'ENTRY ' .. key}"):
+        if answer not in redis_scripts.COMMIT:
             raise AssertionError(f"the script does not compare: {answer}")
-        redis_scripts.COMMIT = redis_scripts.COMMIT.replace(f"return {answer}", "local skipped = 1")
+        redis_scripts.COMMIT = redis_scripts.COMMIT.replace(answer, "local skipped = 1")
 
 
 BREAKS: Mapping[str, Callable[[], None]] = {

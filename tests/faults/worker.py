@@ -121,9 +121,9 @@ class SnaredLog:
     def generation(self) -> int:
         return self._log.generation
 
-    def poll(self, max_records: int) -> list[Record]:
+    def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
         self._snare.pass_("before log.poll")
-        records = self._log.poll(max_records)
+        records = self._log.poll(max_records, wait_ms)
         if records:
             self._snare.pass_("after log.poll")
         return records
@@ -171,8 +171,21 @@ class SnaredStore:
         return self._store.shards
 
     def load(self, shard: int, ids: Iterable[PredictionId]) -> dict[PredictionId, Entry]:
+        return self.begin_load(shard, ids)()
+
+    def begin_load(
+        self, shard: int, ids: Iterable[PredictionId]
+    ) -> Callable[[], dict[PredictionId, Entry]]:
         self._snare.pass_("before store.load")
-        return self._store.load(shard, ids)
+        end = self._store.begin_load(shard, ids)
+        self._snare.pass_("during store.load")
+
+        def loaded() -> dict[PredictionId, Entry]:
+            entries = end()
+            self._snare.pass_("after store.load")
+            return entries
+
+        return loaded
 
     def commit(self, shard: int, expected: Cut, changes: Changes) -> None:
         self._snare.pass_("before store.commit")

@@ -120,7 +120,7 @@ class PickedLog:
         self._pick = pick
         self._next = {p: 0 for p in sorted(self._records) if only in {None, p.partition}}
 
-    def poll(self, max_records: int) -> list[Record]:
+    def poll(self, max_records: int, _wait_ms: int | None = None) -> list[Record]:
         behind = [partition for partition, left in self.lag().items() if left]
         if not behind:
             return []

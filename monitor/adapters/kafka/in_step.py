@@ -26,9 +26,6 @@ _log_ms = itemgetter(3)
 class FetchingLog(RecordLog, Protocol):
     """A log of which more can be asked than of others."""
 
-    def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
-        """As ``RecordLog.poll``; ``wait_ms`` None for the wait given at construction."""
-
     def behind(self) -> frozenset[Partition]:
         """Assigned partitions of which there is more, as far as is known without asking."""
 
@@ -61,12 +58,14 @@ class InStepLog:
         """That of the log."""
         return self._log.generation
 
-    def poll(self, max_records: int) -> list[Record]:
-        """The next records up to some log time, each partition in offset order."""
+    def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
+        """The next records up to some log time, each partition in offset order.
+
+        ``wait_ms`` is that for anything at all; a partition that has more is waited for as ever.
+        """
         fair = max(1, max_records // max(1, len(self._waiting)))
         self._log.hold(p for p, run in self._waiting.items() if len(run) > fair)
-        is_early = bool(self._waiting)
-        if not self._fetch(max_records, wait_ms=0 if is_early else None):
+        if not self._fetch(max_records, wait_ms=0 if self._waiting else wait_ms):
             return []
         while missing := self._missing():
             before = self._in_hand()
