@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -25,9 +25,10 @@ from monitor.app.wiring import shape_of
 from monitor.codec import snapshots
 from monitor.codec.journal import pack_journal_entry
 from monitor.domain.counts import Counts, Part
+from monitor.domain.engine import Changes
 from monitor.domain.errors import CommitConflict, StoreError
 from monitor.domain.evaluation import Evaluation
-from monitor.domain.events import Prediction, PredictionId
+from monitor.domain.events import Batch, Prediction, PredictionId
 from monitor.domain.join import Entry
 from monitor.domain.slices import SliceKey
 from monitor.domain.windows import ALL_TIME, HOUR_MS, Clock, PaneKey
@@ -45,6 +46,7 @@ from tests.contracts.state_store import (
     observed,
     prediction,
     prepared,
+    stepped,
     sweep_all,
     transition,
     vote,
@@ -297,6 +299,32 @@ def test_a_failure_while_names_are_read_anew_is_translated(
         monkeypatch.setattr(redis.Redis, "hgetall", fails)
         with pytest.raises(StoreError, match="unreachable"):
             other.load(0, [PredictionId("p1")])
+
+
+# Batches that overlap
+
+
+def test_what_was_loaded_ahead_is_compared_only_when_somebody_else_has_committed(
+    store: RedisStore, valkey_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[bool] = []
+    olds = RedisStore._olds
+
+    def noting(self: RedisStore, changes: Changes, order: Sequence[int]) -> list[bytes]:
+        compared.append(True)
+        return olds(self, changes, order)
+
+    monkeypatch.setattr(RedisStore, "_olds", noting)
+    ends = [store.begin_load(0, [PredictionId(name)]) for name in ("p1", "p2")]
+    for number, (end, name) in enumerate(zip(ends, ("p1", "p2"), strict=True), start=1):
+        changes = stepped(end(), Batch([prediction(name)]), until=number)
+        store.begin_commit(0, store.cuts()[0], changes)()
+    assert compared == []
+    end = store.begin_load(0, [PredictionId("p3")])
+    with client_of(valkey_url, namespace, buckets=BUCKETS) as other:
+        write(other, prediction("p4"))
+    store.begin_commit(0, store.cuts()[0], stepped(end(), Batch([prediction("p3")])))()
+    assert compared == [True]
 
 
 # What was lost

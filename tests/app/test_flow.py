@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from itertools import count
+from typing import cast
 
 import pytest
 
@@ -1410,7 +1411,7 @@ class LateStore(MemoryStore):
         super().__init__(shards)
         self.steps: list[str] = []
         self._fails_at = {**(fails_at or {})}
-        self._commits = 0
+        self._commits = self.conflicts = 0
         self._open: list[int] = []
         self._asked: list[Callable[[], None]] = []
 
@@ -1420,7 +1421,11 @@ class LateStore(MemoryStore):
             error = self._fails_at.pop(self._commits, None)
             if error is not None:
                 raise error
-        super().commit(shard, expected, changes)
+        try:
+            super().commit(shard, expected, changes)
+        except CommitConflict:
+            self.conflicts += 1
+            raise
 
     def begin_load(
         self, shard: int, ids: Iterable[PredictionId]
@@ -1484,6 +1489,95 @@ def test_the_next_batch_is_read_and_counted_while_one_is_committed() -> None:
         *("poll", "ask", "load", "end", "offsets", "begin"),
         *("load", "end", "offsets", "begin", "end", "offsets"),
     ]
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_what_a_batch_writes_is_known_to_the_next_before_it_is_committed(shards: int) -> None:
+    store, log = LateStore(shards), filled(MemoryLog(TOPICS), history())
+    read_to_end(flow_of(log, store), log, goes_on=lambda: True)
+    assert store.conflicts == 0
+    assert numbers(store) == numbers(undisturbed())
+
+
+class Prompt:
+    """The same store, as another worker has it: what it asks for is done at once."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def begin_load(
+        self, shard: int, ids: Iterable[PredictionId]
+    ) -> Callable[[], dict[PredictionId, Entry]]:
+        return partial(MemoryStore.load, self._store, shard, list(ids))
+
+    def begin_commit(self, shard: int, expected: Cut, changes: Changes) -> Callable[[], None]:
+        return partial(MemoryStore.commit, self._store, shard, expected, changes)
+
+
+class HookedLog(MemoryLog):
+    """Tells of each poll beforehand, by its number."""
+
+    polls = 0
+    on_poll: Callable[[int], None] = staticmethod(lambda _: None)
+
+    def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
+        self.polls += 1
+        self.on_poll(self.polls)
+        return super().poll(max_records, wait_ms)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("polls", [{2}, {3}, {4}, {2, 3}])
+def test_what_others_commit_while_a_batch_waits_is_not_counted_again(
+    polls: set[int], shards: int
+) -> None:
+    store, log = LateStore(shards), HookedLog(TOPICS)
+    filled(log, history())
+    others_log = filled(MemoryLog(TOPICS), history())
+    other = flow_of(others_log, cast(MemoryStore, Prompt(store)), worker="other")
+
+    def on_poll(number: int) -> None:
+        if number in polls:
+            assert other.turn(iter([True, False]).__next__).records
+
+    log.on_poll = on_poll
+    read_to_end(flow_of(log, store), log, goes_on=lambda: True)
+    assert store.conflicts > 0
+    assert numbers(store) == numbers(undisturbed())
+
+
+@pytest.mark.parametrize("poll", [2, 3, 4])
+def test_a_batch_that_waits_when_partitions_are_assigned_anew_is_read_again(poll: int) -> None:
+    log, store = TeamLog({}), LateStore()
+    everything = frozenset(log.partitions())
+    log.assign(everything)
+    flow, polls = flow_of(log, store), count(1)
+    flow.turn()
+
+    def goes_on() -> bool:
+        if next(polls) == poll - 1:
+            log.during_poll = lambda: log.assign(everything)
+        return True
+
+    log.most = BATCH.batch_records
+    read_to_end(flow, log, goes_on=goes_on)
+    assert numbers(store) == numbers(undisturbed())
+
+
+def test_a_batch_that_waits_is_counted_without_waiting_for_more() -> None:
+    waits: list[int | None] = []
+
+    class WaitingLog(MemoryLog):
+        def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
+            waits.append(wait_ms)
+            return super().poll(max_records, wait_ms)
+
+    log = filled(WaitingLog(TOPICS), history())
+    flow_of(log, MemoryStore()).turn(iter([True, True, False]).__next__)
+    assert waits == [None, 0, 0]
 
 
 def test_a_turn_ends_with_a_batch_that_is_not_full() -> None:

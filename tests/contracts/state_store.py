@@ -136,6 +136,13 @@ def partition_of(fact: Fact) -> Partition:
     return PREDICTIONS if isinstance(fact, Prediction) else LABELS
 
 
+def stepped(known: Mapping[PredictionId, Entry], batch: Batch, *, until: int = 10) -> Changes:
+    """What a batch of one topic changes, to be committed by hand."""
+    partition = PREDICTIONS if batch.predictions else LABELS
+    progress = {partition: Progress(until, T0_MS, T0_MS)}
+    return engine.step(SPEC, known, batch, progress=progress, watermark_ms=None)
+
+
 def prepared(
     store: StateStore, shard: int, facts: Sequence[Fact], partition: Partition | None = None
 ) -> tuple[int, Cut, Changes]:
@@ -329,6 +336,27 @@ class StateStoreContract:
         write(store, prediction("p2"))
         assert list(store.load(0, map(PredictionId, ["p1", "p2", "p3"]))) == ["p2"]
 
+    def test_a_load_in_two_steps_finds_what_was_committed_before_it_began(
+        self, store: StateStore
+    ) -> None:
+        write(store, prediction("p1"))
+        end_of_commit = store.begin_commit(*prepared(store, 0, [prediction("p2")]))
+        end = store.begin_load(0, map(PredictionId, ["p1", "p2", "p3"]))
+        end_of_commit()
+        assert set(end()) == {"p1", "p2"}
+
+    def test_a_load_may_be_given_up(self, store: StateStore) -> None:
+        for _ in range(3):
+            store.begin_load(0, [PredictionId("p1")])
+        write(store, prediction("p1"))
+        assert loaded(store, ["p1"]) == {"p1": Entry(prediction("p1"))}
+
+    def test_nothing_is_loaded_in_two_steps_when_nothing_is_asked_for(
+        self, store: StateStore
+    ) -> None:
+        write(store, prediction())
+        assert store.begin_load(0, [])() == {}
+
     def test_an_unknown_pane_is_empty(self, store: StateStore) -> None:
         write(store, prediction())
         unknown = PaneKey(Clock.LABEL, HOUR_MS, T0_MS + HOUR_MS, SliceKey("prompt"))
@@ -419,6 +447,56 @@ class StateStoreContract:
         store.begin_commit(*first)()
         assert loaded(store, ["p1"]) == {"p1": Entry(prediction())}
         self.assert_refused(store, first)
+
+    def label_ahead(
+        self, store: StateStore, between: Callable[[], None] = lambda: None
+    ) -> tuple[int, Cut, Changes]:
+        """A label's commit that was loaded before that of its prediction was begun.
+
+        ``between`` happens once that one has ended.
+        """
+        first, second = Batch([prediction()]), Batch([], [label()])
+        ends = [store.begin_load(0, engine.ids_of(batch)) for batch in (first, second)]
+        changes = stepped(ends[0](), first)
+        end_of_commit = store.begin_commit(0, store.cuts()[0], changes)
+        known = {**ends[1](), **changes.entries}
+        end_of_commit()
+        between()
+        return 0, store.cuts()[0], stepped(known, second)
+
+    def test_a_batch_loaded_before_another_was_committed_goes_on_from_there(
+        self, store: StateStore
+    ) -> None:
+        store.begin_commit(*self.label_ahead(store))()
+        assert loaded(store, ["p1"]) == {"p1": Entry(prediction(), (label(),))}
+
+    def test_a_batch_loaded_ahead_is_refused_when_somebody_changed_its_entry(
+        self, world: StoreWorld
+    ) -> None:
+        store, other = world.open(), world.open()
+        late = label(at_ms=T0_MS + 9)
+        ahead = self.label_ahead(store, lambda: write(other, late))
+        before = observed(store)
+        with pytest.raises(CommitConflict):
+            store.begin_commit(*ahead)()
+        assert observed(store) == before
+        assert loaded(store, ["p1"]) == {"p1": Entry(prediction(), (late,))}
+
+    def test_a_batch_loaded_ahead_of_a_commit_that_was_refused_is_compared(
+        self, world: StoreWorld
+    ) -> None:
+        """That there were as many commits since as this client has begun proves nothing."""
+        store, other = world.open(), world.open()
+        end = store.begin_load(0, [PredictionId("p1")])
+        late = prepared(store, 0, [prediction("p2")])
+        write(other, prediction("p1"))
+        with pytest.raises(CommitConflict):
+            store.begin_commit(*late)()
+        known = end()
+        end_of_commit = store.begin_commit(0, store.cuts()[0], stepped(known, Batch([], [label()])))
+        if not known:
+            with pytest.raises(CommitConflict):
+                end_of_commit()
 
     def test_a_commit_is_refused_when_its_partition_was_moved(self, world: StoreWorld) -> None:
         store, other = world.open(), world.open()

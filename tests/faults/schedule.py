@@ -30,6 +30,8 @@ STEPS = (
     "after journal.publish",
     "before store.published",
     "before store.sweep",
+    "after store.load",
+    "during store.commit",
 )
 """Every arrow of the order of effects in monitor/app/flow.py."""
 
