@@ -1,7 +1,8 @@
 """Workers on one server, whose batches overlap with their own commits and with each other's.
 
-Each reads everything by itself, in batches of its own size, beginning with another partition. When one of them polls, another may
-take its turn: between what the first has asked the server for, and what it commits.
+Each reads everything by itself, in batches of its own size, beginning with another partition. When
+one of them polls, another may take its turn: between what the first has asked the server for, and
+what it commits.
 """
 
 from collections.abc import Callable, Sequence
