@@ -78,7 +78,7 @@ GROWN = {
 }
 """Name of a stream -> about how many events, and what is unusual about it."""
 
-DURABLE = {"appendonly": "yes", "appendfsync": "everysec"}
+DURABLE = {"appendonly": "yes", "appendfsync": "everysec", "auto-aof-rewrite-min-size": "1gb"}
 TICK_S = 0.05
 """Between two sends of the feed, and the grain of what is measured of it."""
 

@@ -299,8 +299,8 @@ class StateStore(StateReader, Protocol):
         """Apply ``changes`` at once, or nothing.
 
         Compares the cut for the partitions in ``changes.progress`` with ``expected`` (a partition
-        that is absent there must be absent in the store) and each touched entry with
-        ``changes.loaded``; CommitConflict when either differs, and nothing is written.
+        that is absent there must be absent in the store) and each entry that changes with that
+        in ``changes.loaded``; CommitConflict when either differs, and nothing is written.
         """
 
     def begin_commit(self, shard: int, expected: Cut, changes: Changes) -> Callable[[], None]:

@@ -273,11 +273,11 @@ class MemoryStore:
         for partition in changes.progress:
             if state.cut.get(partition) != expected.get(partition):
                 raise CommitConflict(f"shard {shard}: {partition} was moved by another worker")
-        held = list(map(state.entries.get, changes.loaded, repeat(EMPTY)))
-        if held != list(changes.loaded.values()):
+        held = list(map(state.entries.get, changes.entries, repeat(EMPTY)))
+        if held != list(map(changes.loaded.get, changes.entries, repeat(EMPTY))):
             raise CommitConflict(f"shard {shard}: an entry was changed by another worker")
         state.cut.update(changes.progress)
-        new = [key for key, entry in zip(changes.loaded, held, strict=True) if entry is EMPTY]
+        new = [key for key, entry in zip(changes.entries, held, strict=True) if entry is EMPTY]
         state.enter(changes.entries, new)
         for pane, cells in changes.cells.items():
             state.count(pane, cells, self._keep_ms.get(pane.size_ms))

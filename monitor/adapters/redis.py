@@ -198,6 +198,7 @@ class RedisStore:
         self._keep_ms = dict(keep_ms or {})
         self._swept_ms: int | None = None
         self._raw: snapshots.Known = {}
+        self._placed: tuple[list[PredictionId], _ByBucket] = [], _ByBucket([], [], [])
         self._connected = RedisClient(connection)
         self._client = self._connected.commands
         self._space = RedisNamespace(self._connected, namespace, read_only=read_only)
@@ -240,12 +241,13 @@ class RedisStore:
         wanted = list(ids)
         if not wanted:
             return dict
-        order, payload = self._asking_for(wanted)
+        by_bucket = self._by_bucket(wanted)
         mark = self._states[shard].mark()
-        asked = self._ask_aside(partial(self._held, shard, payload))
+        asked = self._ask_aside(partial(self._held, shard, _asking_for(wanted, by_bucket)))
 
         def end() -> dict[PredictionId, Entry]:
-            state, found = _in_order(order, asked.result())
+            state, found = _in_order(by_bucket.order, asked.result())
+            self._placed = wanted, by_bucket
             self._states[shard].loaded(state, mark)
             packed = {key: raw for key, raw in zip(wanted, found, strict=True) if raw is not None}
             entries = self._unpackers[shard].entries(packed)
@@ -254,11 +256,6 @@ class RedisStore:
             return entries
 
         return end
-
-    def _asking_for(self, ids: Sequence[PredictionId]) -> tuple[Sequence[int], bytes]:
-        """The order in which their entries are told, and what the script is given."""
-        buckets, runs, order = self._by_bucket(ids)
-        return order, _pack({"buckets": buckets, "runs": runs, "ids": [ids[at] for at in order]})
 
     def _held(self, shard: int, payload: bytes) -> list[Any]:
         """State of the shard, and what each bucket holds of what was asked for."""
@@ -283,8 +280,8 @@ class RedisStore:
 
     def _packed(self, shard: int, ids: Sequence[PredictionId]) -> _Held:
         """The entries of these ids as they are held, if they are."""
-        order, payload = self._asking_for(ids)
-        _, found = _in_order(order, self._held(shard, payload))
+        by_bucket = self._by_bucket(ids)
+        _, found = _in_order(by_bucket.order, self._held(shard, _asking_for(ids, by_bucket)))
         return dict(zip(ids, found, strict=True))
 
     def _by_shard(self, ids: Iterable[PredictionId]) -> dict[int, list[PredictionId]]:
@@ -305,7 +302,9 @@ class RedisStore:
         """
         names = self._names_in(changes)
         state = self._states[shard].begun()
-        by_bucket = self._by_bucket(list(changes.entries))
+        ids = list(changes.entries)
+        # Most often all that was loaded has changed.
+        by_bucket = self._placed[1] if self._placed[0] == ids else self._by_bucket(ids)
         panes = list(map(pane_member, changes.cells))
         told: list[bytes | str | int] = [
             _pack(_document(expected, changes, state, self._opening, by_bucket, len(names))),
@@ -927,7 +926,7 @@ class RedisStore:
 
     def _olds(self, changes: Changes, order: Sequence[int]) -> list[bytes]:
         ids = list(changes.entries)
-        return [self._old(ids[at], changes.loaded[ids[at]]) for at in order]
+        return [self._old(ids[at], changes.loaded.get(ids[at], EMPTY)) for at in order]
 
     def _old(self, key: PredictionId, entry: Entry) -> bytes:
         """What the script must find: the bytes as they were loaded, b"" for nothing at all."""
@@ -964,6 +963,12 @@ class RedisStore:
         for shard in range(self._shards):
             ask(pipe, shard)
         return pipe.execute()
+
+
+def _asking_for(ids: Sequence[PredictionId], by_bucket: _ByBucket) -> bytes:
+    """Ids by bucket, as the script that loads them reads them."""
+    buckets, runs, order = by_bucket
+    return _pack({"buckets": buckets, "runs": runs, "ids": [ids[at] for at in order]})
 
 
 def _in_order(order: Sequence[int], answer: list[Any]) -> tuple[bytes, list[bytes | None]]:

@@ -37,10 +37,10 @@ LOAD = """#!lua flags=no-writes
 local c = cmsgpack.unpack(ARGV[2])
 local out = {(redis.call('HGET', ARGV[1] .. 'commits', 'begun') or '0')
   .. '/' .. (redis.call('GET', ARGV[1] .. 'dropped') or '0')}
-local entries, from = ARGV[1] .. 'e:', 1
+local call, entries, runs, ids, from = redis.call, ARGV[1] .. 'e:', c.runs, c.ids, 1
 for run, bucket in ipairs(c.buckets) do
-  local past = from + c.runs[run]
-  out[#out + 1] = redis.call('HMGET', entries .. bucket, unpack(c.ids, from, past - 1))
+  local past = from + runs[run]
+  out[run + 1] = call('HMGET', entries .. bucket, unpack(ids, from, past - 1))
   from = past
 end
 return out
@@ -84,16 +84,17 @@ local begun = redis.call('HINCRBY', p .. 'commits', 'begun', 1)
 local version = c.opening .. string.format('%08x', begun)
 local done = {c.state == state and 'OK' or 'COMPARED'}
 for _, i in ipairs(unnamed) do redis.call('HSET', p .. 'names', ARGV[i], ARGV[i + 1]) end
+local call, read, sub, runs, entries = redis.call, struct.unpack, string.sub, c.runs, p .. 'e:'
 local id, new, at = 1, 1, 1
 for run, bucket in ipairs(c.buckets) do
-  local row = {'HSET', p .. 'e:' .. bucket}
-  for _ = 1, c.runs[run] do
-    local length, size = struct.unpack('<I4I4', sizes, at)
-    row[#row + 1] = string.sub(ids, id, id + length - 1)
-    row[#row + 1] = string.sub(news, new, new + size - 1)
+  local row = {}
+  for i = 1, 2 * runs[run], 2 do
+    local length, size = read('<I4I4', sizes, at)
+    row[i] = sub(ids, id, id + length - 1)
+    row[i + 1] = sub(news, new, new + size - 1)
     id, new, at = id + length, new + size, at + 8
   end
-  redis.call(unpack(row))
+  call('HSET', entries .. bucket, unpack(row))
 end
 for _, row in ipairs(c.cut) do redis.call('HSET', p .. 'cut', row[1], row[3]) end
 for i = 1, #c.ledger, 2 do redis.call('HINCRBY', p .. 'ledger', c.ledger[i], c.ledger[i + 1]) end
@@ -217,11 +218,12 @@ name. What is not as expected stays. The mark tells readers that what they know 
 SWEEP = """#!lua flags=allow-oom
 local p, buckets, count, hour = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local at = tonumber(redis.call('GET', p .. 'sweep') or '0')
+local byte = string.byte
 for _ = 1, count do
   local key, gone = p .. 'e:' .. at, {}
   local rows = redis.call('HGETALL', key)
   for i = 1, #rows, 2 do
-    local a, b, c = string.byte(rows[i + 1], 1, 3)
+    local a, b, c = byte(rows[i + 1], 1, 3)
     if a * 65536 + b * 256 + c <= hour then gone[#gone + 1] = rows[i] end
   end
   if #gone > 0 then redis.call('INCR', p .. 'dropped') end

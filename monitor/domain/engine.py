@@ -91,7 +91,10 @@ class VoteChange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What one step does to one shard. Entries are absolute, everything else is added."""
+    """What one step does to one shard. Entries are absolute, everything else is added.
+
+    ``loaded`` is what the entries were made from; those that are not in it were not there.
+    """
 
     loaded: Mapping[PredictionId, Entry]
     entries: Mapping[PredictionId, Entry]
@@ -279,10 +282,8 @@ class Work:
 
     def changes(self, progress: Mapping[Partition, Progress], watermark_ms: int | None) -> Changes:
         """What has changed by now."""
-        loaded = self._loaded
-        before = map(loaded.get, self.entries, repeat(EMPTY))
         return Changes(
-            loaded=dict(zip(self.entries, before, strict=True)),
+            loaded=self._loaded,
             entries=self.entries,
             cells=self.tally.panes(watermark_ms),
             ledger={counter: count for counter, count in self.tally.books.items() if count},

@@ -87,7 +87,7 @@ def test_empty_batch_only_carries_the_cut_forward() -> None:
     assert changes == Changes({}, {}, {}, {}, [], progress)
 
 
-def test_changes_name_what_was_loaded_for_each_entry_they_touch() -> None:
+def test_changes_name_what_they_were_made_from() -> None:
     held = {PredictionId("p1"): entry_of(prediction())}
     changes = engine.step(
         PLAIN,
@@ -96,7 +96,7 @@ def test_changes_name_what_was_loaded_for_each_entry_they_touch() -> None:
         progress={},
         watermark_ms=None,
     )
-    assert changes.loaded == {"p1": entry_of(prediction()), "p2": Entry()}
+    assert changes.loaded == held
     assert changes.entries == {
         "p1": entry_of(prediction(), label()),
         "p2": entry_of(prediction("p2")),
