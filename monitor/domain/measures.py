@@ -131,13 +131,16 @@ class Panes:
 
     def forget(self, rules: Iterable[SignalRule], now_ms: int) -> None:
         """Keep only what ticks from ``now_ms`` on can need."""
-        spans = {rule.name: span_ms(rule) for rule in rules}
+        by_name = {rule.name: rule for rule in rules}
         for (name, variant), kept in list(self._kept.items()):
-            if name not in spans:
+            if name not in by_name:
                 del self._kept[name, variant]
                 continue
-            oldest_ms = now_ms - spans[name] - HOUR_MS
-            for place in [p for p in kept if p[1] < oldest_ms]:
+            # Whatever lies before the window is looked at by hours.
+            rule, last_ms = by_name[name], now_ms - HOUR_MS
+            finer_ms, oldest_ms = last_ms - rule.window_ms, last_ms - span_ms(rule)
+            gone = [p for p in kept if p[1] < (finer_ms if p[0] < HOUR_MS else oldest_ms)]
+            for place in gone:
                 del kept[place]
 
 

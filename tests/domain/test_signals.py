@@ -163,6 +163,24 @@ def test_settled_pane_is_read_once() -> None:
     assert told.reads < panes_of_a_day + before
 
 
+def test_what_is_remembered_of_minutes_does_not_grow_with_the_days() -> None:
+    panes = Panes(WINDOWS, STORY.read)
+    measures, held = Measures(panes), list[int]()
+    from_ms, states = T0, dict[SignalKey, SignalState]()
+    estimate = SignalRule("estimate", Signal.ESTIMATE, "urgent", URGENT, NAME, window_ms=HOUR_MS)
+    for until_ms in range(T0 + DAY_MS, T0 + 3 * DAY_MS + 1, DAY_MS):
+        while from_ms < until_ms:
+            found = signals.evaluate(
+                (estimate, SHARE), states, measures, STORY.variants,
+                from_ms=from_ms, until_ms=until_ms, starts=STORY.starts,
+            )  # fmt: skip
+            states, from_ms = found.states, found.until_ms
+        places = [place for kept in panes._kept.values() for place in kept]
+        held.append(sum(size_ms < HOUR_MS for size_ms, _ in places))
+    assert held == [held[0]] * 3
+    assert held[0] < 2 * 5 * 90
+
+
 def test_long_silence_is_passed_over_and_leaves_what_looking_at_it_would() -> None:
     told = Told()
     answered(told, T0, T0 + 6 * HOUR_MS)
