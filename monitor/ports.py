@@ -44,8 +44,8 @@ class RecordLog(Protocol):
     def poll(self, max_records: int, wait_ms: int | None = None, /) -> list[Record]:
         """The next records, each partition in offset order; [] when none came within the wait.
 
-        An empty list is not the end of the log. A log that can wait does so for ``wait_ms`` at
-        most, by default for the time given at construction.
+        An empty list is not the end of the log. A log that can wait does so for about ``wait_ms``,
+        by default for the time given at construction.
         """
 
     @property
@@ -291,8 +291,9 @@ class StateStore(StateReader, Protocol):
     ) -> Callable[[], dict[PredictionId, Entry]]:
         """The same in two steps: call what is returned, at most once, to wait for the entries.
 
-        They are those after every commit of the shard that was begun before; those of one that is
-        begun in between may be in it, or not.
+        They are those after every commit of the shard that was begun before. What is committed by
+        the same client in between may be in them, or not: whoever commits what he has made of them
+        must have laid the entries of his own commits over them, and that is not compared.
         """
 
     def commit(self, shard: int, expected: Cut, changes: Changes) -> None:

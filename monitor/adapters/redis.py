@@ -5,10 +5,10 @@ bytes for a prediction that waits, where a key of its own takes 150 to 190. An e
 is longer than ``hash-max-listpack-value`` (64 by default) and makes its bucket a hash table of
 about 130 bytes an entry; a server with that option at 256 keeps the list, at about 100.
 
-A commit is one script: it compares the cut and every touched entry, then writes everything. The
-client never retries by itself; a commit whose answer was lost is found out from the cut. Nothing
-has an expiry, and nothing is left out of a commit because the client remembers having written it:
-the server may have lost it since.
+A commit is one script: it compares the cut, and every touched entry where somebody else has
+committed since it was loaded, then writes everything. The client never retries by itself; a commit
+whose answer was lost is found out from the cut. Nothing has an expiry, and nothing is left out of a
+commit because the client remembers having written it: the server may have lost it since.
 """
 
 import secrets
@@ -132,12 +132,16 @@ class _State:
             expected = b"%d/%s" % (int(commits) + self._begun - begun, dropped)
         self._expected = expected if self._expected in (None, expected) else UNKNOWN
 
-    def begun(self) -> bytes:
+    @property
+    def expected(self) -> bytes:
         """What a commit that is begun now is to find."""
         is_clear = self._begun == self._ended
-        expected, self._expected = self._expected, None
+        return self._expected if self._expected and is_clear else UNKNOWN
+
+    def begun(self) -> None:
+        """A commit is under way."""
         self._begun += 1
-        return expected if expected and is_clear else UNKNOWN
+        self._expected = None
 
     @contextmanager
     def ending(self) -> Iterator[None]:
@@ -301,7 +305,7 @@ class RedisStore:
         What the entries were is compared where the shard has moved since they were loaded.
         """
         names = self._names_in(changes)
-        state = self._states[shard].begun()
+        state = self._states[shard].expected
         ids = list(changes.entries)
         # Most often all that was loaded has changed.
         by_bucket = self._placed[1] if self._placed[0] == ids else self._by_bucket(ids)
@@ -323,6 +327,7 @@ class RedisStore:
             return answer
 
         asked = self._ask_aside(ask)
+        self._states[shard].begun()
 
         def end() -> None:
             with self._states[shard].ending():
@@ -887,6 +892,7 @@ class RedisStore:
         """Close the connections; of a commit that is under way the cut says whether it was done."""
         self._connected.close()
         self._aside.shutdown(cancel_futures=True)
+        self._asked = None
 
     def _register(self) -> None:
         register = self._client.register_script

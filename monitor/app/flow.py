@@ -21,7 +21,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import compress
@@ -135,13 +135,14 @@ class _Share:
     """What a shard has to count of a batch.
 
     ``loaded`` waits for the entries; ``newer`` are those of commits begun since they were asked
-    for, the newest last.
+    for, the newest last. ``refused`` is how many commits of the shard had been refused by then.
     """
 
     records: Sequence[Record]
     facts: Facts
     batch: Batch
     ids: AbstractSet[PredictionId]
+    refused: int
     loaded: Callable[[], dict[PredictionId, Entry]]
     newer: list[Mapping[PredictionId, Entry]] = field(default_factory=list)
 
@@ -222,6 +223,7 @@ class Flow:
         self._cuts: list[Cut] = []
         self._under_way: _UnderWay | None = None
         self._ahead: list[Decoded] = []
+        self._refused: Counter[int] = Counter()
         self._brought: dict[Partition, int] = {}
         self._suspected: NextOffsets = {}
         self._generation: int | None = None
@@ -250,20 +252,21 @@ class Flow:
                     waiting = following
                     if 2 * len(records) < self._limits.batch_records or not goes_on():
                         break
-                if waiting and self._log.generation == self._generation:
+                if waiting:
                     done = done.and_then(waiting())
                 self._settle()
-                self._follow_assignment()
+            except TooManyRejects:
+                self._abandon()
+                raise
             except _WentBack:
+                self._abandon()
                 self._read_again()
-                self._follow_assignment()
+            # At once, so that what the log says of its end is true when this turn is over.
+            self._follow_assignment()
         return done
 
     def _polled(self, wait_ms: int | None) -> Sequence[Record]:
-        """The next batch; nothing when it is not known any more where to read on.
-
-        What was not brought into the store by then is read again.
-        """
+        """The next batch; nothing when it is not known any more where to read on."""
         records = self._log.poll(self._limits.batch_records, wait_ms)
         return records if self._log.generation == self._generation else []
 
@@ -301,11 +304,20 @@ class Flow:
                 self._suspected = {}
         return is_as_begun
 
+    def _abandon(self) -> None:
+        """Wait for the end of what is under way, whatever comes of it: the cuts will tell."""
+        under_way, self._under_way = self._under_way, None
+        self._brought = {}
+        if under_way is not None:
+            with suppress(CommitConflict, *_POISON):
+                under_way.end()
+
     def _has_ended(self, under_way: "_UnderWay") -> bool:
         """Wait; False, and know the cuts better, when somebody else committed in between."""
         try:
             under_way.end()
         except CommitConflict:
+            self._refused[under_way.shard] += 1
             self._cuts = self._store.cuts()
             return False
         self._cuts[under_way.shard] = under_way.cut
@@ -337,7 +349,7 @@ class Flow:
             batch = self._batch(of_shard, told)
             ids = engine.ids_of(batch)
             loaded = self._store.begin_load(shard, ids)
-            shares.append(_Share(of_shard, told, batch, ids, loaded))
+            shares.append(_Share(of_shard, told, batch, ids, self._refused[shard], loaded))
         read = _by_partition(records)
         reached = {partition: _reached(run) for partition, run in read.items()}
         decoded = Decoded(records, facts, read, reached, shares)
@@ -835,11 +847,13 @@ class Flow:
 
         Every shard passes every record, so that one of them sees each exactly once.
         """
-        changes = self._changes(shard, decoded, decoded.shares[shard].entries)
-        if not self._settle():
+        share, cut = decoded.shares[shard], self._cut_to_be(shard)
+        changes = self._changes(shard, decoded, cut, share.entries)
+        is_as_begun = self._settle()
+        if not is_as_begun or share.refused != self._refused[shard]:
+            # Entries that were laid over those that were loaded may never have been written.
             self._commit_at_once(shard, decoded)
         elif changes is not None:
-            cut = self._cuts[shard]
             self._under_way = _UnderWay(
                 shard,
                 {**cut, **changes.progress},
@@ -852,7 +866,7 @@ class Flow:
     def _commit_at_once(self, shard: int, decoded: Decoded) -> None:
         share = decoded.shares[shard]
         load = partial(self._store.load, shard, share.ids)
-        while (changes := self._changes(shard, decoded, load)) is not None:
+        while (changes := self._changes(shard, decoded, self._cuts[shard], load)) is not None:
             if self._is_committed(shard, changes):
                 self._let_know(shard, changes)
                 return
@@ -863,13 +877,16 @@ class Flow:
             decoded.shares[shard].newer.append(changes.entries)
 
     def _changes(
-        self, shard: int, decoded: Decoded, loaded: Callable[[], dict[PredictionId, Entry]]
+        self,
+        shard: int,
+        decoded: Decoded,
+        cut: Cut,
+        loaded: Callable[[], dict[PredictionId, Entry]],
     ) -> Changes | None:
         """What a shard has to commit; None when its cut has passed all that was read.
 
         The first shard books the checksums of all records.
         """
-        cut = self._cut_to_be(shard)
         if any(_next_offset(cut, p) < self._place.get(p, 0) for p in decoded.reached):
             raise _WentBack
         progress = {

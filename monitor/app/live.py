@@ -225,7 +225,7 @@ class Worker:
             if beats.is_due(now_ms):
                 self._beat(log, store)
         if until_caught_up and not self.stop.is_set():
-            flow.mark_idle(log.assigned())
+            flow.mark_idle(log.at_end())
             self._evaluate(parts, now_ms)
         self._beat(log, store)
         flow.resign()

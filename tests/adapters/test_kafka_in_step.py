@@ -31,7 +31,7 @@ class ChunkedLog:
         self.is_closed, self.is_refusing = False, False
         self._turn = count()
 
-    def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
+    def poll(self, max_records: int, wait_ms: int | None = None, /) -> list[Record]:
         self.waits.append(wait_ms)
         open_ = [p for p in self.behind() if p not in self.held | self.dead]
         if not open_:
@@ -193,6 +193,14 @@ def test_a_log_that_cannot_choose_is_not_waited_for_without_end(
     log = InStepLog(source)
     assert log.poll(20)
     assert source.at[Partition("t", 0)] <= 60
+
+
+def test_nobody_is_waited_for_by_a_reader_who_has_something_else_to_do() -> None:
+    source = ChunkedLog([[1, 2, 3], [1, 2, 3]], chunk=3)
+    log = InStepLog(source)
+    assert log.poll(10, 0) == []
+    assert source.waits == [0]
+    assert [record[1:3] for record in log.poll(10)] == [(n, at) for n in (0, 1) for at in range(3)]
 
 
 def test_seeking_drops_what_is_in_hand() -> None:

@@ -327,6 +327,29 @@ def test_what_was_loaded_ahead_is_compared_only_when_somebody_else_has_committed
     assert compared == [True]
 
 
+def test_a_commit_that_could_not_be_packed_leaves_later_ones_uncompared(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OverflowError("too large")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(adapter, "_in_binary", fails)
+        with pytest.raises(OverflowError, match="too large"):
+            store.begin_commit(*prepared(store, 0, [prediction("p1")]))
+    monkeypatch.setattr(RedisStore, "_olds", fails)
+    write(store, prediction("p1"))
+    write(store, prediction("p2"))
+
+
+def test_a_store_that_was_closed_with_a_load_under_way_says_so(store: RedisStore) -> None:
+    for _ in range(3):
+        store.begin_load(0, [PredictionId("p1")])
+    store.close()
+    with pytest.raises(StoreError):
+        store.cuts()
+
+
 # What was lost
 
 

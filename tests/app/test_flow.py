@@ -44,7 +44,7 @@ from monitor.domain.journal import JournalEntry
 from monitor.domain.ledger import Gap
 from monitor.domain.slices import ALL
 from monitor.domain.votes import Vote
-from monitor.ports import Lease, OutRecord, StateReader
+from monitor.ports import Lease, OutRecord, StateReader, shard_of
 from tests.app.doubles import (
     ContestedStore,
     ForgetfulStore,
@@ -1549,22 +1549,65 @@ def test_what_others_commit_while_a_batch_waits_is_not_counted_again(
     assert numbers(store) == numbers(undisturbed())
 
 
-@pytest.mark.parametrize("poll", [2, 3, 4])
-def test_a_batch_that_waits_when_partitions_are_assigned_anew_is_read_again(poll: int) -> None:
+@pytest.mark.parametrize("polls", [2, 3, 4])
+def test_a_batch_that_waits_when_partitions_are_assigned_anew_is_counted(polls: int) -> None:
     log, store = TeamLog({}), LateStore()
     everything = frozenset(log.partitions())
     log.assign(everything)
-    flow, polls = flow_of(log, store), count(1)
-    flow.turn()
+    flow, asked = flow_of(log, store), count(2)
+    log.most = BATCH.batch_records
 
     def goes_on() -> bool:
-        if next(polls) == poll - 1:
+        if next(asked) == polls:
             log.during_poll = lambda: log.assign(everything)
         return True
 
-    log.most = BATCH.batch_records
-    read_to_end(flow, log, goes_on=goes_on)
+    assert flow.turn(goes_on).records == (polls - 1) * BATCH.batch_records
+    read_to_end(flow, log, goes_on=lambda: True)
     assert numbers(store) == numbers(undisturbed())
+
+
+def test_a_batch_that_waits_when_the_log_drops_records_behind_it_is_not_lost() -> None:
+    log, gaps = HookedLog({"predictions": 1, "labels": 1}), list[Gap]()
+    filled(log, history()[:0])
+    for number in range(120):
+        log.append(record(prediction_message(prediction_id=f"p{number}"), log_ms=T0 + number))
+    log.on_poll = lambda number: log.drop(Partition("predictions", 0), 70) if number == 2 else None
+    store = LateStore()
+    flow_of(log, store, on_gap=gaps.append).turn(lambda: True)
+    assert gaps == [Gap(Partition("predictions", 0), BATCH.batch_records, 70)]
+    assert received(store, Kind.PREDICTIONS) == BATCH.batch_records
+
+
+def test_entries_of_a_commit_that_was_refused_are_not_believed_by_the_next_batch() -> None:
+    """Another worker has passed them over meanwhile: it found that the log had dropped them."""
+    store, log, last = LateStore(2), HookedLog({"predictions": 1, "labels": 1}), 1
+    key = next(f"k{n}" for n in range(99) if shard_of(PredictionId(f"k{n}"), 2) == last)
+    names = [key, "p1", "p2", "p3", key, "p4", "p5", "p6"]
+    for number, name in enumerate(names):
+        log.append(record(prediction_message(prediction_id=name), log_ms=T0 + number))
+
+    def on_poll(number: int) -> None:
+        if number == 3:
+            passed = {Partition("predictions", 0): Progress(4, T0 + 3, T0 + 3)}
+            store.restore_shard(last, passed, {}, [], [])
+
+    log.on_poll = on_poll
+    flow_of(log, store, limits=Limits(batch_records=4)).turn(lambda: True)
+    assert "predictions.duplicate" not in store.ledger()
+    assert PredictionId(key) in store.load(last, [PredictionId(key)])
+
+
+def test_too_many_rejects_leave_the_batch_before_them_counted() -> None:
+    store, log = LateStore(), HookedLog({"predictions": 1, "labels": 1})
+    for number in range(BATCH.batch_records):
+        log.append(record(prediction_message(prediction_id=f"p{number}"), log_ms=T0 + number))
+    for number in range(BATCH.batch_records):
+        log.append(record(BAD, topic="predictions", log_ms=T0 + 1_000 + number))
+    limits = Limits(batch_records=BATCH.batch_records, max_consecutive_rejects=9)
+    with pytest.raises(TooManyRejects):
+        flow_of(log, store, limits=limits).turn(lambda: True)
+    assert received(store, Kind.PREDICTIONS) == BATCH.batch_records
 
 
 def test_a_batch_that_waits_is_counted_without_waiting_for_more() -> None:

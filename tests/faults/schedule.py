@@ -30,6 +30,7 @@ STEPS = (
     "after journal.publish",
     "before store.published",
     "before store.sweep",
+    "during store.load",
     "after store.load",
     "during store.commit",
 )

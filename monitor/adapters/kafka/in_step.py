@@ -61,13 +61,15 @@ class InStepLog:
     def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
         """The next records up to some log time, each partition in offset order.
 
-        ``wait_ms`` is that for anything at all; a partition that has more is waited for as ever.
+        With ``wait_ms`` nothing is handed over while a partition is waited for.
         """
         fair = max(1, max_records // max(1, len(self._waiting)))
         self._log.hold(p for p, run in self._waiting.items() if len(run) > fair)
         if not self._fetch(max_records, wait_ms=0 if self._waiting else wait_ms):
             return []
         while missing := self._missing():
+            if wait_ms is not None:
+                return []
             before = self._in_hand()
             if before >= MOST_WAITING:
                 break
