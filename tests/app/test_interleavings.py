@@ -28,9 +28,12 @@ from tests.app.doubles import ForgetfulStore, TeamLog, Trap, TrappedSink
 from tests.app.story import CODEC, LABELS, PREDICTIONS, SPEC, UNREADABLE, ends, numbers
 from tests.app.test_flow import balances, dead_keys, read_to_end, undisturbed
 
-MOST_WORKERS = 4
+MOST_WORKERS, BATCHES_ON = 4, 3
 PARTITIONS = PREDICTIONS + LABELS
-RACES = ["after store.load", "before store.commit", "after store.commit"]
+RACES = [
+    *("after store.begin_load", "after store.load", "before store.begin_commit"),
+    *("after store.begin_commit", "before store.commit", "after store.commit"),
+]
 """Where it matters most what another worker does in the meantime."""
 EVALUATION = [
     *("after store.evaluation", "after store.waiting", "before store.commit_evaluation"),
@@ -80,7 +83,7 @@ ACTS = st.builds(
     Move,
     WORKERS,
     st.sampled_from(
-        ["read", "read", "all read", "all read", "idle", "evaluate", "take over", "sweep"]
+        ["read", "read on", "all read", "all read on", "idle", "evaluate", "take over", "sweep"]
     ),
     st.sampled_from([20, 40, 5, 1]),
 )
@@ -128,8 +131,10 @@ class Watched:
 
     def __getattr__(self, call: str) -> Any:  # noqa: ANN401 - as various as the port's calls
         found = getattr(self._inner, call)
-        if not callable(found):
-            return found
+        return self._watched(call, found) if callable(found) else found
+
+    def _watched(self, call: str, found: Callable[..., object]) -> Callable[..., object]:
+        """What is begun is announced once more when its end is waited for."""
 
         def watched(*given: object, **named: object) -> object:
             self._passed(f"before {self._name}.{call}")
@@ -139,6 +144,9 @@ class Watched:
                 event(f"a conflict of store.{call}")
                 raise
             self._passed(f"after {self._name}.{call}")
+            if call.startswith("begin_"):
+                end = cast(Callable[[], object], answer)
+                return self._watched(call.removeprefix("begin_"), end)
             return answer
 
         return watched
@@ -204,7 +212,7 @@ class Member:
             cast(RecordLog, Watched(self.log, "log", self._passed)),
             cast(StateStore, Watched(team.open_store(), "store", self._passed)),
             dead_letters=cast(RecordSink, Watched(team.sink, "dead_letters", self._passed)),
-            limits=Limits(votes_at_once=5),
+            limits=Limits(batch_records=20, votes_at_once=5),
             worker=self.name,
         )
 
@@ -242,12 +250,24 @@ class Member:
         self.flow.turn()
         self.flow.mark_idle(self.log.at_end(), only_unread=True)
 
+    def _read_on(self, move: Move) -> None:
+        """Several batches, which overlap if they are full."""
+        self.log.most, batches = move.size, count(1)
+        self.flow.turn(lambda: next(batches) < BATCHES_ON)
+
     def _all_read(self, move: Move) -> None:
         """The others first, and this one not before they have."""
+        self._others(move, "read")
+        self._read(move)
+
+    def _all_read_on(self, move: Move) -> None:
+        self._others(move, "read on")
+        self._read_on(move)
+
+    def _others(self, move: Move, what: str) -> None:
         for number, member in enumerate(self._team.workers):
             if member is not self:
-                self._team.take(move._replace(worker=number, what="read"))
-        self._read(move)
+                self._team.take(move._replace(worker=number, what=what))
 
     def _idle(self, move: Move) -> None:
         self._read(move)
