@@ -98,7 +98,7 @@ class Panes:
         wanted: defaultdict[PaneKey, list[SignalRule]] = defaultdict(list)
         for rule, variant in watched:
             kept = self._kept[rule.name, variant]
-            for size_ms, start_ms in _needed(rule, instants, self.windows.pane_ms):
+            for size_ms, start_ms in _needed(rule, instants, self.windows.pane_ms, kept):
                 if (size_ms, start_ms) not in kept:
                     wanted[PaneKey(Clock.LOG, size_ms, start_ms, SliceKey(variant))].append(rule)
         keys = list(wanted)
@@ -129,6 +129,13 @@ class Panes:
         kept = self._kept[rule.name, variant]
         return [kept[HOUR_MS, at] for at in range(start_ms, end_ms, HOUR_MS)]
 
+    def day(self, rule: SignalRule, variant: str, start_ms: int) -> Sums:
+        """What a full day holds, summed up once."""
+        kept, place = self._kept[rule.name, variant], (DAY_MS, start_ms)
+        if place not in kept:
+            kept[place] = _merged(self.hours(rule, variant, start_ms, start_ms + DAY_MS))
+        return kept[place]
+
     def forget(self, rules: Iterable[SignalRule], now_ms: int) -> None:
         """Keep only what ticks from ``now_ms`` on can need."""
         by_name = {rule.name: rule for rule in rules}
@@ -136,12 +143,14 @@ class Panes:
             if name not in by_name:
                 del self._kept[name, variant]
                 continue
-            # Whatever lies before the window is looked at by hours.
+            # Whatever lies before the window is looked at by hours, or by days.
             rule, last_ms = by_name[name], now_ms - HOUR_MS
-            finer_ms, oldest_ms = last_ms - rule.window_ms, last_ms - span_ms(rule)
-            gone = [p for p in kept if p[1] < (finer_ms if p[0] < HOUR_MS else oldest_ms)]
-            for place in gone:
-                del kept[place]
+            window_ms, oldest_ms = last_ms - rule.window_ms, last_ms - span_ms(rule)
+            for place in list(kept):
+                size_ms, start_ms = place
+                is_summed = size_ms < HOUR_MS or _is_in_day(kept, size_ms, start_ms)
+                if start_ms < (window_ms if is_summed else oldest_ms):
+                    del kept[place]
 
 
 def _cover(
@@ -161,14 +170,25 @@ def _cover(
         at_ms += size_ms
 
 
-def _needed(rule: SignalRule, instants: Sequence[int], pane_ms: int) -> Iterable[tuple[int, int]]:
+def _is_in_day(kept: Mapping[tuple[int, int], Sums], size_ms: int, start_ms: int) -> bool:
+    """Whether it is an hour of a day that has been summed up."""
+    return size_ms == HOUR_MS and (DAY_MS, pane_start(start_ms, DAY_MS)) in kept
+
+
+def _needed(
+    rule: SignalRule,
+    instants: Sequence[int],
+    pane_ms: int,
+    kept: Mapping[tuple[int, int], Sums],
+) -> Iterable[tuple[int, int]]:
     needed = dict.fromkeys(
         place for now_ms in instants for place in _cover(now_ms - rule.window_ms, now_ms, pane_ms)
     )
     if instants and (rule.signal in _WITH_REFERENCE or rule.signal is Signal.ESTIMATE):
         first_ms = pane_start(instants[0] - span_ms(rule), HOUR_MS)
         last_ms = pane_start(instants[-1], HOUR_MS)
-        needed |= dict.fromkeys((HOUR_MS, at) for at in range(first_ms, last_ms, HOUR_MS))
+        hours = ((HOUR_MS, at) for at in range(first_ms, last_ms, HOUR_MS))
+        needed |= dict.fromkeys(hour for hour in hours if not _is_in_day(kept, *hour))
     return needed
 
 
@@ -261,7 +281,6 @@ class Measures:
         self._references: dict[tuple[str, str], tuple[int, _Reference]] = {}
         self._changes: dict[tuple[str, str], tuple[int, tuple[int, int | None]]] = {}
         self._bases: dict[tuple[str, str], tuple[int, _Basis]] = {}
-        self._days: dict[tuple[str, str, int], Counter[Cell]] = {}
 
     def measure(
         self,
@@ -315,9 +334,11 @@ class Measures:
         held = self._bases.get((rule.name, variant))
         if held is None or held[0] != end_ms:
             today = end_ms // DAY_MS
-            days = {day: self._day(rule, variant, day) for day in range(today - _DAYS + 1, today)}
-            hours = self.panes.hours(rule, variant, today * DAY_MS, end_ms)
-            days[today] = _merged(hours)
+            days = {
+                day: self.panes.day(rule, variant, day * DAY_MS)
+                for day in range(today - _DAYS + 1, today)
+            }
+            days[today] = _merged(self.panes.hours(rule, variant, today * DAY_MS, end_ms))
             held = end_ms, _basis_of(rule, days, today)
             self._bases[rule.name, variant] = held
         return held[1]
@@ -325,16 +346,6 @@ class Measures:
     def forget(self, rules: Sequence[SignalRule], now_ms: int) -> None:
         """Keep only what ticks from ``now_ms`` on can need."""
         self.panes.forget(rules, now_ms)
-        oldest = now_ms // DAY_MS - _DAYS
-        for key in [key for key in self._days if key[2] < oldest]:
-            del self._days[key]
-
-    def _day(self, rule: SignalRule, variant: str, day: int) -> Counter[Cell]:
-        key = rule.name, variant, day
-        if key not in self._days:
-            start_ms = day * DAY_MS
-            self._days[key] = _merged(self.panes.hours(rule, variant, start_ms, start_ms + DAY_MS))
-        return self._days[key]
 
 
 _DAYS = CALIBRATION_DAYS + CHECK_DAYS
@@ -560,10 +571,12 @@ def _drift(
     return Measured(point.mean, words, None, is_bad, point.n, point.n)
 
 
-def _basis_of(rule: SignalRule, days: Mapping[int, Counter[Cell]], today: int) -> _Basis:
+def _basis_of(rule: SignalRule, days: Mapping[int, Sums], today: int) -> _Basis:
     truths = {day: estimate.truths_in(cells, rule.score_name) for day, cells in days.items()}
     kept = {day: truth for day, truth in truths.items() if day > today - CALIBRATION_DAYS}
-    n, waited = (sum(cells[name,] for cells in days.values()) for name in ("labels", "waited"))
+    n, waited = (
+        sum(cells.get((name,), 0) for cells in days.values()) for name in ("labels", "waited")
+    )
     lag_days = 1 + (waited // n // DAY_MS if n else 0)
     checks = [_checked(truths, day, day - lag_days) for day in range(today - CHECK_DAYS, today)]
     everything = list(kept.values())

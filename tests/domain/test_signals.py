@@ -7,6 +7,7 @@
     warning             ^ bad at once, good again after the hold
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from random import Random
@@ -163,22 +164,23 @@ def test_settled_pane_is_read_once() -> None:
     assert told.reads < panes_of_a_day + before
 
 
-def test_what_is_remembered_of_minutes_does_not_grow_with_the_days() -> None:
+def test_what_is_remembered_of_minutes_and_hours_does_not_grow_with_the_days() -> None:
     panes = Panes(WINDOWS, STORY.read)
-    measures, held = Measures(panes), list[int]()
+    measures, held = Measures(panes), list[Counter[int]]()
     from_ms, states = T0, dict[SignalKey, SignalState]()
     estimate = SignalRule("estimate", Signal.ESTIMATE, "urgent", URGENT, NAME, window_ms=HOUR_MS)
     for until_ms in range(T0 + DAY_MS, T0 + 3 * DAY_MS + 1, DAY_MS):
         while from_ms < until_ms:
             found = signals.evaluate(
-                (estimate, SHARE), states, measures, STORY.variants,
+                (estimate, VOLUME), states, measures, STORY.variants,
                 from_ms=from_ms, until_ms=until_ms, starts=STORY.starts,
             )  # fmt: skip
             states, from_ms = found.states, found.until_ms
         places = [place for kept in panes._kept.values() for place in kept]
-        held.append(sum(size_ms < HOUR_MS for size_ms, _ in places))
-    assert held == [held[0]] * 3
-    assert held[0] < 2 * 5 * 90
+        held.append(Counter(size_ms for size_ms, _ in places))
+    assert [sizes[MINUTE_MS] for sizes in held] == [held[0][MINUTE_MS]] * 3
+    assert max(sizes[MINUTE_MS] for sizes in held) < 2 * 150
+    assert max(sizes[HOUR_MS] for sizes in held[1:]) < 2 * 36
 
 
 def test_long_silence_is_passed_over_and_leaves_what_looking_at_it_would() -> None:
@@ -515,6 +517,17 @@ def test_estimate_warns_of_a_shift_of_inputs_before_labels_come_and_tells_its_pa
     assert state.status is Status.WARNING
     assert state.value == pytest.approx(95 / (95 + 90), abs=0.02)
     assert "assumes p(urgent | score) unchanged" in state.reason
+
+
+def test_estimate_is_the_same_whatever_was_summed_up_by_days_before() -> None:
+    told, until_ms = Told(), T0 + 5 * DAY_MS
+    for day in range(5):
+        start_ms = T0 + day * DAY_MS
+        scored(told, start_ms, start_ms + DAY_MS, found=100 - 10 * day, overlooked=50 + 9 * day)
+    steps = [T0 + hours * HOUR_MS for hours in (7, 25, 31, 47, 70, 71, 99)]
+    anew = watched(told, (ESTIMATE,), until_ms, steps)
+    assert anew == watched(told, (ESTIMATE,), until_ms)
+    assert anew.states[SignalKey("estimate", "fine_tuned")].checks > 0
 
 
 def test_estimate_without_objective_is_for_display_and_tells_nobody() -> None:
