@@ -257,6 +257,7 @@ class Flow:
                 self._settle()
             except TooManyRejects:
                 self._abandon()
+                self._read_again()
                 raise
             except _WentBack:
                 self._abandon()

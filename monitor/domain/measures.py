@@ -186,9 +186,18 @@ def _needed(
     )
     if instants and (rule.signal in _WITH_REFERENCE or rule.signal is Signal.ESTIMATE):
         first_ms = pane_start(instants[0] - span_ms(rule), HOUR_MS)
+        if rule.signal is Signal.ESTIMATE:
+            # Full days alone; of one that is half forgotten the rest is not read again.
+            first_ms = pane_start(first_ms + DAY_MS, DAY_MS)
         last_ms = pane_start(instants[-1], HOUR_MS)
-        hours = ((HOUR_MS, at) for at in range(first_ms, last_ms, HOUR_MS))
-        needed |= dict.fromkeys(hour for hour in hours if not _is_in_day(kept, *hour))
+        # Of the first tick's day hours are asked for one by one, even if it has been summed up: an
+        # evaluation that is dropped is followed by one that begins earlier.
+        today_ms = pane_start(instants[0], DAY_MS)
+        needed |= dict.fromkeys(
+            (HOUR_MS, at)
+            for at in range(first_ms, last_ms, HOUR_MS)
+            if at >= today_ms or not _is_in_day(kept, HOUR_MS, at)
+        )
     return needed
 
 

@@ -530,6 +530,40 @@ def test_estimate_is_the_same_whatever_was_summed_up_by_days_before() -> None:
     assert anew.states[SignalKey("estimate", "fine_tuned")].checks > 0
 
 
+def test_evaluation_that_was_dropped_is_made_anew_from_before_midnight() -> None:
+    """Another evaluator was faster; what was looked at meanwhile is still remembered."""
+    told, day = Told(), T0 - T0 % DAY_MS + 2 * DAY_MS
+    scored(told, day - 2 * DAY_MS, day + 2 * DAY_MS, found=100, overlooked=50)
+    measures, from_ms = Measures(Panes(WINDOWS, told.read)), day - 3 * HOUR_MS
+
+    def evaluated(until_ms: int) -> Signalled:
+        return signals.evaluate(
+            (ESTIMATE,), {}, measures, told.variants,
+            from_ms=from_ms, until_ms=until_ms, starts=told.starts,
+        )  # fmt: skip
+
+    first = evaluated(day + 20 * HOUR_MS)
+    assert evaluated(day + 20 * HOUR_MS) == first
+    assert evaluated(day - HOUR_MS).states.keys() == first.states.keys()
+
+
+def test_full_days_are_read_once() -> None:
+    told, days = Told(), 45
+    scored(told, T0, T0 + days * DAY_MS, found=100, overlooked=50)
+    measures, from_ms = Measures(Panes(WINDOWS, told.read)), T0 + 40 * DAY_MS
+    states, reads = dict[SignalKey, SignalState](), list[int]()
+    for until_ms in range(from_ms + HOUR_MS, T0 + days * DAY_MS, HOUR_MS):
+        told.reads = 0
+        found = signals.evaluate(
+            (ESTIMATE,), states, measures, told.variants,
+            from_ms=from_ms, until_ms=until_ms, starts=told.starts,
+        )  # fmt: skip
+        states, from_ms = found.states, found.until_ms
+        reads.append(told.reads)
+    an_hour_and_its_minutes = 1 + 60
+    assert max(reads[12:]) == an_hour_and_its_minutes
+
+
 def test_estimate_without_objective_is_for_display_and_tells_nobody() -> None:
     told = Told()
     scored(told, T0, T0 + 3 * DAY_MS, found=100, overlooked=900)

@@ -61,7 +61,8 @@ class InStepLog:
     def poll(self, max_records: int, wait_ms: int | None = None) -> list[Record]:
         """The next records up to some log time, each partition in offset order.
 
-        With ``wait_ms`` nothing is handed over while a partition is waited for.
+        With ``wait_ms`` nothing is handed over while a partition is waited for: that is done by a
+        poll without it, which must come now and then.
         """
         fair = max(1, max_records // max(1, len(self._waiting)))
         self._log.hold(p for p, run in self._waiting.items() if len(run) > fair)
