@@ -120,20 +120,28 @@ def answers_of(process: subprocess.Popen[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """A stream with an incident in it, read to its end, and an archive of it all."""
+    """A stream with an incident in it, read to its end, and an archive of it all.
+
+    It is fed and read in two parts, so that there are two evaluations however fast it is read.
+    """
     folder = tmp_path_factory.mktemp("audited")
     records = by_key(simulated(SCENARIO, end_ms=T0_MS), PARTITIONS)
+    half = len(records) // 2
     files = captured(folder / "captured", records)
+    first = captured(folder / "first", records[:half])
+    second = captured(folder / "second", records[half:])
     with embedded_servers(folder / "servers") as servers:
         config = written(folder, settings_on(servers))
         archive, named = folder / "archive", ("--config", config)
         asked = (
-            ("feed", files, "--create-topics", PARTITIONS, *named),
+            ("feed", first, "--create-topics", PARTITIONS, *named),
+            ("run", "--until-caught-up", *named),
+            ("feed", second, *named),
             ("run", "--until-caught-up", *named),
             ("report", "--out", folder / "report", *named),
             ("archive", "copy", "--to", archive, *named),
         )
-        _, report, *_ = answers_of(started(asked))
+        *_, report, _, _ = answers_of(started(asked))
         told = folder / "report" / "report.json"
         yield Watched(config, files, records, json.loads(report), told, archive, servers)
 
