@@ -94,7 +94,7 @@ class Limits:
 
     batch_records: int = 8_000
     max_consecutive_rejects: int = 1_000
-    votes_at_once: int = 10_000
+    votes_at_once: int = 1_000
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,7 @@ class Flow:
         self.on_gap: Callable[[Gap], None] = lambda _: None
         self.on_votes: Callable[[Sequence[Vote]], None] = lambda _: None
         self.provenance: Provenance | None = None
+        self.is_behind = False
         self.redacted: Mapping[Position, int] = {}
         self._spec, self._codec, self._log, self._store = spec, codec, log, store
         self._dead_letters, self._dead_letter_topic = dead_letters, dead_letter_topic
@@ -237,7 +238,8 @@ class Flow:
         """Read one batch and carry it to the end; a turn without records is fine.
 
         As long as batches come in full and it ``goes_on``, more of them: while one is counted and
-        committed, the entries of the next are on their way.
+        committed, the entries of the next are on their way. Not while an evaluation ``is_behind``:
+        then it is one batch, and nobody waits for it.
         """
         done = Turn()
         with uncollected():
@@ -245,12 +247,13 @@ class Flow:
             self._follow_assignment()
             try:
                 waiting: Callable[[], Turn] | None = None
-                while records := self._polled(0 if waiting else None):
+                while records := self._polled(0 if waiting or self.is_behind else None):
                     following = self._begun(records)
                     if waiting:
                         done = done.and_then(waiting())
                     waiting = following
-                    if 2 * len(records) < self._limits.batch_records or not goes_on():
+                    is_last = self.is_behind or 2 * len(records) < self._limits.batch_records
+                    if is_last or not goes_on():
                         break
                 if waiting:
                     done = done.and_then(waiting())
@@ -436,19 +439,29 @@ class Flow:
         if last and last[-1].settings != self.provenance.settings:
             self.evaluate(is_anew=True)
 
-    def evaluate(self, until_ms: int | None = None, *, is_anew: bool = False) -> list[Transition]:
+    def evaluate(
+        self,
+        until_ms: int | None = None,
+        *,
+        is_anew: bool = False,
+        goes_on: Callable[[], bool] = lambda: True,
+    ) -> list[Transition]:
         """Release what the watermark allows to the rules, and save; [] when nothing is new.
 
         Only one worker at a time does; for the others there is never anything new. A long backlog
-        is released in slices, each saved on its own. When another evaluator has taken over, its
-        result stands and this one is dropped. ``until_ms`` is the watermark if the caller knows
-        better: an audit goes to where the evaluation that it replays had come. With ``is_anew``
-        something always is: the rules are new.
+        is released in slices, each saved on its own, as long as it ``goes_on``; ``is_behind`` tells
+        whether some of it is left. When another evaluator has taken over, its result stands and
+        this one is dropped. ``until_ms`` is the watermark if the caller knows better: an audit goes
+        to where the evaluation that it replays had come. With ``is_anew`` something always is: the
+        rules are new.
         """
+        self.is_behind = False
         with uncollected():
-            return self._evaluate(until_ms, is_anew=is_anew)
+            return self._evaluate(until_ms, is_anew=is_anew, goes_on=goes_on)
 
-    def _evaluate(self, until_ms: int | None, *, is_anew: bool) -> list[Transition]:
+    def _evaluate(
+        self, until_ms: int | None, *, is_anew: bool, goes_on: Callable[[], bool]
+    ) -> list[Transition]:
         self.forget()
         evaluation = self._store.evaluation()
         self._watermark_ms = evaluation.watermark_ms
@@ -476,6 +489,9 @@ class Flow:
                 self._lease = None
                 return transitions
             transitions += found
+            if reached_ms > (evaluation.watermark_ms or UNREAD) and not goes_on():
+                self.is_behind = True
+                break
         self._watermark_ms = evaluation.watermark_ms
         return transitions
 

@@ -34,7 +34,7 @@ from monitor.app.wiring import (
     topics_of,
 )
 from monitor.codec.journal import pack_journal_entry
-from monitor.domain.alerts import Event, Status, Transition
+from monitor.domain.alerts import AlertKey, AlertState, Event, Status, Transition
 from monitor.domain.errors import TooManyRejects, WorldError
 from monitor.domain.events import Partition
 from monitor.domain.journal import JournalEntry
@@ -55,6 +55,9 @@ BEAT_MS = 2_000
 SWEEP_MS = 1_000
 TURN_MS = 500
 """For how long a worker with much to catch up reads on before it looks at anything else."""
+
+EVALUATION_MS = 20
+"""After so long an evaluation leaves the rest of a backlog for after the next batch."""
 
 LOOK_MS = 2_000
 """How often a busy worker asks where the topics end: the broker may take a while to answer."""
@@ -123,6 +126,7 @@ class Worker:
         self._records = 0
         self._evaluated_ms: int | None = None
         self._reading: frozenset[Partition] = frozenset()
+        self._shown: dict[AlertKey, _Shown] = {}
         self._pause_s = FIRST_PAUSE_S
         self._say = structlog.get_logger().bind(worker=self._name)
         self.metrics.sampling.set(settings.sampling)
@@ -218,7 +222,7 @@ class Worker:
                 busy.clear()
             if until_caught_up and goal.is_reached():
                 break
-            if evaluations.is_due(now_ms):
+            if evaluations.is_due(now_ms) or flow.is_behind:
                 self._evaluate(parts, now_ms)
             if sweeps.is_due(now_ms):
                 flow.sweep()
@@ -227,21 +231,27 @@ class Worker:
         if until_caught_up and not self.stop.is_set():
             flow.mark_idle(log.at_end())
             self._evaluate(parts, now_ms)
+            while flow.is_behind and not self.stop.is_set():
+                self._evaluate(parts, clock.now_ms())
         self._beat(log, store)
         flow.resign()
 
     def _turned(self, flow: Flow, begin_ms: int) -> Turn:
         """One turn; a worker that gives up leaves evaluation to the others at once."""
+        is_in_time = self._within(TURN_MS, begin_ms)
 
         def goes_on() -> bool:
-            passed_ms = self._world.clock.now_ms() - begin_ms
-            return 0 <= passed_ms < TURN_MS and not self.stop.is_set()
+            return is_in_time() and not self.stop.is_set()
 
         try:
             return flow.turn(goes_on)
         except TooManyRejects:
             flow.resign()
             raise
+
+    def _within(self, most_ms: int, begin_ms: int) -> Callable[[], bool]:
+        """Whether less than ``most_ms`` of wall time have passed; not after it was set back."""
+        return lambda: 0 <= self._world.clock.now_ms() - begin_ms < most_ms
 
     def _lag_meanwhile(self) -> float:
         """What waits while we do not read; NaN, which is unknown, when the broker is away too."""
@@ -278,7 +288,7 @@ class Worker:
         """Alerts are told before the journal is published: they must not wait for that topic."""
         flow, _, store, journal = parts
         with self.metrics.evaluation_seconds.time():
-            flow.evaluate()
+            flow.evaluate(goes_on=self._within(EVALUATION_MS, self._world.clock.now_ms()))
             flow.deliver(self._announce)
             flow.publish(lambda entries: journal.publish(map(self._line, entries)))
         self._evaluated_ms = now_ms if flow.is_evaluator else None
@@ -288,13 +298,9 @@ class Worker:
         if evaluation.watermark_ms is not None:
             self.metrics.watermark.set(evaluation.watermark_ms / 1000)
         for alert, state in evaluation.states.items():
-            names = (alert.rule, *alert.key, alert.version)
-            self.metrics.alert_level.labels(*names).set(_LEVELS[state.status])
-            strength = 0.0 if not state.votes else state.page.evidence(state.bar).strength
-            self.metrics.evidence.labels(*names).set(strength)
-            hits, labels = state.recent_votes
-            self.metrics.alert_hits.labels(*names).set(hits)
-            self.metrics.alert_labels.labels(*names).set(labels)
+            if alert not in self._shown:
+                self._shown[alert] = _Shown(self.metrics, alert)
+            self._shown[alert].show(state)
 
     def _line(self, entry: JournalEntry) -> OutRecord:
         """One key for all, so that the entries stand in one partition, in order."""
@@ -332,6 +338,29 @@ class Worker:
                 evaluated_ms=self._evaluated_ms,
             )
         )
+
+
+class _Shown:
+    """The gauges of one alert; looking them up by their labels takes longer than setting them."""
+
+    def __init__(self, metrics: Metrics, alert: AlertKey) -> None:
+        names = (alert.rule, *alert.key, alert.version)
+        self._level = metrics.alert_level.labels(*names)
+        self._evidence = metrics.evidence.labels(*names)
+        self._hits = metrics.alert_hits.labels(*names)
+        self._labels = metrics.alert_labels.labels(*names)
+        self._state: AlertState | None = None
+
+    def show(self, state: AlertState) -> None:
+        """Nothing is done while it is the same one: a state is never changed in place."""
+        if state is self._state:
+            return
+        self._state = state
+        self._level.set(_LEVELS[state.status])
+        self._evidence.set(state.page.evidence(state.bar).strength if state.votes else 0.0)
+        hits, labels = state.recent_votes
+        self._hits.set(hits)
+        self._labels.set(labels)
 
 
 class _Goal:

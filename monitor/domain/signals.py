@@ -28,8 +28,8 @@ from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.windows import HOUR_MS, MINUTE_MS, WindowSpec
 
 TICK_MS = 5 * MINUTE_MS
-MOST_TICKS = 288
-"""Ticks worked through at once: a day of them."""
+MOST_LOOKS = 48
+"""Looks at once, one for each rule and variant a tick: an evaluation must not take long."""
 
 
 class SignalKey(NamedTuple):
@@ -93,9 +93,9 @@ def evaluate(
     ``measures`` may be kept from one call to the next, ``variants`` are those with any predictions.
     ``from_ms`` is where the last evaluation ended, None for the first. ``starts`` tells where hours
     by log time begin that hold anything; it is asked at the beginning and after long silence only.
-    At most ``MOST_TICKS`` are worked through at once: ``until_ms`` of the result says how far it
-    has come. Of states of rules that are not among ``rules`` the number of moves is kept, so that a
-    rule that comes back gives no transition the id of an earlier one.
+    At most ``MOST_LOOKS`` are done at once, of one tick at least: ``until_ms`` of the result says
+    how far it has come. Of states of rules that are not among ``rules`` the number of moves is
+    kept, so that a rule that comes back gives no transition the id of an earlier one.
     """
     names = {rule.name for rule in rules}
     held = {
@@ -114,9 +114,10 @@ def evaluate(
         return Signalled(held, [], until_ms)
     ticks = _Ticks(first_ms, until_ms, tick_ms, reach_ms, found if is_far else None)
     run = _Run(rules, held, measures, sorted(set(variants())))
-    while ticks.at_ms < until_ms and run.worked < MOST_TICKS:
+    most = max(1, MOST_LOOKS // max(1, len(run.watched)))
+    while ticks.at_ms < until_ms and run.worked < most:
         if not run.is_silent or not ticks.jump():
-            run.work(ticks.upcoming(MOST_TICKS - run.worked), ticks)
+            run.work(ticks.upcoming(most - run.worked), ticks)
     measures.forget(rules, ticks.at_ms)
     return Signalled(run.states, run.moved, min(ticks.at_ms, until_ms))
 
@@ -167,7 +168,7 @@ class _Run:
         self.states, self.moved = states, list[Transition]()
         self.worked = 0
         self._measures, self._panes = measures, measures.panes
-        self._watched = [
+        self.watched = [
             (rule, SignalKey(rule.name, variant))
             for rule in sorted(rules, key=lambda rule: rule.name)
             for variant in _variants_of(rule, variants)
@@ -178,9 +179,9 @@ class _Run:
         return all(state.status is Status.NO_DATA for state in self.states.values())
 
     def work(self, instants: Sequence[int], ticks: _Ticks) -> None:
-        self._panes.fetch([(rule, key.variant) for rule, key in self._watched], instants)
+        self._panes.fetch([(rule, key.variant) for rule, key in self.watched], instants)
         for now_ms in instants:
-            for rule, key in self._watched:
+            for rule, key in self.watched:
                 self._look(rule, key, now_ms)
             ticks.passed(now_ms)
             self.worked += 1

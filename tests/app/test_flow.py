@@ -1715,6 +1715,52 @@ def test_backlog_released_in_slices_gives_the_same_alerts(votes_at_once: int) ->
     assert store.evaluation().sequence > 5
 
 
+def test_an_evaluation_that_is_to_end_leaves_the_rest_of_a_backlog_to_the_next() -> None:
+    log, store = filled(MemoryLog(TOPICS), history()), MemoryStore()
+    flow = flow_of(log, store, limits=Limits(batch_records=10_000, votes_at_once=7))
+    while flow.turn().records:
+        pass
+    flow.mark_idle(log.assigned())
+    reached: list[int] = []
+    while not reached or flow.is_behind:
+        flow.evaluate(goes_on=lambda: False)
+        reached.append(store.evaluation().sequence)
+    assert reached == list(range(1, len(reached) + 1))
+    assert len(reached) > 5
+    flow.evaluate(goes_on=lambda: False)
+    assert not flow.is_behind
+    assert store.evaluation().sequence == reached[-1]
+    flow.deliver(lambda _: None)
+    assert numbers(store) == numbers(undisturbed())
+
+
+def test_while_an_evaluation_waits_to_go_on_one_batch_is_read_and_nobody_waits_for_it() -> None:
+    polled: list[tuple[int, int | None]] = []
+
+    class NotingLog(MemoryLog):
+        def poll(self, max_records: int, wait_ms: int | None = None, /) -> list[Record]:
+            records = super().poll(max_records, wait_ms)
+            polled.append((len(records), wait_ms))
+            return records
+
+    log = filled(NotingLog(TOPICS), history())
+    flow = flow_of(log, MemoryStore(), limits=Limits(batch_records=10, votes_at_once=1))
+    while flow.turn().records:
+        pass
+    flow.mark_idle(log.assigned())
+    flow.evaluate(goes_on=lambda: False)
+    last_ms = max(record.log_ms for record in history())
+    for number in range(40):
+        log.append(record(GOOD, log_ms=last_ms + number))
+    polled.clear()
+    assert flow.is_behind
+    flow.turn(lambda: True)
+    assert polled == [(10, 0)]
+    flow.evaluate()
+    flow.turn(lambda: True)
+    assert polled[1:] == [(10, None), *[(10, 0)] * 2, (0, 0)]
+
+
 class NotingStore(TrappedStore):
     """Notes the watermark of each evaluation, and how often each vote was forgotten."""
 

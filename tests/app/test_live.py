@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from monitor.adapters.memory import MemoryLog
+from monitor.app.flow import Limits
 from monitor.app.live import FIRST_PAUSE_S, LONGEST_PAUSE_S, Worker, World
 from monitor.app.settings import Settings
 from monitor.codec.journal import chain_of_lines
@@ -743,6 +744,27 @@ def test_rules_are_evaluated_at_the_pace_of_the_settings() -> None:
     rig.worker.run()
     evaluations = rig.metric("evaluation_seconds_count") or 0
     assert 4 <= evaluations <= 7
+
+
+def test_a_long_evaluation_is_done_in_parts_to_its_end(
+    expected: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.app.live.limits_of", lambda _: Limits(votes_at_once=7))
+    rig = Rig()
+    rig.worker.run(until_caught_up=True)
+    assert (rig.metric("evaluation_seconds_count") or 0) > 5
+    assert numbers(rig.store) == expected
+
+
+def test_the_rest_of_an_evaluation_need_not_wait_until_the_next_is_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("monitor.app.live.limits_of", lambda _: Limits(votes_at_once=7))
+    rig = Rig(worker={"evaluate_every": "1h"})
+    rig.stop_once(lambda: rig.clock.ms > NOW_MS + 60_000)
+    rig.worker.run()
+    assert (rig.metric("evaluation_seconds_count") or 0) > 5
+    assert rig.store.waiting(rig.store.evaluation().watermark_ms or 0) == []
 
 
 # A sample

@@ -22,7 +22,7 @@ from monitor.domain.counts import Cell, Counts, bucket_of, merge
 from monitor.domain.estimate import bin_of, score_name
 from monitor.domain.measures import Measured, Measures, Panes, latest_change
 from monitor.domain.rules import Signal, SignalRule
-from monitor.domain.signals import SignalKey, Signalled, SignalState
+from monitor.domain.signals import MOST_LOOKS, SignalKey, Signalled, SignalState
 from monitor.domain.slices import ALL, SliceKey
 from monitor.domain.windows import DAY_MS, HOUR_MS, MINUTE_MS, Clock, PaneKey, WindowSpec
 from tests.builders import T0, URGENT
@@ -192,13 +192,16 @@ def test_long_silence_is_passed_over_and_leaves_what_looking_at_it_would() -> No
     assert watched(told, RULES, end_ms) == watched(told, RULES, end_ms, steps)
 
 
-def test_one_call_works_through_a_day_at_most() -> None:
+@pytest.mark.parametrize(("rules", "ticks"), [(3, MOST_LOOKS // 3), (MOST_LOOKS + 1, 1)])
+def test_one_call_does_so_many_looks_at_most_and_those_of_one_tick_at_least(
+    rules: int, ticks: int
+) -> None:
     measures = Measures(Panes(WINDOWS, STORY.read))
     found = signals.evaluate(
-        RULES, {}, measures, STORY.variants,
+        [replace(VOLUME, name=f"volume-{n}") for n in range(rules)], {}, measures, STORY.variants,
         from_ms=None, until_ms=T0 + 3 * DAY_MS, starts=STORY.starts,
     )  # fmt: skip
-    assert found.until_ms == T0 + DAY_MS
+    assert found.until_ms == T0 + ticks * TICK_MS
 
 
 def test_of_states_of_rules_that_are_gone_the_number_of_moves_stays() -> None:

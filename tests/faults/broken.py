@@ -46,8 +46,14 @@ class NoOutbox(Flow):
 
     _found: Sequence[Transition] = ()
 
-    def evaluate(self, until_ms: int | None = None, *, is_anew: bool = False) -> list[Transition]:
-        self._found = super().evaluate(until_ms, is_anew=is_anew)
+    def evaluate(
+        self,
+        until_ms: int | None = None,
+        *,
+        is_anew: bool = False,
+        goes_on: Callable[[], bool] = lambda: True,
+    ) -> list[Transition]:
+        self._found = super().evaluate(until_ms, is_anew=is_anew, goes_on=goes_on)
         return self._found
 
     def deliver(self, to: Callable[[Transition], None]) -> None:
